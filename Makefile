@@ -1,0 +1,53 @@
+# make demo    the main job on real examples        make test     every test
+# make check   format, lint, types, imports, docs   make bench    the figures in benchmarks/
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check fix bench clean
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first: its version decides which torchvision goes with it
+$(VENV)/.torch: constraints.txt | $(VENV)/bin/python
+	$(INSTALL) torch torchvision
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml constraints.txt $(VENV)/.torch
+	$(INSTALL) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.torch
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(INSTALL) -e '.[bench]'
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/python demo/demo.py
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check src tests benchmarks demo docs
+	$(BIN)/ruff check src tests benchmarks demo docs
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+fix: $(VENV)/.dev
+	$(BIN)/ruff format src tests benchmarks demo docs
+	$(BIN)/ruff check --fix src tests benchmarks demo docs
+	$(BIN)/python docs/generate.py
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/against_by_hand.py
+	$(BIN)/python benchmarks/start_up.py
+
+clean:
+	rm -rf $(VENV) demo-data

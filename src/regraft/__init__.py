@@ -1,0 +1,58 @@
+"""regraft: transfer learning by evidence. The public names, loaded on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "fit": "regraft.jobs",
+    "predict": "regraft.jobs",
+    "evaluate": "regraft.jobs",
+    "extract_features": "regraft.jobs",
+    "open_run": "regraft.jobs",
+    "show": "regraft.jobs",
+    "models": "regraft.jobs",
+    "runs": "regraft.jobs",
+    "cache": "regraft.jobs",
+    "clear_cache": "regraft.jobs",
+    "Run": "regraft.jobs",
+    "Prediction": "regraft.facts",
+    "RegraftError": "regraft.errors",
+}
+
+if TYPE_CHECKING:
+    from regraft.errors import RegraftError
+    from regraft.facts import Prediction
+    from regraft.jobs import Run, cache, clear_cache, evaluate, extract_features, fit, models, open_run, predict, runs, show
+
+__all__ = [
+    "Prediction",
+    "RegraftError",
+    "Run",
+    "__version__",
+    "cache",
+    "clear_cache",
+    "evaluate",
+    "extract_features",
+    "fit",
+    "models",
+    "open_run",
+    "predict",
+    "runs",
+    "show",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'regraft' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

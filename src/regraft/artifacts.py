@@ -1,0 +1,192 @@
+"""artifacts: a bundle made into something that predicts.
+
+In: a bundle's folder.     Out: log-probabilities for inputs, or the plain torch module.
+Never: trains, writes files, or loads anything but safetensors and JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.errors import BundleError, ModelError
+from regraft.facts import LeftOut, ModelFacts, Prediction
+from regraft.features import stream
+from regraft.modality import MODALITIES, Modality
+from regraft.pretrained.architectures import architecture_of, build
+from regraft.workspace.bundle import WEIGHTS, read_bundle, write_bundle
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from regraft.features.engines.torch import TorchTrunk
+
+GROUP = 2048
+"""Inputs whose predictions are put back in order together; bounds what is held."""
+
+
+def save_bundle(
+    folder: Path,
+    *,
+    facts: ModelFacts,
+    backbone: dict[str, Tensor],
+    files: dict[str, Path],
+    weight: np.ndarray,
+    bias: np.ndarray,
+    labels: Sequence[str],
+    counts: Sequence[int],
+    rung: str,
+    versions: dict[str, str],
+) -> None:
+    """Write the network with its output layer replaced: weight (classes, d), bias (classes,)."""
+    head = architecture_of(facts.architecture).head
+    tensors = {name: tensor.numpy() for name, tensor in backbone.items()}
+    manifest = {
+        "task": facts.task,
+        "labels": list(labels),
+        "class_counts": list(counts),
+        "train": rung,
+        "architecture": dict(facts.architecture),
+        "preprocessing": dict(facts.preprocessing),
+        "head": {"path": head, "in": int(weight.shape[1]), "out": int(weight.shape[0])},
+        "tile": facts.tile,
+        "model": {
+            "name": facts.name,
+            "about": facts.about,
+            "trained_on": facts.trained_on,
+            "licence": facts.licence,
+            "origin": facts.origin,
+            "package": f"{facts.package}=={facts.version}" if facts.package else "",
+            "sha256": facts.sha256,
+        },
+        "versions": versions,
+    }
+    write_bundle(folder, manifest, {**tensors, f"{head}.weight": weight, f"{head}.bias": bias}, files)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checked bundle. Opening it reads no weights and imports no torch; predicting does."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels in the order of the probabilities."""
+        return self.manifest["labels"]
+
+    @property
+    def modality(self) -> Modality:
+        """What its input is."""
+        return MODALITIES[self.manifest["task"]]
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Files that travel with the network."""
+        return {name: self.folder / name for name in self.manifest["files"] if name != WEIGHTS}
+
+    def network(self) -> nn.Module:
+        """The plain module in evaluation mode: its input is what `modality.collate` gives, its output (n, classes) scores."""
+        from safetensors.torch import load_file
+
+        network = build(self.manifest["architecture"], len(self.labels))
+        state = load_file(self.folder / WEIGHTS)
+        wanted = {k: tuple(v.shape) for k, v in network.state_dict().items()}
+        found = {k: tuple(v.shape) for k, v in state.items()}
+        if wanted != found:
+            faults = [f"{k} is missing" for k in sorted(wanted.keys() - found.keys())]
+            faults += [f"{k} is unknown" for k in sorted(found.keys() - wanted.keys())]
+            faults += [f"{k} is {found[k]}, expected {wanted[k]}" for k in sorted(wanted.keys() & found.keys()) if wanted[k] != found[k]]
+            raise BundleError(
+                f"the weights in {self.folder} do not fit the network that {self.manifest['architecture']} describes", faults=faults[:10]
+            )
+        network.load_state_dict(state)
+        return network.eval()
+
+    def trunk(self, device: str) -> tuple[TorchTrunk, np.ndarray, np.ndarray]:
+        """(the frozen part, weight (classes, d), bias (classes,))."""
+        from torch import nn
+
+        from regraft.anatomy import layer_at, replace_layer
+        from regraft.features.engines.torch import TorchTrunk
+
+        network = self.network()
+        path = self.manifest["head"]["path"]
+        head = layer_at(network, path)
+        if not isinstance(head, nn.Linear):
+            raise BundleError(f"the output layer {path} of {self.folder} is a {type(head).__name__}", expected="Linear")
+        replace_layer(network, path, nn.Identity())
+        trunk = TorchTrunk(network, self.modality, self.manifest["preprocessing"], self.manifest["tile"], device)
+        return trunk, head.weight.detach().numpy(), head.bias.detach().numpy()
+
+
+def open_model(folder: Path) -> Model:
+    """Check a bundle and open it; BundleError names every fault."""
+    manifest = read_bundle(folder)
+    if manifest["task"] not in MODALITIES:
+        raise BundleError(f"{folder} is for {manifest['task']!r}", expected=", ".join(MODALITIES), move="pip install --upgrade regraft")
+    try:
+        architecture_of(manifest["architecture"])
+    except ModelError as error:
+        raise BundleError(f"{folder}: {error.found}", move=error.move) from None
+    return Model(folder, manifest)
+
+
+def log_softmax(scores: np.ndarray) -> np.ndarray:
+    """Log-probabilities (n, classes) float32 of scores, computed in float64."""
+    scores = scores.astype(np.float64)
+    scores -= scores.max(1, keepdims=True)
+    return (scores - np.log(np.exp(scores).sum(1, keepdims=True))).astype(np.float32)
+
+
+def log_probabilities(features: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """What an output layer says of features (n, d): (n, classes) float32.
+
+    Row by row in float64, so that neighbours never change a bit.
+    """
+    weight, bias = weight.astype(np.float64), bias.astype(np.float64)
+    out = np.empty((len(features), len(bias)), np.float32)
+    for i, row in enumerate(features):
+        out[i] = log_softmax((weight @ row.astype(np.float64) + bias)[None])[0]
+    return out
+
+
+def predict(model: Model, names: Iterable[str], sources: Iterable[Any], *, device: str, workers: int) -> Iterator[Prediction | LeftOut]:
+    """Predictions in the order of the inputs; an input that cannot be read gives a LeftOut. Any number of inputs."""
+    parts: list[tuple[TorchTrunk, np.ndarray, np.ndarray]] = []
+
+    def trunk() -> TorchTrunk:
+        if not parts:
+            parts.append(model.trunk(device))
+        return parts[0][0]
+
+    prepare = model.modality.preparer(model.manifest["preprocessing"], model.files)
+    names, sources = iter(names), iter(sources)
+    while group := list(islice(sources, GROUP)):
+        rows: list[np.ndarray | str] = [""] * len(group)
+        first: dict[bytes, int] = {}
+        twins: list[tuple[int, bytes]] = []
+        for row in stream(group, model.modality, trunk, prepare, workers=workers):
+            if row.features is not None:
+                rows[row.index] = row.features
+                first[row.identity] = row.index
+            elif row.known:
+                twins.append((row.index, row.identity))
+            else:
+                rows[row.index] = row.reason
+        for index, identity in twins:
+            rows[index] = rows[first[identity]] if identity in first else "it holds the same as another one that was left out"
+        for name, row in zip(islice(names, len(group)), rows, strict=True):
+            if isinstance(row, str):
+                yield LeftOut(name, row)
+                continue
+            _, weight, bias = parts[0]
+            chances = np.exp(log_probabilities(row[None], weight, bias)[0].astype(np.float64))
+            best = int(chances.argmax())
+            yield Prediction(name, model.labels[best], float(chances[best]), dict(zip(model.labels, chances.tolist(), strict=True)))

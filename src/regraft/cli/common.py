@@ -1,0 +1,56 @@
+"""Options that several commands share, and how they answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from regraft.spec import TASKS, FitSpec, help_texts
+
+_HELP = help_texts(FitSpec)
+
+Command = Callable[..., Any]
+
+
+def option(name: str, **more: Any) -> Callable[[Command], Command]:
+    """A click option whose help is the text under the field of `FitSpec` of the same name."""
+    more.setdefault("help", _HELP[name.lstrip("-").replace("-", "_")])
+    return click.option(name, **more)
+
+
+def task_option(command: Command) -> Command:
+    """--task"""
+    return option("--task", type=click.Choice(TASKS))(command)
+
+
+def column_options(command: Command) -> Command:
+    """--input and --label"""
+    return option("--input", metavar="COLUMN")(option("--label", metavar="COLUMN")(command))
+
+
+def machine_options(command: Command) -> Command:
+    """--device and --threads"""
+    return option("--device", default="auto", metavar="DEVICE")(option("--threads", type=int, metavar="N")(command))
+
+
+def store_option(command: Command) -> Command:
+    """--store / --no-store"""
+    return click.option("--store/--no-store", default=True, help=_HELP["store"])(command)
+
+
+def strict_option(command: Command) -> Command:
+    """--strict"""
+    return option("--strict", is_flag=True)(command)
+
+
+def json_option(command: Command) -> Command:
+    """--json"""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for a program.")(command)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))

@@ -1,0 +1,39 @@
+"""regraft evaluate"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from regraft.cli.common import column_options, json_option, machine_options, print_json, store_option, strict_option
+
+
+@click.command("evaluate")
+@click.argument("run")
+@click.argument("data")
+@column_options
+@machine_options
+@strict_option
+@store_option
+@json_option
+def command(run: str, data: str, as_json: bool, **options: Any) -> None:
+    """Judge the model in RUN on labelled DATA: figures with 95 % intervals, baselines, the confusion table."""
+    from regraft import jobs
+    from regraft.cli.render import Screen, confusion_table, console, metrics_table
+    from regraft.jobs.run import open_run
+
+    with Screen(quiet=as_json) as screen:
+        result = jobs.evaluate(run, data, **options, on_event=screen)
+    if as_json:
+        print_json(result)
+        return
+    modality = open_run(run).model.modality
+    out = console()
+    for line in (
+        "",
+        metrics_table([(f"{result['n']:,} {modality.nouns}", result["metrics"], result["baseline"])], modality.without_network),
+        "",
+        confusion_table(result["confusion"]),
+    ):
+        out.print(line)

@@ -1,0 +1,65 @@
+"""regraft fit"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from regraft.cli.common import column_options, json_option, machine_options, option, print_json, store_option, strict_option, task_option
+from regraft.spec import METRICS
+
+
+@click.command("fit")
+@click.argument("data")
+@task_option
+@column_options
+@option("--test", metavar="PATH|FRACTION")
+@option("--metric", type=click.Choice(METRICS), default="accuracy", show_default=True)
+@option("--model", metavar="NAME")
+@option("--train", metavar="HOW", default="head", show_default=True)
+@machine_options
+@option("--out", metavar="DIR")
+@option("--seed", type=int, default=0, show_default=True)
+@strict_option
+@option("--balance", is_flag=True)
+@store_option
+@json_option
+def command(data: str, as_json: bool, **options: Any) -> None:
+    """Fit a model to DATA: a folder with one sub-folder per class, a folder with train/ and test/, or a CSV file.
+
+    The network is frozen and gets a new output layer for your classes. The estimate is cross-validated; a test part is
+    only ever used for the figures that carry its name.
+    """
+    from regraft import jobs
+    from regraft.cli.render import Screen, console
+
+    with Screen(quiet=as_json) as screen:
+        run = jobs.fit(data, **options, on_event=screen)
+    if as_json:
+        print_json(run.result)
+        return
+    out = console()
+    for line in report(run.result):
+        out.print(line)
+
+
+def report(result: Any) -> list[Any]:
+    """What a finished fit shows."""
+    from regraft.cli.render import duration, metrics_table
+    from regraft.modality import MODALITIES
+
+    modality = MODALITIES[result["task"]]
+    parts = [(f"cross-validated, {result['n']:,} {modality.nouns}", result["estimate"], result["baseline"])]
+    if test := result.get("test"):
+        parts.append((f"test, {test['n']:,} {modality.nouns}", test["metrics"], test["baseline"]))
+    lines: list[Any] = ["", metrics_table(parts, modality.without_network), ""]
+    if test and (fresh := test.get("without_duplicates")):
+        accuracy = fresh["metrics"]["accuracy"]["value"]
+        lines.append(f"test accuracy without the {test['n'] - fresh['n']:,} that stand in the training part: {accuracy:.3f}")
+    memory = f", {result['peak_memory_mb']:,.0f} MB of memory at most" if result["peak_memory_mb"] else ""
+    lines += [
+        f"{result['run']}: {duration(result['seconds'])}{memory}; licence of the weights: {result['licence']}",
+        f"  regraft predict {result['run']} FILES     regraft evaluate {result['run']} DATA     regraft show {result['run']}",
+    ]
+    return lines

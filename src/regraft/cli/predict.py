@@ -1,0 +1,66 @@
+"""regraft predict"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from typing import Any
+
+import click
+
+from regraft.cli.common import json_option, machine_options
+
+
+@click.command("predict")
+@click.argument("run")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER|TABLE...")
+@click.option("--input", metavar="COLUMN", help="The column of a table that holds the text or the path.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a CSV: name, label, probability, and a column for each class.")
+@json_option
+@machine_options
+def command(run: str, inputs: tuple[str, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
+    """Predict labels with the model in RUN (a run's folder or a bundle), for any number of inputs, in order.
+
+    For a text model an input is a file of text or a CSV. An input that cannot be read is named on standard error, and
+    the exit code is 1.
+    """
+    from pathlib import Path
+
+    from regraft.cli.render import Screen
+    from regraft.errors import UsageError
+    from regraft.facts import LeftOut
+    from regraft.jobs.run import open_run
+    from regraft.jobs.use import stream_predictions
+
+    if as_csv and as_json:
+        raise UsageError("--csv and --json exclude each other")
+    labels = open_run(run).model.labels
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if as_csv:
+        writer.writerow(["name", "label", "probability", *labels])
+    broken = count = 0
+    with Screen(quiet=True):
+        for item in stream_predictions(run, [Path(i) for i in inputs], **options):
+            if isinstance(item, LeftOut):
+                broken += 1
+                print(f"cannot read {item.name}: {item.reason}", file=sys.stderr)
+                if as_json:
+                    _json_item({"name": item.name, "error": item.reason}, count)
+                    count += 1
+                continue
+            if as_json:
+                _json_item(item.to_json(), count)
+            elif as_csv:
+                writer.writerow([item.name, item.label, f"{item.probability:.6f}", *(f"{item.probabilities[name]:.6f}" for name in labels)])
+            else:
+                print(f"{item.name}\t{item.label}\t{item.probability:.3f}")
+            count += 1
+    if as_json:
+        print("\n]" if count else "[]")
+    if broken:
+        raise SystemExit(1)
+
+
+def _json_item(value: dict[str, Any], count: int) -> None:
+    print(("[\n" if count == 0 else ",\n") + json.dumps(value, ensure_ascii=False), end="")

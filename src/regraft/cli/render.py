@@ -1,0 +1,166 @@
+"""Events and figures as people read them: a live line on a terminal, plain lines elsewhere, colours only where wanted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from regraft.events import Done, Event, Progress, Said, Started, Warned
+
+PLAIN_EVERY = 15.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that honours NO_COLOR and pipes; as wide as it needs to be where there is no terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=None if stream.isatty() else 200)
+
+
+class Screen:
+    """Shows events on standard error; what was said is kept for --json. Used as a context."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = console(stderr=True)
+        self.quiet = quiet
+        self.live = sys.stderr.isatty() and not quiet
+        self._bar: Any = None
+        self._task: Any = None
+        self._started: dict[str, tuple[float, int, str]] = {}
+        self._last = 0.0
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._start(event)
+        elif isinstance(event, Progress):
+            self._progress(event)
+        elif isinstance(event, Done):
+            self._stop()
+            if not self.quiet:
+                self.console.print(
+                    f"  {event.stage}: {escape(event.note)}, {event.seconds:.1f} s"
+                    if event.note
+                    else f"  {event.stage}: {event.seconds:.1f} s",
+                    style="dim",
+                )
+        elif isinstance(event, Said) and not self.quiet:
+            self.console.print(f"  {escape(event.message)}")
+        elif isinstance(event, Warned):
+            self.console.print(Text("  note: " + event.message.replace("\n", "\n  "), style="yellow"))
+
+    def _start(self, event: Started) -> None:
+        self._stop()
+        self._started[event.stage] = (time.monotonic(), event.total, event.unit)
+        self._last = time.monotonic()
+        if not self.live:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeRemainingColumn(),
+        )
+        self._bar = Bar(*columns, console=self.console, transient=True)
+        self._task = self._bar.add_task(event.stage, total=event.total or None, unit=event.unit)
+        self._bar.start()
+
+    def _progress(self, event: Progress) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=event.done, **({"total": event.total} if event.total else {}))
+            return
+        now = time.monotonic()
+        if self.quiet or now - self._last < PLAIN_EVERY:
+            return
+        self._last = now
+        start, total, unit = self._started.get(event.stage, (now, 0, ""))
+        total = event.total or total
+        left = (now - start) / max(1, event.done) * (total - event.done) if total else 0.0
+        self.console.print(f"  {event.stage}: {event.done:,} of {total:,} {unit}, about {duration(left)} left")
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def figure(value: Mapping[str, float]) -> str:
+    """A figure with its interval."""
+    return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> Table:
+    """A table without lines; `right` names the columns whose cells stand to the right."""
+    out = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        out.add_column(column, justify="right" if i in right else "left", overflow="fold", no_wrap=False)
+    for row in rows:
+        out.add_row(*(Text(cell) for cell in row))
+    return out
+
+
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1_macro": "F1, mean of classes",
+    "log_loss": "log-loss",
+    "calibration_error": "calibration error",
+}
+
+
+def metrics_table(parts: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]], without: str) -> Table:
+    """Figures of one or more parts, each (title, metrics, baseline), with the baselines below."""
+    rows: list[list[str]] = []
+    for key, name in METRIC_NAMES.items():
+        rows.append([name, *(figure(metrics[key]) for _, metrics, _ in parts)])
+    rows.append(["", *("" for _ in parts)])
+    if any("without_network" in baseline for _, _, baseline in parts):
+        cells = [figure(b["without_network"]["metrics"]["accuracy"]) if "without_network" in b else "" for _, _, b in parts]
+        rows.append([f"accuracy without the network ({without})", *cells])
+    rows.append(
+        [
+            f"accuracy of always saying {parts[0][2]['majority']['label']!r}",
+            *(figure(b["majority"]["metrics"]["accuracy"]) for _, _, b in parts),
+        ]
+    )
+    return table(["", *(title for title, _, _ in parts)], rows)
+
+
+def confusion_table(confusion: Mapping[str, Any], limit: int = 12) -> Table | str:
+    """Rows true, columns predicted; for more classes than fit, the pairs most often mistaken."""
+    labels, rows = confusion["labels"], confusion["rows"]
+    if len(labels) <= limit:
+        return table(
+            ["true \\ predicted", *labels],
+            [[label, *(str(n) if n else "." for n in row)] for label, row in zip(labels, rows, strict=True)],
+            range(1, len(labels) + 1),
+        )
+    wrong = [(n, labels[i], labels[j]) for i, row in enumerate(rows) for j, n in enumerate(row) if n and i != j]
+    wrong.sort(key=lambda item: (-item[0], item[1], item[2]))
+    if not wrong:
+        return "no mistakes"
+    return table(["most often mistaken", "for", "times"], [[a, b, str(n)] for n, a, b in wrong[:limit]], (2,))

@@ -1,0 +1,93 @@
+"""A folder with one sub-folder per class, or with train/, val/, test/ that hold such folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored, natural, need_task, shown, task_of_files
+from regraft.errors import DataError
+from regraft.facts import LeftOut
+
+
+def fits(source: Any) -> bool:
+    """A folder."""
+    return isinstance(source, Path) and source.is_dir()
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder in a fixed order, hidden ones aside; links to folders are not followed."""
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted((d for d in folders if not ignored(d)), key=natural)
+        found += [Path(root, n) for n in sorted(names, key=natural) if not ignored(n)]
+    return found
+
+
+def sub_folders(folder: Path) -> list[Path]:
+    """The folders directly inside, hidden ones aside."""
+    try:
+        inside = [p for p in folder.iterdir() if p.is_dir() and not ignored(p.name)]
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from None
+    return sorted(inside, key=lambda p: natural(p.name))
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """train, val and test when every sub-folder is a split and they hold folders or nothing else; else nothing."""
+    inside = sub_folders(folder)
+    splits = {SPLITS[p.name.lower()]: p for p in inside if p.name.lower() in SPLITS}
+    return splits if inside and len(splits) == len(inside) and "train" in splits else {}
+
+
+def read(folder: Path, asked: Asked) -> Dataset:
+    """Every file of the task's endings inside a class folder, however deep, is an example of that class."""
+    splits = split_folders(folder)
+    said: list[str] = []
+    decisions: dict[str, Any] = {"layout": "folder"}
+    parts: list[tuple[str, Path]]
+    if splits:
+        held = "test" if "test" in splits else "val" if "val" in splits else ""
+        parts = [(TEST if split == held else TRAIN, path) for split, path in splits.items()]
+        decisions["splits"] = {path.name: part for part, path in parts}
+        if held == "val":
+            said.append(f"{splits['val'].name}/ is treated as the test part: there is no test/")
+        elif "val" in splits:
+            said.append(
+                f"{splits['val'].name}/ joins the training part: choices are cross-validated; {splits['test'].name}/ is for testing only"
+            )
+    else:
+        parts = [(TRAIN, folder)]
+    files = [(part, base, path) for part, base in parts for path in files_below(base)]
+    if not files:
+        raise DataError(f"{folder} holds no files", expected="one sub-folder per class with files in it")
+    task = asked.task or need_task(task_of_files([p.name for _, _, p in files], asked), folder)
+    tables = [p.name for p in folder.glob("*.csv") if not ignored(p.name)]
+    if tables and asked.labelled:
+        said.append(f"{', '.join(tables)} is not used: the sub-folders are the classes. Name the table instead of the folder to use it")
+        files = [f for f in files if f[2].parent != folder or f[2].suffix.lower() != ".csv"]
+    examples: list[Example] = []
+    left_out: list[LeftOut] = []
+    classes = {base: {p.name for p in sub_folders(base)} for _, base in parts}
+    for part, base, path in files:
+        inside = path.relative_to(base).parts
+        if path.suffix.lower() not in asked.extensions[task]:
+            left_out.append(
+                LeftOut(
+                    shown(path, folder), f"not {'an image' if task == 'image' else 'a text' if task == 'text' else 'a sound'} by its ending"
+                )
+            )
+        elif len(inside) < 2 or inside[0] not in classes[base]:
+            if asked.labelled:
+                left_out.append(LeftOut(shown(path, folder), "not inside a class folder"))
+            else:
+                examples.append(Example(shown(path, folder), path, None, part))
+        else:
+            examples.append(
+                Example(shown(path, folder), path, inside[0] if inside[0].isprintable() else shown(Path(inside[0]), base), part)
+            )
+    return Dataset(task, examples, said, left_out, decisions)
+
+
+READER = Reader("folder", "one sub-folder per class; or train/, val/, test/ with such folders", fits, read)

@@ -1,0 +1,134 @@
+"""Finds the reader for what was given, and divides examples into training and test parts."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from regraft.data import folder, memory, table
+from regraft.data.base import TEST, TRAIN, Asked, Dataset, Example, ignored, natural, shown
+from regraft.errors import DataError, UsageError
+from regraft.facts import LeftOut
+
+_READERS = (memory.READER, table.READER, folder.READER)
+
+
+def open_data(source: Any, asked: Asked, *, test: Any = None) -> Dataset:
+    """The data set that `source` means. `test`: another source whose examples are all for testing."""
+    dataset = _read(source, asked)
+    if test is not None:
+        if dataset.part(TEST):
+            dataset.said.append("the data's own test part joins the training part: --test names another one")
+            dataset.examples = [Example(e.name, e.source, e.label, TRAIN) for e in dataset.examples]
+        same = Asked(
+            dataset.task,
+            asked.input or dataset.decisions.get("input"),
+            asked.label or dataset.decisions.get("label"),
+            asked.extensions,
+            asked.labelled,
+        )
+        extra = _read(test, same)
+        dataset.examples += [Example(e.name, e.source, e.label, TEST) for e in extra.examples]
+        dataset.left_out += extra.left_out
+    return dataset
+
+
+def _read(source: Any, asked: Asked) -> Dataset:
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if not path.exists():
+            raise DataError(f"{path} does not exist", expected="a folder or a CSV file")
+        source = path
+    for reader in _READERS:
+        if reader.fits(source):
+            return reader.read(source, asked)
+    what = (
+        f"{source} is a file that regraft does not read as a data set"
+        if isinstance(source, Path)
+        else f"a {type(source).__name__} is not a data set"
+    )
+    raise DataError(what, expected="a folder with one sub-folder per class, a CSV, a DataFrame, or a list of (input, label)")
+
+
+def open_inputs(sources: Sequence[Any], asked: Asked) -> Dataset:
+    """Inputs without labels, for `predict` and `features`: files, folders, tables, or objects in memory."""
+    task = asked.task or "image"
+    examples: list[Example] = []
+    left_out: list[LeftOut] = []
+    faults = []
+    for source in sources:
+        if isinstance(source, Path) or (isinstance(source, (str, os.PathLike)) and task != "text"):
+            path = Path(source)
+            if path.is_dir():
+                below = [p for p in folder.files_below(path) if p.suffix.lower() in asked.extensions[task]]
+                tables = table.table_files(path) if not below else {}
+                if tables:
+                    for file in tables.values():
+                        part = table.read(file, asked)
+                        examples += part.examples
+                        left_out += part.left_out
+                elif not below:
+                    faults.append(f"{path} holds no {task} files")
+                examples += [Example(shown(p, path), p, None, TRAIN) for p in below]
+            elif table.fits(path):
+                part = table.read(path, asked)
+                examples += part.examples
+                left_out += part.left_out
+            elif path.exists():
+                examples.append(Example(str(path), path, None, TRAIN))
+            else:
+                faults.append(f"{path} does not exist")
+        else:
+            examples.append(Example(f"example {len(examples)}", source, None, TRAIN))
+    if faults:
+        raise DataError(faults[0]) if len(faults) == 1 else DataError(f"{len(faults)} inputs cannot be used", faults=faults[:20])
+    return Dataset(task, examples, [], left_out, {})
+
+
+def set_aside(dataset: Dataset, fraction: float, seed: int) -> None:
+    """Move a stratified part of the training examples to the test part, decided by seed and names' order alone.
+
+    Equal labels are spread evenly; equal contents are looked for later, where contents are known.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    by_label: dict[str | None, list[int]] = {}
+    for i, example in enumerate(dataset.examples):
+        if example.part == TRAIN:
+            by_label.setdefault(example.label, []).append(i)
+    for label in sorted(by_label, key=lambda v: natural(v or "")):
+        members = by_label[label]
+        take = round(len(members) * fraction)
+        for k in rng.permutation(len(members))[: min(take, len(members) - 1)]:
+            e = dataset.examples[members[k]]
+            dataset.examples[members[k]] = Example(e.name, e.source, e.label, TEST)
+
+
+def check_labels(dataset: Dataset) -> list[str]:
+    """The labels of the training part in natural order; DataError when they cannot be learnt from."""
+    train = dataset.part(TRAIN)
+    counts = Counter(e.label for e in train if e.label is not None)
+    labels = sorted(counts, key=natural)
+    if not labels:
+        raise DataError("no example has a label", expected="one sub-folder per class, or a label column", move="--label COLUMN for a table")
+    if len(labels) == 1:
+        raise DataError(f"there is one class only: {labels[0]} ({counts[labels[0]]} examples)", expected="at least two classes")
+    if max(counts.values()) == 1:
+        raise DataError(
+            f"each of the {len(labels)} classes has one example",
+            expected="at least two examples of a class, to train on one and judge on the other",
+        )
+    return labels
+
+
+def refuse_unless_table(name: str | None, option: str, dataset: Dataset) -> None:
+    """--input and --label mean nothing for a folder of class folders."""
+    if name is not None and dataset.decisions.get("layout") == "folder":
+        raise UsageError(f"{option} {name} names a column, and the data is a folder of class folders")
+
+
+__all__ = ["check_labels", "ignored", "open_data", "open_inputs", "refuse_unless_table", "set_aside"]

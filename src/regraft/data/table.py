@@ -1,0 +1,290 @@
+"""A CSV file with a header: a column of texts or of paths, and a column of labels; or a folder that holds train.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored, task_of_files
+from regraft.errors import DataError, UsageError, nearest
+from regraft.facts import LeftOut
+
+SIZE_LIMIT = 2 << 30
+"""Bytes; a larger table is refused before it is read."""
+
+FIELD_LIMIT = 16 << 20
+"""Characters of one cell; a quote that never closes runs into it."""
+
+LABEL_NAMES = ("label", "labels", "class", "category", "target", "y", "intent", "sentiment", "tag", "type", "genre", "species", "topic")
+TEXT_NAMES = ("text", "sentence", "review", "content", "message", "question", "document", "utterance", "title", "body")
+PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "image", "audio", "wav", "img", "image_path", "audio_path")
+SPLIT_NAMES = ("split", "part", "subset", "fold_name")
+
+
+def table_files(folder: Path) -> dict[str, Path]:
+    """The tables of a folder as split -> file: train.csv with val.csv and test.csv, or a single CSV as train."""
+    try:
+        tables = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".csv" and p.is_file() and not ignored(p.name))
+    except OSError:
+        return {}
+    named = {SPLITS[p.stem.lower()]: p for p in tables if p.stem.lower() in SPLITS}
+    if "train" in named:
+        return named
+    folders = any(p.is_dir() and not ignored(p.name) for p in folder.iterdir())
+    return {"train": tables[0]} if len(tables) == 1 and not folders else {}
+
+
+def fits(source: Any) -> bool:
+    """A .csv file, or a folder with train.csv, or with one CSV and no folders."""
+    if not isinstance(source, Path):
+        return False
+    if source.is_dir():
+        return bool(table_files(source))
+    return source.is_file() and source.suffix.lower() in (".csv", ".tsv")
+
+
+def rows_of(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """(header, [(line number, cells)]) of a CSV file; DataError says what is wrong with it."""
+    try:
+        size = path.stat().st_size
+        if size > SIZE_LIMIT:
+            raise DataError(f"{path} has {size >> 20} MB; a CSV may have {SIZE_LIMIT >> 20} MB", move="split it")
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path} is not UTF-8 (line {line})", expected="a CSV in UTF-8", move="save it as UTF-8") from None
+    if "\0" in text:
+        raise DataError(f"{path} holds zero bytes: it is not a CSV", expected="text in UTF-8")
+    delimiter = _delimiter(text, path)
+    before = csv.field_size_limit(FIELD_LIMIT)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        rows = []
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append((reader.line_num, row))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}", move="look for a quote that never closes near that line") from None
+    finally:
+        csv.field_size_limit(before)
+    if not rows:
+        raise DataError(f"{path} is empty", expected="a header line and one line per example")
+    header = [name.strip() for name in rows[0][1]]
+    twice = sorted({n for n in header if header.count(n) > 1 and n})
+    if twice:
+        raise DataError(f"{path}: the column {twice[0]!r} occurs more than once", move="give every column its own name")
+    return header, rows[1:]
+
+
+def _delimiter(text: str, path: Path) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    first = text.split("\n", 1)[0]
+    counts = {d: first.count(d) for d in (",", ";", "\t")}
+    best = max(counts, key=lambda d: counts[d])
+    return best if counts[best] else ","
+
+
+def choose_columns(
+    header: Sequence[str], rows: Sequence[Sequence[str]], base: Path, asked: Asked, where: str
+) -> tuple[str, str | None, str, str | None, list[str]]:
+    """(input column, label column, task, split column, said). Looks at up to 2,000 rows."""
+    faults = []
+    for option, name in (("--input", asked.input), ("--label", asked.label)):
+        if name is not None and name not in header:
+            faults.append(f"{option} {name}: {where} has the columns {', '.join(header)}. {nearest(name, header)}".rstrip())
+    if faults:
+        raise UsageError(faults[0]) if len(faults) == 1 else UsageError("columns that do not exist", faults=faults)
+    sample = rows[:2000]
+    values = {name: [row[i].strip() for row in sample if i < len(row) and row[i].strip()] for i, name in enumerate(header)}
+    lower = {name: name.lower() for name in header}
+    split = next((n for n in header if lower[n] in SPLIT_NAMES and values[n] and all(v.lower() in SPLITS for v in set(values[n]))), None)
+    free = [n for n in header if values[n] and n not in (asked.label, split)]
+    paths = {n: t for n in free if (t := _paths_task(values[n], base, asked))}
+    if asked.task == "text":
+        paths = {}
+    source = asked.input or _first_named(free, lower, PATH_NAMES, set(paths)) or next(iter(paths), None)
+    if source is None and asked.task in (None, "text"):
+        source = _first_named(free, lower, TEXT_NAMES, set(free)) or max(
+            (n for n in free if n != _label(header, values, lower, asked, None, split)), key=lambda n: _mean_length(values[n]), default=None
+        )
+    if source is None:
+        raise DataError(
+            f"{where} has no column of {'paths' if asked.task else 'texts or paths'}",
+            expected=f"one of its columns ({', '.join(header)}) to hold them, paths relative to the table",
+            move="--input COLUMN",
+        )
+    task = asked.task or paths.get(source) or "text"
+    label = _label(header, values, lower, asked, source, split)
+    if label is None and asked.labelled:
+        raise DataError(
+            f"{where} has no column that looks like labels",
+            expected=f"one of {', '.join(n for n in header if n != source)}",
+            move="--label COLUMN",
+        )
+    said = [f"input column: {source} ({'texts' if task == 'text' else f'paths of {task} files'})"]
+    if label is not None and asked.labelled:
+        others = [n for n in header if n not in (source, label, split) and values[n]]
+        said.append(f"label column: {label}" + (f" (not used: {', '.join(others)})" if others else ""))
+    return source, label, task, split, said
+
+
+def _mean_length(values: Sequence[str]) -> float:
+    return sum(map(len, values)) / max(1, len(values))
+
+
+def _first_named(names: Sequence[str], lower: dict[str, str], known: Sequence[str], allowed: set[str]) -> str | None:
+    by_name = {lower[n]: n for n in reversed(names) if n in allowed}
+    return next((by_name[k] for k in known if k in by_name), None)
+
+
+def _paths_task(values: Sequence[str], base: Path, asked: Asked) -> str | None:
+    """The task of a column when most of its values end like files of one task."""
+    task = task_of_files(values, asked)
+    if task is None:
+        return None
+    ending = sum(os.path.splitext(v)[1].lower() in asked.extensions[task] for v in values)
+    return task if ending > len(values) / 2 else None
+
+
+def _label(
+    header: Sequence[str], values: dict[str, list[str]], lower: dict[str, str], asked: Asked, source: str | None, split: str | None
+) -> str | None:
+    if asked.label is not None:
+        return asked.label
+    free = [n for n in header if n not in (source, split) and values[n]]
+    if named := _first_named(free, lower, LABEL_NAMES, set(free)):
+        return named
+    few = {n: len(set(values[n])) for n in free}
+    able = [n for n in free if 2 <= few[n] <= max(2, len(values[n]) // 2)]
+    return able[0] if able else (free[0] if len(free) == 1 and source is not None else None)
+
+
+def is_measured(labels: Sequence[str]) -> bool:
+    """Whether labels are numbers of a measurement rather than classes: fractions, or very many distinct whole numbers."""
+    distinct = set(labels)
+    try:
+        numbers = [float(v) for v in distinct]
+    except ValueError:
+        return False
+    whole = all(n == n and abs(n) != float("inf") and n == int(n) for n in numbers)
+    return len(distinct) > 20 and (not whole or len(distinct) > max(100, len(labels) // 10))
+
+
+def read(source: Path, asked: Asked) -> Dataset:
+    """One table, or the tables train, val and test of a folder, each row an example."""
+    files = table_files(source) if source.is_dir() else {"train": source}
+    held = "test" if "test" in files else "val" if "val" in files else ""
+    said: list[str] = []
+    if held == "val":
+        said.append(f"{files['val'].name} is treated as the test part: there is no test table")
+    elif "val" in files:
+        said.append(f"{files['val'].name} joins the training part: choices are cross-validated; {files['test'].name} is for testing only")
+    examples: list[Example] = []
+    left_out: list[LeftOut] = []
+    decisions: dict[str, Any] = {"layout": "table"}
+    task = ""
+    for split, path in files.items():
+        header, rows = rows_of(path)
+        if not rows:
+            raise DataError(f"{path} has a header and no rows", expected="one line per example")
+        if not task:
+            name, label, task, split_column, found = choose_columns(header, [row for _, row in rows], path.parent, asked, path.name)
+            said += found
+            decisions.update({"input": name, "label": label, "split": split_column})
+        absent = [c for c in (name, label) if c is not None and c not in header]
+        if absent:
+            raise DataError(
+                f"{path.name} has no column {absent[0]!r}", expected=f"the columns of {files['train'].name}; it has {', '.join(header)}"
+            )
+        new, broken = _rows(
+            path,
+            header,
+            rows,
+            (name, label, split_column),
+            task,
+            TEST if split == held else TRAIN,
+            asked,
+            len(files) > 1 or bool(split_column),
+        )
+        examples += new
+        left_out += broken
+    if decisions["split"]:
+        examples, more = _by_column(examples, files["train"].name)
+        said += more
+    labels = [e.label for e in examples if e.label is not None]
+    if asked.labelled and labels and is_measured(labels):
+        raise DataError(
+            f"the column {decisions['label']!r} holds {len(set(labels)):,} different numbers",
+            expected="classes; numbers as targets are not supported yet",
+            move="--label COLUMN for another column, or a column of classes made from the numbers",
+        )
+    return Dataset(task, examples, said, left_out, decisions)
+
+
+def _rows(
+    path: Path,
+    header: Sequence[str],
+    rows: Sequence[tuple[int, list[str]]],
+    columns: tuple[str, str | None, str | None],
+    task: str,
+    part: str,
+    asked: Asked,
+    several: bool,
+) -> tuple[list[Example], list[LeftOut]]:
+    name, label, split = columns
+    at = {c: header.index(c) for c in columns if c is not None and c in header}
+    examples: list[Example] = []
+    left_out: list[LeftOut] = []
+    for line, row in rows:
+        cell = {c: row[i].strip() if i < len(row) else "" for c, i in at.items()}
+        value = cell[name]
+        where = f"{path.name}, line {line}"
+        shown_as = where if task == "text" else f"{value} ({where})"
+        if not value:
+            left_out.append(LeftOut(where, "the text is empty" if task == "text" else "the path is empty"))
+        elif label is not None and asked.labelled and not cell[label]:
+            left_out.append(LeftOut(shown_as, "the label is missing"))
+        else:
+            source: Any = value
+            if task != "text":
+                source = path.parent / value
+                reason = _outside(source, path.parent, value)
+                if reason:
+                    left_out.append(LeftOut(shown_as, reason))
+                    continue
+            own = cell[split].lower() if split and split in cell else ""
+            examples.append(Example(shown_as, source, cell[label] if label is not None else None, f"{part}:{own}" if split else part))
+    return examples, left_out
+
+
+def _outside(path: Path, base: Path, value: str) -> str:
+    """Why a relative path may not be used: it leaves the table's folder."""
+    if os.path.isabs(value) or ".." not in Path(value).parts:
+        return ""
+    inside = os.path.normpath(path).startswith(os.path.normpath(base.absolute() if path.is_absolute() else base))
+    return "" if inside and not os.path.normpath(value).startswith("..") else "the path leaves the table's folder"
+
+
+def _by_column(examples: list[Example], table: str) -> tuple[list[Example], list[str]]:
+    """Use the table's own split column: the test rows, or the val rows where there are none, are the test part."""
+    found = {SPLITS.get(e.part.partition(":")[2], "train") for e in examples}
+    held = "test" if "test" in found else "val" if "val" in found else ""
+    if held == "" or found == {held}:
+        return [Example(e.name, e.source, e.label, TRAIN) for e in examples], []
+    out = []
+    for e in examples:
+        part, _, own = e.part.partition(":")
+        out.append(Example(e.name, e.source, e.label, TEST if part == TEST or SPLITS.get(own, "train") == held else TRAIN))
+    return out, [f"{table} has a split column: its {held} rows are the test part"]
+
+
+READER = Reader("table", "a CSV with a column of texts or paths and a column of labels; train.csv and test.csv in a folder", fits, read)

@@ -1,0 +1,318 @@
+"""One pass: read, decode and prepare in threads; run tiles of the frozen part meanwhile; keep the rows."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from regraft.errors import Unreadable
+from regraft.events import Done, Emit, Measured, Progress, Started, silent
+from regraft.facts import LeftOut
+from regraft.modality import Modality, Prepared
+from regraft.workspace.store import Space
+
+FLUSH_ROWS = 2048
+"""Rows computed between two writes to the store; what an interruption loses at most, with the seconds below."""
+
+FLUSH_SECONDS = 10.0
+
+AHEAD = 24
+"""Chunks of examples read ahead per worker."""
+
+
+class Trunk(Protocol):
+    """The frozen part: windows of equal shape in, rows out, at most `tile` at a time."""
+
+    tile: int
+
+    def __call__(self, windows: Sequence[Any]) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example after the pass: its features, or the reason why there are none."""
+
+    index: int
+    identity: bytes
+    features: np.ndarray | None = None
+    """None when they were in the store already, or with `reason`."""
+    summary: Any = None
+    reason: str = ""
+    note: str = ""
+    known: bool = False
+
+
+@dataclass
+class Extracted:
+    """What one pass gave. `kept` are positions in the sources; features, summaries and identities follow it."""
+
+    kept: list[int]
+    identities: list[bytes]
+    features: np.ndarray
+    summaries: list[Any]
+    left_out: list[LeftOut] = field(default_factory=list)
+    notes: dict[str, int] = field(default_factory=dict)
+    computed: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class _Read:
+    """What a worker made of one example."""
+
+    index: int
+    identity: bytes
+    prepared: Prepared | None
+    summary: Any
+    reason: str
+
+
+@dataclass
+class _Waiting:
+    """An example some of whose windows are still to go through the network."""
+
+    read: _Read
+    missing: int
+    total: np.ndarray | None = None
+
+    def finished(self) -> Row:
+        read = self.read
+        assert read.prepared is not None and self.total is not None
+        weight = float(sum(read.prepared.weights))
+        features = self.total if weight == 1.0 else self.total / np.float32(weight)
+        if not np.isfinite(features).all():
+            return Row(read.index, read.identity, reason="the network's features for it are not finite numbers")
+        return Row(read.index, read.identity, features, read.summary, note=read.prepared.note)
+
+
+def _read(
+    chunk: Sequence[tuple[int, Any]],
+    modality: Modality,
+    prepare: Callable[[Any], Prepared],
+    known: Callable[[bytes], bool],
+    summaries: Space | None,
+) -> list[_Read]:
+    out = []
+    for index, source in chunk:
+        identity = b""
+        try:
+            loaded = modality.load(source)
+            identity = loaded.identity
+            in_store = known(identity)
+            wants_summary = summaries is not None and identity not in summaries
+            if in_store and not wants_summary:
+                out.append(_Read(index, identity, None, None, ""))
+                continue
+            decoded = loaded.decode()
+            summary = modality.summary(decoded) if wants_summary else None
+            out.append(_Read(index, identity, None if in_store else prepare(decoded), summary, ""))
+        except Unreadable as reason:
+            out.append(_Read(index, identity, None, None, str(reason)))
+    return out
+
+
+class _Tiles:
+    """Windows waiting for a full tile, by their shapes; gives rows as examples get complete."""
+
+    def __init__(self, trunk: Callable[[], Trunk]) -> None:
+        self._make, self._engine = trunk, None
+        self._buckets: dict[Any, list[tuple[_Waiting, float, Any]]] = defaultdict(list)
+
+    def add(self, read: _Read) -> Iterator[Row]:
+        # opened only now: opening a network takes seconds, in which the workers read ahead
+        engine: Trunk = self._engine or self._make()
+        self._engine = engine
+        assert read.prepared is not None
+        waiting = _Waiting(read, len(read.prepared.windows))
+        for window, weight in zip(read.prepared.windows, read.prepared.weights, strict=True):
+            shape = tuple((k, v.shape) for k, v in window.items())
+            bucket = self._buckets[shape]
+            bucket.append((waiting, weight, window))
+            if len(bucket) == engine.tile:
+                yield from self._run(engine, self._buckets.pop(shape))
+
+    def rest(self) -> Iterator[Row]:
+        """What is left in tiles that never filled up."""
+        for shape in sorted(self._buckets, key=repr):
+            assert self._engine is not None
+            yield from self._run(self._engine, self._buckets[shape])
+
+    @staticmethod
+    def _run(engine: Trunk, bucket: list[tuple[_Waiting, float, Any]]) -> Iterator[Row]:
+        rows = engine([window for _, _, window in bucket])
+        for (waiting, weight, _), row in zip(bucket, rows, strict=True):
+            part = row if weight == 1.0 else row * np.float32(weight)
+            waiting.total = part if waiting.total is None else waiting.total + part
+            waiting.missing -= 1
+            if not waiting.missing:
+                yield waiting.finished()
+
+
+def stream(
+    sources: Iterable[Any],
+    modality: Modality,
+    trunk: Callable[[], Trunk],
+    prepare: Callable[[Any], Prepared],
+    *,
+    known: Callable[[bytes], bool] = lambda identity: False,
+    summaries: Space | None = None,
+    workers: int = 2,
+) -> Iterator[Row]:
+    """Rows as they get ready, not in order; every source gives exactly one. `trunk` is called once, when first needed.
+
+    `known` tells which identities have features already. Memory is bounded whatever the number of sources.
+    """
+    numbered = enumerate(sources)
+    tiles = _Tiles(trunk)
+    pending: deque[Future[list[_Read]]] = deque()
+    started: set[bytes] = set()
+    twins: list[_Read] = []
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="regraft-read")
+
+    def refill() -> None:
+        while len(pending) < AHEAD * workers and (chunk := list(islice(numbered, modality.chunk))):
+            pending.append(pool.submit(_read, chunk, modality, prepare, known, summaries))
+
+    try:
+        refill()
+        while pending:
+            reads = pending.popleft().result()
+            refill()
+            for read in reads:
+                if read.reason:
+                    yield Row(read.index, read.identity, reason=read.reason)
+                elif read.prepared is None:
+                    yield Row(read.index, read.identity, summary=read.summary, known=True)
+                elif read.identity in started:
+                    # the same content again: its first copy is on its way or done
+                    twins.append(_Read(read.index, read.identity, None, read.summary, ""))
+                else:
+                    started.add(read.identity)
+                    yield from tiles.add(read)
+        yield from tiles.rest()
+        for read in twins:
+            yield Row(read.index, read.identity, summary=read.summary, known=True)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Forecast:
+    """Predicts a pass's seconds after its first tiles: those pay for warming up, the rest go on like the next ones."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.start = total, time.perf_counter()
+        self.seconds: float | None = None
+        self._first: tuple[float, int] | None = None
+
+    def see(self, computed: int, done: int) -> None:
+        now = time.perf_counter()
+        if self._first is None and computed >= 32:
+            self._first = (now, done)
+        elif self._first is not None and self.seconds is None and computed >= 96:
+            rate = (now - self._first[0]) / max(1, done - self._first[1])
+            self.seconds = now - self.start + rate * (self.total - done)
+
+
+@dataclass
+class _Ledger:
+    """What became of each source."""
+
+    identities: list[bytes]
+    reasons: dict[int, str] = field(default_factory=dict)
+    summaries: dict[int, Any] = field(default_factory=dict)
+    before: set[int] = field(default_factory=set)
+    fresh: set[bytes] = field(default_factory=set)
+
+    def enter(self, row: Row, space: Space, summaries: Space | None) -> None:
+        self.identities[row.index] = row.identity
+        if row.reason:
+            self.reasons[row.index] = row.reason
+        elif row.features is not None:
+            self.fresh.add(row.identity)
+            space.add(row.identity, row.features, row.note)
+        elif row.identity not in self.fresh:
+            self.before.add(row.index)
+        if row.summary is not None and summaries is not None:
+            if isinstance(row.summary, np.ndarray):
+                summaries.add(row.identity, row.summary)
+            else:
+                self.summaries[row.index] = row.summary
+
+    def close(self, space: Space) -> list[int]:
+        """The positions that have features."""
+        for i, identity in enumerate(self.identities):
+            if i not in self.reasons and identity not in space:
+                self.reasons[i] = "it holds the same as another one that was left out"
+        return [i for i in range(len(self.identities)) if i not in self.reasons]
+
+
+def extract(
+    names: Sequence[str],
+    sources: Sequence[Any],
+    modality: Modality,
+    trunk: Callable[[], Trunk],
+    prepare: Callable[[Any], Prepared],
+    space: Space,
+    *,
+    summaries: Space | None = None,
+    workers: int = 2,
+    emit: Emit = silent,
+    stage: str = "features",
+) -> Extracted:
+    """Features of all sources that can be read, from the store where it has them, in the order of the sources.
+
+    `summaries` is the space of the rows for the model without a network, or None when they are not wanted. What was
+    computed is kept even when the pass is interrupted.
+    """
+    forecast = _Forecast(len(sources))
+    ledger = _Ledger([b""] * len(sources))
+    emit(Started(stage, len(sources), modality.nouns))
+    last = forecast.start
+    rows = stream(sources, modality, trunk, prepare, known=space.__contains__, summaries=summaries, workers=workers)
+    try:
+        for done, row in enumerate(rows, 1):
+            ledger.enter(row, space, summaries)
+            if row.features is not None:
+                computed = len(ledger.fresh)
+                forecast.see(computed, done)
+                if computed % FLUSH_ROWS == 0 or time.perf_counter() - last > FLUSH_SECONDS:
+                    space.flush()
+                    last = time.perf_counter()
+            emit(Progress(stage, done))
+    finally:
+        rows.close()
+        space.flush()
+        if summaries is not None:
+            summaries.flush()
+    kept = ledger.close(space)
+    ids = [ledger.identities[i] for i in kept]
+    if summaries is None:
+        kept_summaries: list[Any] = []
+    elif modality.summary_version:
+        kept_summaries = list(summaries.gather(ids))
+    else:
+        kept_summaries = [ledger.summaries[i] for i in kept]
+    computed, reused = len(ledger.fresh), sum(i in ledger.before for i in kept)
+    equal = len(kept) - computed - reused
+    seconds = time.perf_counter() - forecast.start
+    note = f"{computed:,} computed" + (f", {reused:,} already there" if reused else "")
+    emit(Done(stage, seconds, note + (f", {equal:,} of equal content" if equal else "")))
+    if computed:
+        emit(Measured(f"seconds of {stage}", seconds, forecast.seconds, "s"))
+    return Extracted(
+        kept=kept,
+        identities=ids,
+        features=space.gather(ids),
+        summaries=kept_summaries,
+        left_out=[LeftOut(names[i], ledger.reasons[i]) for i in sorted(ledger.reasons)],
+        notes=dict(Counter(note for identity in ids if (note := space.notes.get(identity)))),
+        computed=computed,
+        seconds=seconds,
+    )

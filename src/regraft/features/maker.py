@@ -1,0 +1,50 @@
+"""The identity of features: everything that can change a bit of them, as plain data that can be read aloud."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from regraft.modality import Modality
+
+VERSION = 1
+"""Raised when this room would give other features from the same description."""
+
+
+def maker_of(
+    *,
+    weights_sha256: str,
+    architecture: Mapping[str, Any],
+    preprocessing: Mapping[str, Any],
+    modality: Modality,
+    tile: int,
+    device: str,
+    threads: int,
+) -> dict[str, Any]:
+    """What makes the features of one network on this machine.
+
+    Training batch size, workers, file names and order are not in it: they change nothing. Threads, torch and the instruction
+    set are: kernels add in another order.
+    """
+    import torch
+
+    return {
+        "kind": "features",
+        "version": VERSION,
+        "weights": weights_sha256,
+        "architecture": dict(architecture),
+        "at": "input of the output layer",
+        "preprocessing": dict(preprocessing),
+        "modality": modality.name,
+        "engine": "torch float32" + (" channels-last" if modality.name == "image" else ""),
+        "device": device,
+        "tile": tile,
+        "threads": threads if device == "cpu" else 0,
+        "torch": torch.__version__,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def summary_maker(modality: Modality) -> dict[str, Any]:
+    """What makes the rows of the model without a network."""
+    return {"kind": "without network", "version": VERSION, "modality": modality.name, "summary": modality.summary_version}

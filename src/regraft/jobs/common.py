@@ -1,0 +1,138 @@
+"""What several verbs need: threads, devices, the data as asked for, memory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft.data.base import Asked
+from regraft.errors import DataError, UsageError
+from regraft.events import Emit, Said, Warned
+from regraft.facts import LeftOut
+from regraft.modality import MODALITIES, Modality
+
+if TYPE_CHECKING:
+    from regraft.features import Extracted
+
+EXTENSIONS = {name: modality.extensions for name, modality in MODALITIES.items()}
+
+
+def asked(task: str | None, input: str | None, label: str | None, *, labelled: bool = True) -> Asked:
+    """What the user said about the data, with what this regraft can read."""
+    return Asked(task, input, label, EXTENSIONS, labelled)
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def choose_device(wanted: str) -> str:
+    """`auto` is the first GPU where PyTorch sees one, else the CPU; UsageError when the wanted one is not there."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu":
+        return wanted
+    kind, _, number = wanted.partition(":")
+    if kind != "cuda" or (number and not number.isdigit()):
+        raise UsageError(f"--device {wanted}: expected auto, cpu, cuda or cuda:N")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= there:
+        raise UsageError(f"--device {wanted}: PyTorch sees {there} CUDA device{'s' * (there != 1)} here", move="--device cpu")
+    return f"cuda:{int(number or 0)}"
+
+
+@contextmanager
+def computing_threads(threads: int) -> Iterator[None]:
+    """PyTorch with so many threads; as it was afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory that this process has held so far, in MB; None where it cannot be told."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 1024 if sys.platform != "darwin" else peak / 1024 / 1024, 1)
+
+
+def check_losses(left_out: Sequence[LeftOut], kept: int, modality: Modality, *, strict: bool, emit: Emit) -> None:
+    """Say what is left out; stop when it is more than half, or anything with `strict`."""
+    if not left_out:
+        return
+    lines = [f"{item.name}: {item.reason}" for item in left_out]
+    more = [f"and {len(lines) - 20:,} more"] if len(lines) > 20 else []
+    broken = len(left_out)
+    if strict:
+        raise DataError(
+            f"{broken:,} {modality.noun if broken == 1 else modality.nouns} cannot be used",
+            faults=lines[:20] + more,
+            move="mend or remove them, or leave --strict away",
+        )
+    if broken > kept:
+        raise DataError(
+            f"{broken:,} of {broken + kept:,} {modality.nouns} cannot be used, more than half: something else is wrong",
+            faults=lines[:20] + more,
+            move="check the path, --task, --input and --label",
+        )
+    emit(
+        Warned(
+            "\n".join(
+                [
+                    f"{broken:,} left out of {broken + kept:,}:",
+                    *(f"  {line}" for line in lines[:10]),
+                    *([f"  and {len(lines) - 10:,} more"] if len(lines) > 10 else []),
+                ]
+            )
+        )
+    )
+
+
+def say_notes(notes: Mapping[str, int], total: int, emit: Emit) -> None:
+    """Say what was noted of single examples, counted."""
+    for note, count in notes.items():
+        emit(Said(f"{count:,} of {total:,} are {note}"))
+
+
+def versions() -> dict[str, str]:
+    """What wrote a bundle."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("regraft", "torch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def as_source(value: Any) -> Any:
+    """Strings and paths as Path, other objects as they are."""
+    return Path(value) if isinstance(value, (str, os.PathLike)) else value
+
+
+def merged_notes(parts: Sequence[Extracted]) -> dict[str, int]:
+    """Notes of several passes together."""
+    out: dict[str, int] = {}
+    for part in parts:
+        for note, count in part.notes.items():
+            out[note] = out.get(note, 0) + count
+    return out

@@ -1,0 +1,469 @@
+"""fit: a data set in, a run out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.data import Dataset, open_data
+from regraft.data.base import TEST, TRAIN, Example
+from regraft.data.open import check_labels, refuse_unless_table, set_aside
+from regraft.errors import DataError, ModelError, UsageError
+from regraft.events import Done, Emit, Event, Measured, Progress, Said, Started, Warned, silent
+from regraft.facts import Figure, LeftOut, ModelFacts
+from regraft.jobs.common import (
+    as_source,
+    asked,
+    check_losses,
+    choose_device,
+    computing_threads,
+    core_count,
+    peak_memory_mb,
+    say_notes,
+    versions,
+)
+from regraft.jobs.run import Run
+from regraft.modality import MODALITIES, Modality
+from regraft.pretrained import default_model, find_model, source_of
+from regraft.spec import FitSpec
+from regraft.strategy.rules import fold_count, weak_spots
+from regraft.workspace.files import write_json
+from regraft.workspace.runs import BUNDLE, RunFolder, new_run
+from regraft.workspace.store import Space, Store, space_key
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from regraft.features import Extracted
+    from regraft.training.probe import Probe
+
+BASELINE_STRENGTHS = slice(1, None, 2)
+"""Every second strength for the model without a network: it is there to compare with, and half as many cost half."""
+
+
+def fit(
+    data: Any,
+    *,
+    task: str | None = None,
+    input: str | None = None,
+    label: str | None = None,
+    test: Any = None,
+    metric: str = "accuracy",
+    model: str | None = None,
+    train: str = "head",
+    device: str = "auto",
+    threads: int | None = None,
+    out: str | None = None,
+    seed: int = 0,
+    strict: bool = False,
+    balance: bool = False,
+    store: bool = True,
+    on_event: Emit = silent,
+) -> Run:
+    """Fit a model to labelled data and return its run.
+
+    `data` is a path (see `FitSpec.data`), a pandas DataFrame, or a list of (input, label) with paths, PIL images, uint8 arrays
+    (height, width, 3), sounds as (samples, rate), or strings. `test` is the same kind of thing, or a fraction. The other
+    arguments are those of the command line; `on_event` is called with each event.
+
+    Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
+    network cannot be had, RunError when the folder is taken.
+    """
+    start = time.perf_counter()
+    source = as_source(data)
+    named = isinstance(source, Path)
+    test_text = None if test is None else str(test) if isinstance(test, (str, Path, int, float)) else "in memory"
+    spec = FitSpec(
+        str(source) if named else "in memory",
+        task,
+        input,
+        label,
+        test_text,
+        metric,
+        model,
+        train,
+        device,
+        threads,
+        out,
+        seed,
+        strict,
+        balance,
+        store,
+    )
+    dataset = _open(spec, source, test, asked)
+    labels = check_labels(dataset)
+    modality = MODALITIES[dataset.task]
+    facts = _network(spec, dataset.task)
+    folder = new_run(spec.out, source.resolve().name.removesuffix(".csv") if named else "data", spec.to_json())
+    try:
+        return _Fit(spec, dataset, labels, modality, facts, folder, on_event, start)()
+    finally:
+        folder.close()
+
+
+def _open(spec: FitSpec, source: Any, test: Any, ask: Any) -> Dataset:
+    fraction = spec.test_fraction
+    other = None if test is None or fraction is not None else as_source(test)
+    dataset = open_data(source, ask(spec.task, spec.input, spec.label), test=other)
+    refuse_unless_table(spec.input, "--input", dataset)
+    refuse_unless_table(spec.label, "--label", dataset)
+    if fraction is not None:
+        if dataset.part(TEST):
+            raise UsageError(
+                f"--test {spec.test}: the data has a test part of its own", move="leave --test away, or name a folder or table"
+            )
+        set_aside(dataset, fraction, spec.seed)
+    return dataset
+
+
+def _network(spec: FitSpec, task: str) -> ModelFacts:
+    facts = find_model(spec.model) if spec.model else default_model(task)
+    if facts.task != task:
+        raise UsageError(f"{facts.name} is for {facts.task}, the data is {task}", move=f"regraft models --task {task}")
+    if line := source_of(facts).missing(facts):
+        raise ModelError(f"the weights of {facts.name} are not installed", move=line)
+    return facts
+
+
+@dataclass
+class _Fit:
+    """One fit on its way."""
+
+    spec: FitSpec
+    dataset: Dataset
+    labels: list[str]
+    modality: Modality
+    facts: ModelFacts
+    folder: RunFolder
+    listener: Emit
+    start: float
+
+    def emit(self, event: Event) -> None:
+        self.folder.log(event)
+        if isinstance(event, (Said, Warned)):
+            (self.said if isinstance(event, Said) else self.warned).append(event.message)
+        self.listener(event)
+        if isinstance(event, Measured):
+            self.costs[event.name] = {"predicted": event.predicted, "measured": round(event.value, 3), "unit": event.unit}
+
+    def __call__(self) -> Run:
+        self.costs: dict[str, Any] = {}
+        self.said: list[str] = []
+        self.warned: list[str] = []
+        spec, modality, facts = self.spec, self.modality, self.facts
+        self._say_what_was_found()
+        threads = spec.threads or core_count()
+        device = choose_device(spec.device)
+        self.folder.decide(
+            task=self.dataset.task,
+            labels=self.labels,
+            model=facts.name,
+            train=spec.train,
+            device=device,
+            threads=threads,
+            **self.dataset.decisions,
+        )
+        with computing_threads(threads):
+            examples = [*self.dataset.part(TRAIN), *self.dataset.part(TEST)]
+            extracted, backbone = self._features(examples, device, threads)
+            left_out = [*self.dataset.left_out, *extracted.left_out]
+            check_losses(left_out, len(extracted.kept), modality, strict=spec.strict, emit=self.emit)
+            say_notes(extracted.notes, len(extracted.kept), self.emit)
+            parts = self._divide(examples, extracted)
+            result = self._train_and_judge(parts, extracted)
+            self._keep(result, backbone)
+        self._finish(result, left_out, parts)
+        return Run(self.folder.path)
+
+    def _say_what_was_found(self) -> None:
+        train, test = len(self.dataset.part(TRAIN)), len(self.dataset.part(TEST))
+        counted = f"{train:,} {self.modality.nouns if train != 1 else self.modality.noun} of {len(self.labels)} classes to train on"
+        self.emit(Said(counted + (f", {test:,} to test on" if test else "")))
+        for said in self.dataset.said:
+            self.emit(Said(said))
+        for said in weak_spots(dict(Counter(e.label for e in self.dataset.part(TRAIN) if e.label is not None))):
+            self.emit(Warned(said))
+        chosen = "" if self.spec.model else " (the default; see regraft models)"
+        self.emit(Said(f"network: {self.facts.name}{chosen}, licence {self.facts.licence}, trained on {self.facts.trained_on}"))
+
+    def _features(self, examples: Sequence[Example], device: str, threads: int) -> tuple[Extracted, dict[str, Tensor]]:
+        from regraft.features import extract, maker_of, summary_maker
+
+        facts, source = self.facts, source_of(self.facts)
+        store = Store(keep=self.spec.store)
+        maker = maker_of(
+            weights_sha256=facts.sha256,
+            architecture=facts.architecture,
+            preprocessing=facts.preprocessing,
+            modality=self.modality,
+            tile=facts.tile,
+            device=device,
+            threads=threads,
+        )
+        space = store.space(maker)
+        summaries = store.space(summary_maker(self.modality)) if self.modality.summary_version else Space(None, {})
+        self.folder.decide(features=maker)
+        if space.damaged:
+            self.emit(Warned(f"{space.damaged} damaged files in the feature store were passed over; their features are computed again"))
+        backbone = source.weights(facts)
+
+        def trunk() -> Any:
+            from regraft.features.engines.torch import TorchTrunk
+            from regraft.pretrained.architectures import build
+
+            network = build(facts.architecture, 0)
+            network.load_state_dict(backbone)
+            return TorchTrunk(network, self.modality, facts.preprocessing, facts.tile, device)
+
+        prepare = self.modality.preparer(facts.preprocessing, source.files(facts))
+        names, sources = [e.name for e in examples], [e.source for e in examples]
+        extracted = extract(
+            names, sources, self.modality, trunk, prepare, space, summaries=summaries, workers=max(2, threads), emit=self.emit
+        )
+        for removed in store.trim(protect=(space_key(maker), space_key(summaries.maker))) if self.spec.store else []:
+            self.emit(Said(f"the feature store is over its size: {removed.rows:,} rows of {removed.key} were removed"))
+        return extracted, backbone
+
+    def _divide(self, examples: Sequence[Example], extracted: Extracted) -> _Parts:
+        numbers = {label: i for i, label in enumerate(self.labels)}
+        kept = [examples[i] for i in extracted.kept]
+        train = np.array([k for k, e in enumerate(kept) if e.part == TRAIN], np.int64)
+        test = np.array([k for k, e in enumerate(kept) if e.part == TEST and e.label in numbers], np.int64)
+        strangers = Counter(e.label for e in kept if e.part == TEST and e.label not in numbers)
+        if strangers:
+            shown = ", ".join(f"{label} ({n})" for label, n in list(strangers.items())[:5])
+            self.emit(Warned(f"test examples of classes that do not occur in training are not judged: {shown}"))
+        survivors = Counter(kept[k].label for k in train)
+        gone = [label for label in self.labels if not survivors[label]]
+        if gone:
+            raise DataError(f"no usable example is left of: {', '.join(gone[:10])}", move="mend the examples above, or remove the class")
+        if max(survivors.values()) < 2:
+            raise DataError("one usable example a class is left", expected="at least two of some class")
+        y = np.array([numbers[kept[k].label] for k in train], np.int64)  # type: ignore[index]
+        y_test = np.array([numbers[kept[k].label] for k in test], np.int64)  # type: ignore[index]
+        ids = [extracted.identities[k] for k in train]
+        self._say_duplicates(ids, y, [extracted.identities[k] for k in test], [kept[k].name for k in train])
+        seen = set(ids)
+        fresh = np.array([extracted.identities[k] not in seen for k in test], bool)
+        return _Parts([kept[k] for k in train], train, test, y, y_test, ids, fresh)
+
+    def _say_duplicates(self, ids: Sequence[bytes], y: np.ndarray, test_ids: Sequence[bytes], names: Sequence[str]) -> None:
+        groups: dict[bytes, list[int]] = defaultdict(list)
+        for k, identity in enumerate(ids):
+            groups[identity].append(k)
+        twice = [members for members in groups.values() if len(members) > 1]
+        if twice:
+            disputed = [m for m in twice if len(set(y[m].tolist())) > 1]
+            self.emit(Said(f"{sum(len(m) - 1 for m in twice):,} exact duplicates in the training part; they always share a fold"))
+            if disputed:
+                shown = "; ".join(", ".join(f"{names[k]} ({self.labels[y[k]]})" for k in m[:3]) for m in disputed[:3])
+                self.emit(Warned(f"{len(disputed):,} groups of the same content have different labels: {shown}"))
+        shared = sum(identity in groups for identity in test_ids)
+        if shared:
+            of = f"{shared:,} of {len(test_ids):,} test examples"
+            self.emit(Warned(f"{of} also stand in the training part; the test figures are given without them too"))
+
+    def _train_and_judge(self, parts: _Parts, extracted: Extracted) -> _Result:
+        from regraft.artifacts import log_probabilities
+        from regraft.evaluation.metrics import SCORES, confusion_json, figures, paired_difference
+        from regraft.strategy.rules import STRENGTHS
+        from regraft.training.head import assign_folds, fit_head
+
+        classes, y = len(self.labels), parts.y
+        folds = assign_folds(y, parts.identities, fold_count(np.bincount(y, minlength=classes).tolist()), self.spec.seed)
+        judged = np.flatnonzero(folds >= 0)
+        if not len(judged):
+            raise DataError(
+                "every class has one content only, so nothing can be held out", expected="at least two different examples of a class"
+            )
+        score = lambda truth, predicted: SCORES[self.spec.metric](truth, predicted, classes)
+
+        def probe(stage: str, rows: np.ndarray, strengths: Sequence[float]) -> Probe:
+            begun = time.perf_counter()
+            self.emit(Started(stage, 0, "fits"))
+            found = fit_head(
+                rows,
+                y,
+                folds,
+                classes,
+                strengths,
+                score=score,
+                balance=self.spec.balance,
+                watch=lambda done, total: self.emit(Progress(stage, done, total)),
+            )
+            self.emit(Done(stage, time.perf_counter() - begun, f"strength {found.strength:.2g}, {int(folds.max()) + 1} folds"))
+            return found
+
+        ours = probe("output layer", extracted.features[parts.train], STRENGTHS)
+        learnt = self.modality.learn_vectoriser([extracted.summaries[k] for k in parts.train])
+        theirs = probe(
+            "without the network",
+            self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.train]),
+            STRENGTHS[BASELINE_STRENGTHS],
+        )
+        truth = y[judged]
+        estimate = figures(truth, ours.out_of_fold[judged])
+        majority = int(np.bincount(y, minlength=classes).argmax())
+        comparison = paired_difference(truth, ours.out_of_fold[judged].argmax(1), theirs.out_of_fold[judged].argmax(1))
+        result = _Result(
+            ours, theirs, learnt, folds, estimate, _baselines(truth, theirs.out_of_fold[judged], majority, self.labels), comparison
+        )
+        result.counts = np.bincount(y, minlength=classes).tolist()
+        result.confusion = confusion_json(truth, ours.out_of_fold[judged].argmax(1), self.labels)
+        if len(parts.test):
+            logs = log_probabilities(extracted.features[parts.test], ours.weight, ours.bias)
+            bare = log_probabilities(
+                self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.test]), theirs.weight, theirs.bias
+            )
+            result.test = {
+                "metrics": _json(figures(parts.y_test, logs)),
+                "baseline": _baselines(parts.y_test, bare, majority, self.labels),
+                "confusion": confusion_json(parts.y_test, logs.argmax(1), self.labels),
+                "n": len(parts.test),
+            }
+            if not parts.fresh.all() and parts.fresh.any():
+                result.test["without_duplicates"] = {
+                    "metrics": _json(figures(parts.y_test[parts.fresh], logs[parts.fresh])),
+                    "n": int(parts.fresh.sum()),
+                }
+        return result
+
+    def _keep(self, result: _Result, backbone: dict[str, Tensor]) -> None:
+        from regraft.artifacts import save_bundle
+
+        ours = result.ours
+        self.folder.decide(
+            strength=ours.strength,
+            strengths=list(ours.strengths),
+            scores=[round(s, 6) for s in ours.scores],
+            losses=[round(s, 6) for s in ours.losses],
+            fold_strengths=list(ours.fold_strengths),
+            metric=self.spec.metric,
+            folds=int(result.folds.max()) + 1,
+        )
+        save_bundle(
+            self.folder.path / BUNDLE,
+            facts=self.facts,
+            backbone=backbone,
+            files=source_of(self.facts).files(self.facts),
+            weight=ours.weight,
+            bias=ours.bias,
+            labels=self.labels,
+            counts=result.counts,
+            rung=self.spec.train,
+            versions=versions(),
+        )
+        np.savez_compressed(self.folder.path / "without_network.npz", weight=result.theirs.weight, bias=result.theirs.bias)
+        write_json(self.folder.path / "without_network.json", dict(result.learnt))
+
+    def _finish(self, result: _Result, left_out: Sequence[LeftOut], parts: _Parts) -> None:
+        self._write_out_of_fold(result, parts)
+        verdict = verdict_of(result.comparison)
+        if verdict:
+            self.emit(Warned(verdict))
+        seconds = time.perf_counter() - self.start
+        self.emit(Measured("seconds", seconds, None, "s"))
+        self.folder.finish(
+            {
+                "format": 1,
+                "run": str(self.folder.path),
+                "data": self.spec.data,
+                "task": self.facts.task,
+                "labels": self.labels,
+                "model": self.facts.name,
+                "licence": self.facts.licence,
+                "train": self.spec.train,
+                "metric": self.spec.metric,
+                "n": len(parts.y),
+                "estimate": _json(result.estimate),
+                "estimate_how": f"{int(result.folds.max()) + 1}-fold cross-validation, nested for the choice of the strength",
+                "baseline": result.baseline,
+                "better_than_no_network": {"accuracy": result.comparison.to_json()},
+                "confusion": result.confusion,
+                **({"test": result.test} if result.test else {}),
+                "seconds": round(seconds, 2),
+                "peak_memory_mb": peak_memory_mb(),
+                "costs": self.costs,
+                "left_out": [item.to_json() for item in left_out],
+                "said": self.said,
+                "warned": self.warned,
+            }
+        )
+
+    def _write_out_of_fold(self, result: _Result, parts: _Parts) -> None:
+        import csv
+
+        from regraft.workspace.files import written_aside
+
+        chances = np.exp(result.ours.out_of_fold)
+        with written_aside(self.folder.path / "out_of_fold.npy") as aside, open(aside, "wb") as file:
+            np.save(file, chances, allow_pickle=False)
+        with written_aside(self.folder.path / "out_of_fold.csv") as aside, open(aside, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["name", "label", "fold", "predicted", "probability", "probability_of_label"])
+            for k, example in enumerate(parts.examples):
+                row, fold = chances[k], int(result.folds[k])
+                said = [self.labels[int(row.argmax())], f"{row.max():.6f}", f"{row[parts.y[k]]:.6f}"] if fold >= 0 else ["", "", ""]
+                writer.writerow([example.name, self.labels[parts.y[k]], fold, *said])
+
+
+@dataclass
+class _Parts:
+    """The usable examples of both parts; `train` and `test` are positions among the extracted rows."""
+
+    examples: list[Example]
+    train: np.ndarray
+    test: np.ndarray
+    y: np.ndarray
+    y_test: np.ndarray
+    identities: list[bytes]
+    fresh: np.ndarray
+
+
+@dataclass
+class _Result:
+    """What training and judging gave."""
+
+    ours: Probe
+    theirs: Probe
+    learnt: Mapping[str, Any]
+    folds: np.ndarray
+    estimate: dict[str, Figure]
+    baseline: dict[str, Any]
+    comparison: Figure
+    test: dict[str, Any] | None = None
+    confusion: dict[str, Any] | None = None
+    counts: Sequence[int] = ()
+
+
+def verdict_of(comparison: Figure) -> str:
+    """What to say when the pretrained network does not clearly beat the model without one; nothing when it does."""
+    points = f"{comparison.value * 100:+.1f} points of accuracy ({comparison.low * 100:+.1f} to {comparison.high * 100:+.1f})"
+    if comparison.high < 0:
+        return (
+            f"the pretrained network is worse than no network here: {points}. Another network may know this kind of data (regraft models)"
+        )
+    if comparison.low <= 0:
+        return f"the pretrained network is not clearly better than no network here: {points}"
+    return ""
+
+
+def _json(figures: Mapping[str, Figure]) -> dict[str, dict[str, float]]:
+    return {name: figure.to_json() for name, figure in figures.items()}
+
+
+def _baselines(truth: np.ndarray, bare: np.ndarray, majority: int, labels: Sequence[str]) -> dict[str, Any]:
+    """The majority class and the model without a network, judged on the same examples."""
+    from regraft.evaluation.metrics import figures, wilson
+
+    right = float((truth == majority).sum())
+    return {
+        "majority": {"label": labels[majority], "metrics": {"accuracy": wilson(right, len(truth)).to_json()}},
+        "without_network": {"metrics": _json(figures(truth, bare))},
+    }

@@ -1,0 +1,63 @@
+"""show, runs, models, cache: what there is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from regraft.errors import UsageError
+from regraft.facts import ModelFacts
+from regraft.jobs.run import open_run
+from regraft.pretrained import all_models, source_of
+from regraft.spec import TASKS, one_of, refuse
+from regraft.workspace.runs import list_runs
+from regraft.workspace.store import Store
+
+
+def models(*, task: str | None = None) -> list[dict[str, Any]]:
+    """The pretrained networks there are to reuse; `here` says whether the weights are installed."""
+    refuse(one_of("--task", task, TASKS))
+    return [_model(facts) for facts in all_models() if task in (None, facts.task)]
+
+
+def _model(facts: ModelFacts) -> dict[str, Any]:
+    line = source_of(facts).missing(facts)
+    return {**facts.to_json(), "here": not line, "install": line}
+
+
+def show(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """Everything about a run, or about a bundle that stands alone."""
+    held = open_run(run)
+    return {"result": dict(held.result), "bundle": held.model.manifest}
+
+
+def runs(folder: str | os.PathLike[str] = "runs") -> list[dict[str, Any]]:
+    """The runs in a folder, oldest first; `finished` says whether they are whole."""
+    out = []
+    for path, result in list_runs(Path(folder)):
+        row: dict[str, Any] = {"run": str(path), "finished": result is not None}
+        if result is not None:
+            row.update({k: result.get(k) for k in ("data", "task", "model", "train", "n", "estimate", "test", "seconds")})
+        out.append(row)
+    return out
+
+
+def cache() -> dict[str, Any]:
+    """The feature store: its folder, bound in bytes, and each space with what made it."""
+    store = Store()
+    spaces = store.spaces()
+    return {"folder": str(store.root), "limit": store.limit, "bytes": sum(s.bytes for s in spaces), "spaces": [s.to_json() for s in spaces]}
+
+
+def clear_cache(key: str | None = None) -> dict[str, Any]:
+    """Empty the feature store, or remove the one space whose key starts with `key`. Returns what was removed."""
+    store = Store()
+    spaces = store.spaces()
+    if key is not None:
+        spaces = [s for s in spaces if s.key.startswith(key)]
+        if len(spaces) != 1:
+            raise UsageError(f"{len(spaces)} spaces of the feature store have a key that starts with {key!r}", move="regraft cache")
+    for space in spaces:
+        store.remove(space.key)
+    return {"removed": [s.to_json() for s in spaces], "bytes": sum(s.bytes for s in spaces)}

@@ -1,0 +1,333 @@
+"""predict, evaluate, features: what a run or a network is for."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.data import open_data, open_inputs
+from regraft.data.base import TEST, Example
+from regraft.errors import DataError, MissingExtra, ModelError, UsageError
+from regraft.events import Emit, Said, Started, Warned, silent
+from regraft.facts import LeftOut, Prediction
+from regraft.jobs.common import EXTENSIONS, as_source, asked, check_losses, choose_device, computing_threads, core_count, say_notes
+from regraft.jobs.run import open_run
+from regraft.modality import MODALITIES
+from regraft.pretrained import default_model, find_model, source_of
+from regraft.workspace.bundle import WEIGHTS
+from regraft.workspace.files import read_json, sha256_file, written_aside
+from regraft.workspace.store import Space, Store
+
+if TYPE_CHECKING:
+    from regraft.artifacts import Model
+
+PathLike = str | os.PathLike[str]
+
+
+def predict(
+    run: PathLike,
+    inputs: Any,
+    *,
+    input: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    skip_broken: bool = False,
+    on_event: Emit = silent,
+) -> list[Prediction]:
+    """Predictions for files, folders, tables or objects, in order.
+
+    For an image or sound model, strings are paths; for a text model, strings are texts and Path objects are files. Raises
+    DataError naming every input that cannot be read, unless `skip_broken`.
+    """
+    out: list[Prediction] = []
+    broken: list[LeftOut] = []
+    for item in stream_predictions(run, inputs, input=input, device=device, threads=threads, on_event=on_event):
+        if isinstance(item, LeftOut):
+            broken.append(item)
+        else:
+            out.append(item)
+    if broken and not skip_broken:
+        faults = [f"{b.name}: {b.reason}" for b in broken[:20]]
+        raise DataError(
+            f"{len(broken):,} of {len(broken) + len(out):,} inputs cannot be read", faults=faults, move="skip_broken=True leaves them out"
+        )
+    return out
+
+
+def stream_predictions(
+    run: PathLike, inputs: Any, *, input: str | None = None, device: str = "auto", threads: int | None = None, on_event: Emit = silent
+) -> Iterator[Prediction | LeftOut]:
+    """Predictions one by one, in order; an input that cannot be read gives a LeftOut in its place."""
+    from regraft.artifacts import predict as run_model
+
+    model = open_run(run).model
+    several = isinstance(inputs, (list, tuple)) and not _is_sound(inputs)
+    dataset = open_inputs(list(inputs) if several else [inputs], asked(model.manifest["task"], input, None, labelled=False))
+    on_event(Started("predicting", len(dataset.examples), model.modality.nouns))
+    yield from dataset.left_out
+    cores = threads or core_count()
+    with computing_threads(cores):
+        names, sources = (e.name for e in dataset.examples), (e.source for e in dataset.examples)
+        yield from run_model(model, names, sources, device=choose_device(device), workers=max(2, cores))
+
+
+def _is_sound(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], np.ndarray) and isinstance(value[1], int)
+
+
+def evaluate(
+    run: PathLike,
+    data: Any,
+    *,
+    input: str | None = None,
+    label: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    strict: bool = False,
+    store: bool = True,
+    on_event: Emit = silent,
+) -> dict[str, Any]:
+    """Figures of a run on labelled data: metrics with 95 % intervals, baselines, confusion table, n, left_out.
+
+    Where the data has a test part of its own, that part alone is judged. Raises DataError when nothing can be judged.
+    """
+    from regraft.artifacts import log_probabilities
+    from regraft.evaluation.metrics import confusion_json, figures, wilson
+    from regraft.features import extract, maker_of, summary_maker
+
+    held = open_run(run)
+    model = held.model
+    modality, manifest, labels = model.modality, model.manifest, model.labels
+    columns = _columns_of(held.path)
+    dataset = open_data(as_source(data), asked(manifest["task"], input or columns.get("input"), label or columns.get("label")))
+    examples = dataset.part(TEST) or dataset.examples
+    if len(examples) < len(dataset.examples):
+        on_event(Said(f"the data has a test part: its {len(examples):,} {modality.nouns} are judged, the others are not"))
+    numbers = {name: i for i, name in enumerate(labels)}
+    strangers = [e for e in examples if e.label not in numbers]
+    examples = [e for e in examples if e.label in numbers]
+    left_out = [*dataset.left_out, *(LeftOut(e.name, f"its label {e.label!r} is not among the model's") for e in strangers)]
+    if not examples:
+        counted = Counter(str(e.label) for e in strangers)
+        raise DataError(
+            "no example has a label that the model knows",
+            expected=f"one of {', '.join(labels[:10])}",
+            faults=[f"found: {', '.join(list(counted)[:10])}"] if counted else [],
+        )
+    cores = threads or core_count()
+    where = choose_device(device)
+    bare = _without_network(held.path)
+    keeper = Store(keep=store)
+    with computing_threads(cores):
+        space = keeper.space(
+            maker_of(
+                # the backbone as it was shipped is what these features come from; a bundle of another one has its own hash
+                weights_sha256=_backbone_sha256(model),
+                architecture=manifest["architecture"],
+                preprocessing=manifest["preprocessing"],
+                modality=modality,
+                tile=manifest["tile"],
+                device=where,
+                threads=cores,
+            )
+        )
+        summaries = None if bare is None else keeper.space(summary_maker(modality)) if modality.summary_version else Space(None, {})
+        extracted = extract(
+            [e.name for e in examples],
+            [e.source for e in examples],
+            modality,
+            lambda: model.trunk(where)[0],
+            modality.preparer(manifest["preprocessing"], model.files),
+            space,
+            summaries=summaries,
+            workers=max(2, cores),
+            emit=on_event,
+        )
+    left_out += extracted.left_out
+    check_losses(left_out, len(extracted.kept), modality, strict=strict, emit=on_event)
+    say_notes(extracted.notes, len(extracted.kept), on_event)
+    truth = np.array([numbers[str(examples[i].label)] for i in extracted.kept], np.int64)
+    weight, bias = _head(model)
+    logs = log_probabilities(extracted.features, weight, bias)
+    majority = int(np.argmax(manifest.get("class_counts") or np.bincount(truth, minlength=len(labels))))
+    baseline: dict[str, Any] = {
+        "majority": {"label": labels[majority], "metrics": {"accuracy": wilson(float((truth == majority).sum()), len(truth)).to_json()}}
+    }
+    if bare is not None:
+        learnt, bare_weight, bare_bias = bare
+        theirs = log_probabilities(modality.vectorise(learnt, extracted.summaries), bare_weight, bare_bias)
+        baseline["without_network"] = {"metrics": {k: v.to_json() for k, v in figures(truth, theirs).items()}}
+    return {
+        "run": str(held.path),
+        "model": manifest["model"]["name"],
+        "metrics": {k: v.to_json() for k, v in figures(truth, logs).items()},
+        "baseline": baseline,
+        "confusion": confusion_json(truth, logs.argmax(1), labels),
+        "n": len(truth),
+        "left_out": [item.to_json() for item in left_out],
+    }
+
+
+def _columns_of(run: Path) -> dict[str, str]:
+    """The columns that a run's fit found, for a table with the same ones."""
+    try:
+        decisions = read_json(run / "decisions.json")
+    except (OSError, ValueError):
+        return {}
+    return {k: v for k in ("input", "label") if isinstance(v := decisions.get(k), str)}
+
+
+def _backbone_sha256(model: Model) -> str:
+    """The weights that the trunk uses: those of the source while only the output layer was trained, else the bundle's own."""
+    if model.manifest.get("train") == "head" and model.manifest["model"].get("sha256"):
+        return str(model.manifest["model"]["sha256"])
+    return sha256_file(model.folder / WEIGHTS)
+
+
+def _head(model: Model) -> tuple[np.ndarray, np.ndarray]:
+    from safetensors import safe_open
+
+    path = model.manifest["head"]["path"]
+    with safe_open(model.folder / WEIGHTS, framework="numpy") as tensors:
+        return tensors.get_tensor(f"{path}.weight"), tensors.get_tensor(f"{path}.bias")
+
+
+def _without_network(run: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray] | None:
+    """The model without a network that a run keeps beside its bundle; None for a bundle that stands alone."""
+    try:
+        learnt = read_json(run / "without_network.json")
+        with np.load(run / "without_network.npz", allow_pickle=False) as arrays:
+            return learnt, arrays["weight"], arrays["bias"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def extract_features(
+    data: Any,
+    *,
+    model: str | None = None,
+    task: str | None = None,
+    input: str | None = None,
+    label: str | None = None,
+    out: PathLike | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    strict: bool = False,
+    store: bool = True,
+    on_event: Emit = silent,
+) -> dict[str, Any]:
+    """Features of a frozen network: name, label (where there is one), part, and a row for each example that can be read.
+
+    `out` ending .npy or .npz writes NumPy, .parquet writes Parquet. Returns names, labels, parts, features (n, d) float32
+    and left_out.
+    """
+    from regraft.features import extract, maker_of
+
+    target = None if out is None else Path(out)
+    if target is not None and target.suffix not in _WRITERS:
+        raise UsageError(f"--out {target}: features are written to {', '.join(_WRITERS)}", move=f"--out {target.stem}.parquet")
+    source = as_source(data)
+    dataset = _labelled_or_not(source, task, input, label)
+    facts = find_model(model) if model else default_model(dataset.task)
+    if facts.task != dataset.task:
+        raise UsageError(f"{facts.name} is for {facts.task}, the data is {dataset.task}", move=f"regraft models --task {dataset.task}")
+    origin = source_of(facts)
+    if line := origin.missing(facts):
+        raise ModelError(f"the weights of {facts.name} are not installed", move=line)
+    on_event(Said(f"network: {facts.name}, licence {facts.licence}, {facts.features} features an example"))
+    modality = MODALITIES[dataset.task]
+    cores, where = threads or core_count(), choose_device(device)
+
+    def trunk() -> Any:
+        from regraft.features.engines.torch import TorchTrunk
+        from regraft.pretrained.architectures import build
+
+        network = build(facts.architecture, 0)
+        network.load_state_dict(origin.weights(facts))
+        return TorchTrunk(network, modality, facts.preprocessing, facts.tile, where)
+
+    with computing_threads(cores):
+        maker = maker_of(
+            weights_sha256=facts.sha256,
+            architecture=facts.architecture,
+            preprocessing=facts.preprocessing,
+            modality=modality,
+            tile=facts.tile,
+            device=where,
+            threads=cores,
+        )
+        examples = dataset.examples
+        extracted = extract(
+            [e.name for e in examples],
+            [e.source for e in examples],
+            modality,
+            trunk,
+            modality.preparer(facts.preprocessing, origin.files(facts)),
+            Store(keep=store).space(maker),
+            workers=max(2, cores),
+            emit=on_event,
+        )
+    left_out = [*dataset.left_out, *extracted.left_out]
+    check_losses(left_out, len(extracted.kept), modality, strict=strict, emit=on_event)
+    say_notes(extracted.notes, len(extracted.kept), on_event)
+    kept = [examples[i] for i in extracted.kept]
+    if target is not None:
+        _WRITERS[target.suffix](target, kept, extracted.features)
+    return {
+        "model": facts.name,
+        "licence": facts.licence,
+        "names": [e.name for e in kept],
+        "labels": [e.label for e in kept],
+        "parts": [e.part for e in kept],
+        "features": extracted.features,
+        "left_out": [item.to_json() for item in left_out],
+    }
+
+
+def _labelled_or_not(source: Any, task: str | None, input: str | None, label: str | None) -> Any:
+    """The data with its labels where it has any: features need none."""
+    try:
+        return open_data(source, asked(task, input, label))
+    except DataError:
+        if label is not None:
+            raise
+        if not isinstance(source, Path):
+            return open_data(source, asked(task, input, None, labelled=False))
+        return open_data(source, asked(task, input, None, labelled=False))
+
+
+def _write_numpy(path: Path, examples: Sequence[Example], features: np.ndarray) -> None:
+    with written_aside(path) as aside, open(aside, "wb") as file:
+        if path.suffix == ".npy":
+            np.save(file, features, allow_pickle=False)
+        else:
+            names = np.array([e.name for e in examples])
+            labels = np.array([e.label or "" for e in examples])
+            np.savez(file, features=features, names=names, labels=labels, parts=np.array([e.part for e in examples]))
+
+
+def _write_parquet(path: Path, examples: Sequence[Example], features: np.ndarray) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingExtra("writing Parquet needs pyarrow", move="pip install 'regraft[parquet]', or --out FILE.npz") from None
+    flat = pyarrow.array(features.reshape(-1))
+    columns = {
+        "name": [e.name for e in examples],
+        "label": [e.label for e in examples],
+        "part": [e.part for e in examples],
+        "features": pyarrow.FixedSizeListArray.from_arrays(flat, features.shape[1] if len(features) else 1),
+    }
+    with written_aside(path) as aside:
+        pyarrow.parquet.write_table(pyarrow.table(columns), aside)
+
+
+_WRITERS = {".parquet": _write_parquet, ".npy": _write_numpy, ".npz": _write_numpy}
+
+__all__ = ["EXTENSIONS", "Warned", "evaluate", "extract_features", "predict", "stream_predictions"]

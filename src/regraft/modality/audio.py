@@ -1,0 +1,208 @@
+"""Sounds: files that libsndfile reads (WAV, FLAC, OGG, MP3, AIFF), and (samples, rate) pairs in memory."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.errors import MissingExtra, Unreadable
+from regraft.modality.base import Loaded, Modality, Prepared, nothing_to_learn, source_kind, stack_rows
+from regraft.workspace.store import ID_BYTES, content_id
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RATE = 16_000
+"""Samples a second that networks for speech take."""
+
+LONGEST = 600
+"""Seconds of one sound that are listened to; of a longer one, so many seconds spread evenly over it."""
+
+PIECE = 10
+"""Seconds of each piece taken from a longer sound."""
+
+STEP = 0.5
+"""Seconds; a window is padded to a multiple of it, so that its length depends on the sound alone."""
+
+FFT, HOP, MELS = 400, 160, 80
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import soundfile
+        import soxr
+    except (ImportError, OSError):
+        raise MissingExtra("reading sound needs the packages soundfile and soxr", move="pip install 'regraft[audio]'") from None
+    return soundfile, soxr
+
+
+def load(source: Any) -> Loaded:
+    """A path, or a pair (samples, rate): floats in -1..1, (n,) or (n, channels)."""
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        return Loaded(_file_identity(path), lambda: _decode(path))
+    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], np.ndarray):
+        samples, rate = source
+        head = f"sound {samples.dtype} {samples.shape} {rate} ".encode()
+        return Loaded(content_id(head + np.ascontiguousarray(samples).tobytes()), lambda: _checked(_to_rate(_mono(samples), rate)))
+    raise Unreadable(f"a {source_kind(source)} is not a path or a pair (samples, rate)")
+
+
+def _file_identity(path: Path) -> bytes:
+    digest = hashlib.blake2b(digest_size=ID_BYTES)
+    size = 0
+    try:
+        if not path.is_file():
+            raise Unreadable("there is no such file" if not path.exists() else "not a plain file")
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+    except OSError as error:
+        raise Unreadable(f"cannot be opened: {error.strerror or error}") from None
+    if size == 0:
+        raise Unreadable("the file is empty (0 bytes)")
+    return digest.digest()
+
+
+def _decode(path: Path) -> np.ndarray:
+    soundfile, _ = _libraries()
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            rate, frames, channels = file.samplerate, file.frames, file.channels
+            if not 100 <= rate <= 768_000 or not 1 <= channels <= 64:
+                raise Unreadable(f"{rate} samples a second in {channels} channels is not a sound that can be read")
+            if frames <= LONGEST * rate:
+                samples = file.read(LONGEST * rate, dtype="float32", always_2d=True)
+            else:
+                count = LONGEST // PIECE
+                pieces = []
+                for start in np.linspace(0, frames - PIECE * rate, count).astype(int):
+                    file.seek(int(start))
+                    pieces.append(_mono(file.read(PIECE * rate, dtype="float32", always_2d=True)))
+                samples = np.concatenate(pieces)
+    except Unreadable:
+        raise
+    except (soundfile.LibsndfileError, RuntimeError, OSError, ValueError, TypeError) as error:
+        text = str(error).rsplit(": ", 1)[-1].strip() or type(error).__name__
+        raise Unreadable(f"not a sound that can be read ({text})") from None
+    except MemoryError:
+        raise Unreadable("too large for the memory there is") from None
+    return _checked(_to_rate(_mono(samples), rate))
+
+
+def _mono(samples: np.ndarray) -> np.ndarray:
+    if samples.dtype.kind == "i":
+        samples = samples / float(np.iinfo(samples.dtype).max + 1)
+    samples = samples.astype(np.float32, copy=False)
+    return samples.mean(axis=1) if samples.ndim == 2 else samples
+
+
+def _to_rate(samples: np.ndarray, rate: int) -> np.ndarray:
+    if samples.ndim != 1 or len(samples) == 0:
+        raise Unreadable("the sound has no samples")
+    if not np.isfinite(samples).all():
+        raise Unreadable("holds samples that are not numbers")
+    if rate != RATE:
+        samples = _libraries()[1].resample(samples, rate, RATE)
+    return samples
+
+
+def _checked(samples: np.ndarray) -> np.ndarray:
+    if len(samples) < RATE // 100:
+        raise Unreadable(f"the sound lasts {len(samples) / RATE * 1000:.1f} ms; at least 10 ms are needed")
+    if np.abs(samples).max() < 1e-6:
+        raise Unreadable("the sound is silent from end to end")
+    return samples
+
+
+@functools.cache
+def mel_filters() -> np.ndarray:
+    """80 triangular filters (201, 80) on Slaney's mel scale, each of unit area (Slaney 1998, Auditory Toolbox)."""
+
+    def to_mel(hertz: np.ndarray) -> np.ndarray:
+        return np.where(hertz < 1000, hertz * 3 / 200, 15 + np.log(np.maximum(hertz, 1000) / 1000) * 27 / np.log(6.4))
+
+    def to_hertz(mel: np.ndarray) -> np.ndarray:
+        return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(np.log(6.4) / 27 * (mel - 15)))
+
+    bins = np.linspace(0, RATE / 2, FFT // 2 + 1)
+    edges = to_hertz(np.linspace(0, to_mel(np.array(RATE / 2.0)), MELS + 2))
+    rise = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    fall = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
+    return (np.maximum(0, np.minimum(rise, fall)) * (2 / (edges[2:] - edges[:-2]))).astype(np.float32)
+
+
+def log_mel(samples: np.ndarray) -> np.ndarray:
+    """Log10 of the mel spectrum (80, frames), 100 frames a second, at most 8 below its maximum, about -1 to 1.
+
+    As Whisper takes it (Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision", section 2.2).
+    """
+    padded = np.pad(samples, FFT // 2, mode="reflect" if len(samples) > FFT // 2 else "constant")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP][: len(samples) // HOP or 1]
+    window = np.hanning(FFT + 1)[:-1].astype(np.float32)
+    power = np.abs(np.fft.rfft(frames * window, axis=1)) ** 2
+    logs = np.log10(np.maximum(power.astype(np.float32) @ mel_filters(), 1e-10))
+    return np.ascontiguousarray(((np.maximum(logs, logs.max() - 8) + 4) / 4).T, dtype=np.float32)
+
+
+def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Callable[[np.ndarray], Prepared]:
+    """Windows of log-mel frames (80, frames) and how many of the network's positions hold sound.
+
+    `preprocessing`: window_seconds. A position is two frames (320 samples). Windows count by their positions.
+    """
+    window = round(float(preprocessing["window_seconds"]) * RATE)
+    step = round(STEP * RATE)
+
+    def prepare(samples: np.ndarray) -> Prepared:
+        windows, weights = [], []
+        for start in range(0, len(samples), window):
+            part = samples[start : start + window]
+            if windows and len(part) < RATE // 10:
+                break
+            full = np.zeros(math.ceil(len(part) / step) * step, np.float32)
+            full[: len(part)] = part
+            positions = max(1, len(part) // (2 * HOP))
+            windows.append({"mel": log_mel(full), "positions": np.array(positions, np.int64)})
+            weights.append(float(positions))
+        long = len(samples) >= LONGEST * RATE
+        return Prepared(windows, weights, note=f"longer than {LONGEST} s: {LONGEST} s of it are listened to" if long else "")
+
+    return prepare
+
+
+def collate(windows: Sequence[Mapping[str, np.ndarray]], preprocessing: Mapping[str, Any]) -> dict[str, Tensor]:
+    """mel (n, 80, frames) float32 and positions (n,) int64."""
+    import torch
+
+    return {k: torch.from_numpy(np.stack([w[k] for w in windows])) for k in ("mel", "positions")}
+
+
+def summary(samples: np.ndarray) -> np.ndarray:
+    """Mean and deviation over time of each log-mel band, and the log of the duration: a row of 161."""
+    pieces = [log_mel(samples[i : i + 30 * RATE]) for i in range(0, len(samples), 30 * RATE)]
+    mel = np.concatenate(pieces, axis=1)
+    return np.concatenate([mel.mean(1), mel.std(1), [math.log(len(samples) / RATE)]]).astype(np.float32)
+
+
+MODALITY = Modality(
+    name="audio",
+    noun="sound",
+    nouns="sounds",
+    extensions=frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus"}),
+    without_network="log-mel statistics",
+    chunk=4,
+    load=load,
+    preparer=preparer,
+    collate=collate,
+    summary=summary,
+    summary_version="log-mel-1",
+    learn_vectoriser=nothing_to_learn,
+    vectorise=stack_rows,
+)

@@ -1,0 +1,151 @@
+"""Images: files that Pillow reads, PIL images, and arrays (height, width[, channels]) of uint8."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from regraft.errors import Unreadable
+from regraft.modality.base import Loaded, Modality, Prepared, nothing_to_learn, read_file, source_kind, stack_rows
+from regraft.workspace.store import content_id
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PIXEL_LIMIT = 178_000_000
+"""Width x height; twice Pillow's own warning level, about 0.5 GB decoded."""
+
+TINY = 16
+"""Side of the picture that the model without a network sees."""
+
+_RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def load(source: Any) -> Loaded:
+    """A path, a PIL image, or a uint8 array."""
+    if isinstance(source, (str, Path)):
+        content = read_file(Path(source))
+        return Loaded(content_id(content), lambda: _decode(content))
+    if isinstance(source, Image.Image):
+        head = f"PIL {source.mode} {source.size} ".encode()
+        return Loaded(content_id(head + source.tobytes()), lambda: _as_rgb(source))
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] not in (3, 4)):
+            raise Unreadable(f"an array of {source.dtype} {source.shape}; expected uint8 (height, width) or (height, width, 3 or 4)")
+        head = f"array {source.shape} ".encode()
+        return Loaded(content_id(head + np.ascontiguousarray(source).tobytes()), lambda: _as_rgb(Image.fromarray(source)))
+    raise Unreadable(f"a {source_kind(source)} is not a path, a PIL image or an array")
+
+
+def _decode(content: bytes) -> Image.Image:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+            if width * height > PIXEL_LIMIT:
+                raise Unreadable(f"{width} x {height} pixels are more than an image may have ({PIXEL_LIMIT:,})")
+            image.load()
+            return _as_rgb(image)
+    except Unreadable:
+        raise
+    except Image.UnidentifiedImageError:
+        raise Unreadable("not an image that can be read (damaged, or another kind of file)") from None
+    except Image.DecompressionBombError:
+        raise Unreadable(f"more pixels than an image may have ({PIXEL_LIMIT:,})") from None
+    except MemoryError:
+        raise Unreadable("too large for the memory there is") from None
+    except Exception as error:  # Pillow's plugins raise whatever a damaged file makes them raise
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise Unreadable(f"damaged: {text}") from None
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Upright, without transparency (laid on white), 8 bits, three channels."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_deep(image).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        coloured = image.convert("RGBA")
+        ground = Image.new("RGBA", coloured.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, coloured).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_deep(image: Image.Image) -> Image.Image:
+    """Greyscale of more than 8 bits to 8: by 16-bit range where it fits, else by its own range."""
+    values = np.asarray(image, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise Unreadable("holds values that are not numbers")
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and 255 < high <= 65535:
+        low, high = 0.0, 65535.0
+    elif low >= 0 and high <= 255 and image.mode != "F":
+        low, high = 0.0, 255.0
+    span = (high - low) or 1.0
+    return Image.fromarray(np.clip((values - low) / span * 255 + 0.5, 0, 255).astype(np.uint8))
+
+
+def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Callable[[Image.Image], Prepared]:
+    """Resize the shorter side, crop the middle: the evaluation transform of timm for `crop_mode` center.
+
+    `preprocessing`: size (pixels of the side), crop_pct, interpolation, mean, std. Gives pixels (size, size, 3) uint8.
+    """
+    size = int(preprocessing["size"])
+    shorter = math.floor(size / float(preprocessing["crop_pct"]))
+    resample = _RESAMPLE[preprocessing["interpolation"]]
+
+    def prepare(image: Image.Image) -> Prepared:
+        width, height = image.size
+        longer = int(shorter * max(width, height) / min(width, height))
+        if longer > 64 * shorter:
+            # a strip one pixel wide would grow without bound; the middle is what the crop keeps anyway
+            keep = 64 * min(width, height)
+            left, top = max(0, (width - keep) // 2), max(0, (height - keep) // 2)
+            image = image.crop((left, top, min(width, left + keep), min(height, top + keep)))
+            width, height = image.size
+            longer = int(shorter * max(width, height) / min(width, height))
+        to = (shorter, longer) if width <= height else (longer, shorter)
+        image = image.resize(to, resample)
+        left, top = round((to[0] - size) / 2), round((to[1] - size) / 2)
+        return Prepared([{"pixels": np.asarray(image.crop((left, top, left + size, top + size)))}])
+
+    return prepare
+
+
+def collate(windows: Sequence[Mapping[str, np.ndarray]], preprocessing: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Pixels to one tensor x (n, 3, size, size) float32, normalised, channels last in memory."""
+    import torch
+
+    pixels = torch.from_numpy(np.stack([w["pixels"] for w in windows])).to(torch.float32)
+    mean = torch.tensor(preprocessing["mean"], dtype=torch.float32)
+    std = torch.tensor(preprocessing["std"], dtype=torch.float32)
+    return {"x": pixels.div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)}
+
+
+def summary(image: Image.Image) -> np.ndarray:
+    """The image squeezed to 16 x 16 pixels, as a row of 768 values between 0 and 1."""
+    return np.asarray(image.resize((TINY, TINY), Image.Resampling.BOX), dtype=np.float32).reshape(-1) / 255
+
+
+MODALITY = Modality(
+    name="image",
+    noun="image",
+    nouns="images",
+    extensions=frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}),
+    without_network=f"{TINY} x {TINY} pixels",
+    chunk=4,
+    load=load,
+    preparer=preparer,
+    collate=collate,
+    summary=summary,
+    summary_version=f"pixels-{TINY}-1",
+    learn_vectoriser=nothing_to_learn,
+    vectorise=stack_rows,
+)

@@ -1,0 +1,164 @@
+"""Texts: strings, and files of UTF-8."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.errors import MissingExtra, Unreadable
+from regraft.modality.base import Loaded, Modality, Prepared, read_file, source_kind
+from regraft.workspace.store import content_id
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHARACTERS = 50_000
+"""Beyond this a text is cut before it is tokenised: no window is that long, and a tokeniser's memory grows with the text."""
+
+WORDS = 1024
+"""Words and pairs of words that the model without a network counts."""
+
+TERMS = 1_000_000
+"""Different terms held in memory while counting."""
+
+MATRIX_BYTES = 256 << 20
+"""Bound on the matrix of the model without a network: with more texts it counts fewer words."""
+
+_WORD = re.compile(r"\w+")
+
+
+def load(source: Any) -> Loaded:
+    """A string, or a path to a file of text."""
+    if isinstance(source, Path):
+        content = read_file(source)
+        return Loaded(content_id(content), lambda: _stripped(_decode(content)))
+    if isinstance(source, str):
+        return Loaded(content_id(source.encode("utf-8", "surrogatepass")), lambda: _stripped(source))
+    raise Unreadable(f"a {source_kind(source)} is not a text")
+
+
+def _decode(content: bytes) -> str:
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"not UTF-8 text (byte {error.start})") from None
+
+
+def _stripped(text: str) -> str:
+    text = text.strip()
+    if not text:
+        raise Unreadable("the text is empty")
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def padded_length(tokens: int) -> int:
+    """The length at which a text of so many tokens goes through the network: a function of the text alone.
+
+    Rounded up to a multiple of 4 up to 32 tokens, of 8 up to 64, of 16 beyond: little is spent on padding short texts, and
+    the number of different lengths stays small.
+    """
+    step = 4 if tokens <= 32 else 8 if tokens <= 64 else 16
+    return math.ceil(tokens / step) * step
+
+
+def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Callable[[str], Prepared]:
+    """Tokens (length,) int64 and their mask, padded to `padded_length`.
+
+    `preprocessing`: tokenizer (a key of `files`), max_tokens, pad_id.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise MissingExtra("reading texts needs the package tokenizers", move="pip install 'regraft[text]'") from None
+
+    tokenizer = Tokenizer.from_file(str(files[preprocessing["tokenizer"]]))
+    limit, pad = int(preprocessing["max_tokens"]), int(preprocessing["pad_id"])
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(limit)
+
+    def prepare(text: str) -> Prepared:
+        encoded = tokenizer.encode(text[:CHARACTERS])
+        tokens = encoded.ids
+        length = padded_length(len(tokens))
+        ids = np.full(length, pad, np.int64)
+        ids[: len(tokens)] = tokens
+        mask = np.zeros(length, np.int64)
+        mask[: len(tokens)] = 1
+        cut = bool(encoded.overflowing) or len(text) > CHARACTERS
+        return Prepared(
+            [{"input_ids": ids, "attention_mask": mask}], note=f"longer than {limit} tokens: the rest is not read" if cut else ""
+        )
+
+    return prepare
+
+
+def collate(windows: Sequence[Mapping[str, np.ndarray]], preprocessing: Mapping[str, Any]) -> dict[str, Tensor]:
+    """input_ids and attention_mask, each (n, length) int64."""
+    import torch
+
+    return {k: torch.from_numpy(np.stack([w[k] for w in windows])) for k in ("input_ids", "attention_mask")}
+
+
+def summary(text: str) -> str:
+    """The text itself: words are counted over all texts."""
+    return text[:CHARACTERS]
+
+
+def _terms(text: str) -> Iterator[str]:
+    words = _WORD.findall(text.lower())
+    yield from words
+    for a, b in zip(words, words[1:], strict=False):
+        yield f"{a} {b}"
+
+
+def learn_vectoriser(texts: Sequence[str]) -> dict[str, Any]:
+    """The words and pairs of words that most texts hold, and how rare each is.
+
+    Rarity is log((1 + n) / (1 + texts with it)) + 1 (Salton & Buckley 1988; scikit-learn's smoothed form).
+    """
+    texts_with: Counter[str] = Counter()
+    for text in texts:
+        texts_with.update(set(_terms(text)))
+        if len(texts_with) > TERMS:
+            # the rarest go: with so many different terms they would not be among the kept ones
+            texts_with = Counter(dict(texts_with.most_common(TERMS // 2)))
+    room = max(64, MATRIX_BYTES // (4 * max(1, len(texts))))
+    kept = sorted(texts_with.items(), key=lambda item: (-item[1], item[0]))[: min(WORDS, room)]
+    return {"terms": [term for term, _ in kept], "rarity": [round(math.log((1 + len(texts)) / (1 + n)) + 1, 6) for _, n in kept]}
+
+
+def vectorise(learnt: Mapping[str, Any], texts: Sequence[str]) -> np.ndarray:
+    """TF-IDF: (1 + log(count)) times the rarity of each known term; rows of length one."""
+    column = {term: i for i, term in enumerate(learnt["terms"])}
+    rarity = learnt["rarity"]
+    out = np.zeros((len(texts), max(1, len(column))), np.float32)
+    for row, text in zip(out, texts, strict=True):
+        for term, count in Counter(_terms(text)).items():
+            if (at := column.get(term)) is not None:
+                row[at] = (1 + math.log(count)) * rarity[at]
+        row /= np.linalg.norm(row) or 1.0
+    return out
+
+
+MODALITY = Modality(
+    name="text",
+    noun="text",
+    nouns="texts",
+    extensions=frozenset({".txt", ".text", ".md"}),
+    without_network="word counts (TF-IDF)",
+    chunk=64,
+    load=load,
+    preparer=preparer,
+    collate=collate,
+    summary=summary,
+    summary_version="",
+    learn_vectoriser=learn_vectoriser,
+    vectorise=vectorise,
+)

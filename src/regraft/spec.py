@@ -1,0 +1,119 @@
+"""What a person asks for: frozen, typed, unknown keys refused. The text under a field is its help on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from regraft.errors import UsageError, nearest
+
+TASKS = ("image", "text", "audio")
+METRICS = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss")
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """Everything that `regraft fit` can be asked for."""
+
+    data: str
+    """A folder with one sub-folder per class, a folder with train/ and test/, or a CSV file."""
+    task: str | None = None
+    """image, text or audio; found out from the data when not given."""
+    input: str | None = None
+    """The column of a table that holds the text or the path; found out when not given."""
+    label: str | None = None
+    """The column of a table that holds the label; found out when not given."""
+    test: str | None = None
+    """A folder or table to test on, or a fraction such as 0.2 to set aside; never looked at for a choice."""
+    metric: str = "accuracy"
+    """What choices are made by: accuracy, balanced_accuracy, f1_macro or log_loss."""
+    model: str | None = None
+    """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`."""
+    train: str = "head"
+    """How much to train; head: freeze the network, train a new output layer."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    threads: int | None = None
+    """Threads for computing; all cores when not given."""
+    out: str | None = None
+    """The run's folder; runs/NAME-N when not given."""
+    seed: int = 0
+    """Decides folds and set-aside examples."""
+    strict: bool = False
+    """Stop at the first broken example instead of leaving it out."""
+    balance: bool = False
+    """Give every class the same weight, whatever its number of examples."""
+    store: bool = True
+    """Keep features for the next time; off: compute them anew and keep nothing."""
+
+    def __post_init__(self) -> None:
+        faults: list[str] = []
+        faults += one_of("--task", self.task, TASKS)
+        faults += one_of("--metric", self.metric, METRICS)
+        faults += one_of("--train", self.train, ("head",))
+        if self.threads is not None and self.threads < 1:
+            faults.append(f"--threads {self.threads}: expected at least 1")
+        if not 0 <= self.seed < 2**32:
+            faults.append(f"--seed {self.seed}: expected 0 to 4294967295")
+        fraction = self.test_fraction
+        if fraction is not None and not 0 < fraction < 1:
+            faults.append(f"--test {self.test}: a fraction lies between 0 and 1, such as 0.2")
+        refuse(faults)
+
+    @property
+    def test_fraction(self) -> float | None:
+        """The part to set aside when `test` is a number, else None."""
+        try:
+            value = float(self.test) if self.test else math.nan
+        except ValueError:
+            return None
+        return None if math.isnan(value) else value
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as plain data."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> FitSpec:
+        """A spec from plain data; unknown keys are an error that names the nearest known one."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        refuse([f"unknown key {key!r}. {nearest(key, known)}".rstrip() for key in values if key not in known])
+        return cls(**values)
+
+
+def one_of(option: str, value: str | None, known: Sequence[str]) -> list[str]:
+    """A fault when `value` is given and not among `known`."""
+    if value is None or value in known:
+        return []
+    return [f"{option} {value}: expected {', '.join(known)}. {nearest(value, known)}".rstrip(". ")]
+
+
+def refuse(faults: Sequence[str]) -> None:
+    """Raise one UsageError for all faults, or do nothing."""
+    if len(faults) == 1:
+        raise UsageError(faults[0])
+    if faults:
+        raise UsageError(f"{len(faults)} things in what was asked for are wrong", faults=faults)
+
+
+def help_texts(spec: type) -> dict[str, str]:
+    """The text under each field of a spec, read from its source: one place for docs, `--help` and tests."""
+    import ast
+    import inspect
+    import textwrap
+
+    body = ast.parse(textwrap.dedent(inspect.getsource(spec))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    texts: dict[str, str] = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            texts[field.target.id] = str(text.value.value)
+    return texts

@@ -1,0 +1,41 @@
+"""Rules that turn facts about the data into settings. Each names where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+STRENGTHS = tuple(10 ** (-5 + 2 * k / 3) for k in range(9))
+"""L2 strengths tried by the head rung: the penalty is strength/2 times the squared weights on standardised features, added
+to the mean loss. 1e-5 to 2.2, a factor of 4.6 apart. scikit-learn's C is 1 / (strength x n). Sweeping the strength always:
+Radford et al. 2021 (CLIP, appendix A.3), Kornblith et al. 2019."""
+
+MAX_FOLDS = 5
+"""Kohavi 1995, "A study of cross-validation and bootstrap", compares 2 to 20; 5 is the field's habit and costs half of 10."""
+
+
+def fold_count(class_sizes: Sequence[int]) -> int:
+    """Number of folds for cross-validation: 5, fewer when no class has that many examples, never under 3.
+
+    Three are needed because the strength is chosen inside (nested), which leaves out two folds at once.
+    """
+    return max(3, min(MAX_FOLDS, max(class_sizes, default=0)))
+
+
+def weak_spots(class_sizes: dict[str, int]) -> list[str]:
+    """What a person should hear about the sizes of the classes, in sentences."""
+    said: list[str] = []
+    single = [label for label, n in class_sizes.items() if n == 1]
+    if single:
+        shown = ", ".join(single[:5]) + (" ..." if len(single) > 5 else "")
+        said.append(f"one example only: {shown}. It is trained on and never held out, so the estimate says nothing about it")
+    few = [label for label, n in class_sizes.items() if 1 < n < MAX_FOLDS]
+    if few:
+        shown = ", ".join(few[:5]) + (" ..." if len(few) > 5 else "")
+        said.append(f"fewer than {MAX_FOLDS} examples: {shown}")
+    largest, smallest = max(class_sizes.values()), min(class_sizes.values())
+    if largest >= 3 * smallest and largest - smallest >= 10:
+        said.append(
+            f"classes are unequal: {smallest} to {largest} examples. Nothing is reweighted; "
+            "--balance gives every class the same weight, --metric balanced_accuracy judges so"
+        )
+    return said

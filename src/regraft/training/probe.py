@@ -1,0 +1,408 @@
+"""The head rung: multinomial logistic regression on stored features, every fold and every strength together."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+HISTORY = 6
+"""Pairs that L-BFGS remembers."""
+
+BLOCK_BYTES = 48 << 20
+"""Bound on one block of scores (rows x problems x classes, float32)."""
+
+PROBLEM_BYTES = 256 << 20
+"""Bound on the optimiser's memory for the problems that are solved side by side."""
+
+LOOSE, TIGHT = 1e-4, 1e-5
+"""Largest entry of the gradient at which a problem counts as solved: while choosing, and for the model that is kept."""
+
+LIMIT = 300
+"""Steps of one problem at most."""
+
+DESIGN_BYTES = 384 << 20
+"""Bound on the rotated copy of the features; beyond it the features are read in blocks from where they lie."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted output layer and everything cross-validation said on the way.
+
+    `weight` (classes, d) and `bias` (classes,) act on the raw features. `out_of_fold` (n, classes) are log-probabilities
+    from models that saw neither the example nor, when the strength was chosen, its fold; rows of examples that are
+    never held out are NaN. `losses` and `scores` (strengths,) are the plain cross-validated log-loss and score.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    strength: float
+    strengths: tuple[float, ...]
+    losses: tuple[float, ...]
+    scores: tuple[float, ...]
+    out_of_fold: np.ndarray
+    fold_strengths: tuple[float, ...]
+    iterations: int
+
+
+class _Design:
+    """Standardised features in the basis of their principal axes, with a column of ones; rows sorted by fold.
+
+    The L2 penalty does not see a rotation, so solving there is exact; the curvature at zero is diagonal there, which is
+    what makes L-BFGS take few steps. With fewer rows than columns only as many axes are kept as there are rows.
+    """
+
+    def __init__(self, features: Tensor, order: Tensor, starts: Sequence[int]) -> None:
+        n, d = features.shape
+        self.features, self.order, self.starts = features, order, starts
+        rows = max(1, BLOCK_BYTES // (4 * max(1, d)))
+        self.slices = [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
+        total = torch.zeros(d, dtype=torch.float64)
+        square = torch.zeros(d, dtype=torch.float64)
+        for part in self.slices:
+            block = self._raw(part)
+            total += block.sum(0)
+            square += (block * block).sum(0)
+        self.mean = total / n
+        deviation = (square / n - self.mean**2).clamp_min(0).sqrt()
+        constant = deviation <= 1e-6 * (1e-30 + self.mean.abs() + deviation.max())
+        self.scale = torch.where(constant, 0.0, 1 / deviation.clamp_min(1e-30))
+        if n <= d:
+            z = self._standard(slice(0, n))
+            gram = (z @ z.T).double()
+            values, vectors = torch.linalg.eigh(gram)
+            keep = values > values.max().clamp_min(1e-30) * 1e-7
+            values, vectors = values[keep], vectors[:, keep]
+            # columns of the rotation: zᵀ u / √value
+            self.rotation = ((z.double().T @ vectors) / values.sqrt()).float()
+        else:
+            gram = torch.zeros(d, d, dtype=torch.float64)
+            for part in self.slices:
+                block = self._standard(part)
+                gram += (block.T @ block).double()
+            values, vectors = torch.linalg.eigh(gram)
+            keep = values > values.max().clamp_min(1e-30) * 1e-9
+            values, vectors = values[keep], vectors[:, keep]
+            self.rotation = vectors.float()
+        self.curvature = torch.cat([(values / n).float(), torch.ones(1)])
+        self.width = len(self.curvature)
+        self.penalty = torch.ones(self.width)
+        self.penalty[-1] = 0
+        self.rotated: Tensor | None = None
+        if n * self.width * 4 <= DESIGN_BYTES or n <= 2 * d:
+            self.rotated = torch.empty(n, self.width)
+            for part in self.slices:
+                self.rotated[part] = self._rotate(part)
+
+    def _raw(self, part: slice) -> Tensor:
+        return self.features[self.order[part]].double()
+
+    def _standard(self, part: slice) -> Tensor:
+        return ((self._raw(part) - self.mean) * self.scale).float()
+
+    def _rotate(self, part: slice) -> Tensor:
+        block = self._standard(part) @ self.rotation
+        return torch.cat([block, torch.ones(len(block), 1)], 1)
+
+    def rows(self, part: slice) -> Tensor:
+        """The rows `part`, (rows, width)."""
+        return self.rotated[part] if self.rotated is not None else self._rotate(part)
+
+    def scores(self, part: slice, w: Tensor) -> Tensor:
+        """Scores (rows, classes) of the rows `part` under weights (width, classes), block by block."""
+        rows = max(64, BLOCK_BYTES // (4 * max(self.width, w.shape[1])))
+        blocks = [self.rows(slice(i, min(i + rows, part.stop))) @ w for i in range(part.start, part.stop, rows)]
+        return torch.cat(blocks) if blocks else torch.zeros(0, w.shape[1])
+
+    def plain(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (width, classes) of this basis as (weight (classes, d), bias) on the raw features."""
+        weight = self.rotation.double() @ w[:-1].double() * self.scale[:, None]
+        return weight.T.contiguous(), w[-1].double() - self.mean @ weight
+
+
+class _Problems:
+    """Losses and gradients of many logistic regressions that differ in left-out folds and strength."""
+
+    def __init__(
+        self, design: _Design, labels: Tensor, weights: Tensor, classes: int, left_out: Sequence[frozenset[int]], strengths: Tensor
+    ) -> None:
+        self.design, self.labels, self.weights, self.classes = design, labels, weights, classes
+        self.left_out, self.strengths = left_out, strengths
+        folds = len(design.starts) - 1
+        mass = [float(weights[design.starts[f] : design.starts[f + 1]].sum()) for f in range(folds)]
+        self.mass = torch.tensor([sum(m for f, m in enumerate(mass) if f not in out) for out in left_out])
+
+    def __call__(self, w: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        """(loss (a,), gradient (width, a, classes)) at w (width, a, classes) for the problems numbered `active`."""
+        design, c = self.design, self.classes
+        width = design.width
+        loss = torch.zeros(len(active))
+        grad = torch.zeros_like(w)
+        numbers = active.tolist()
+        for f in range(len(design.starts) - 1):
+            start, stop = design.starts[f], design.starts[f + 1]
+            inside = torch.tensor([k for k, b in enumerate(numbers) if f not in self.left_out[b]], dtype=torch.long)
+            if start == stop or not len(inside):
+                continue
+            everything = len(inside) == len(numbers)
+            wf = (w if everything else w[:, inside]).reshape(width, -1)
+            rows = max(64, BLOCK_BYTES // (4 * wf.shape[1]))
+            gf = torch.zeros(width, wf.shape[1])
+            lf = torch.zeros(len(inside))
+            for i in range(start, stop, rows):
+                part = slice(i, min(i + rows, stop))
+                z = design.rows(part)
+                scores = (z @ wf).view(len(z), len(inside), c)
+                y = self.labels[part]
+                index = y[:, None, None].expand(-1, len(inside), 1)
+                scores -= scores.amax(2, keepdim=True)
+                picked = scores.gather(2, index)
+                scores.exp_()
+                total = scores.sum(2, keepdim=True)
+                weight = self.weights[part][:, None]
+                lf += ((total.log() - picked)[..., 0] * weight).sum(0)
+                scores /= total
+                scores.scatter_add_(2, index, torch.full_like(picked, -1.0))
+                scores *= weight[..., None]
+                gf.addmm_(z.T, scores.view(len(z), -1))
+            gf = gf.view(width, len(inside), c)
+            if everything:
+                grad += gf
+                loss += lf
+            else:
+                grad[:, inside] += gf
+                loss[inside] += lf
+        mass, strength = self.mass[active], self.strengths[active]
+        penalised = w * design.penalty[:, None, None] * strength[None, :, None]
+        loss = loss / mass + 0.5 * (penalised * w).sum((0, 2))
+        return loss, grad / mass[None, :, None] + penalised
+
+
+def _solve(problems: _Problems, w: Tensor, tolerance: float, limit: int, watch: Callable[[], None]) -> tuple[Tensor, int]:
+    """Minimise every problem from w (width, problems, classes) by L-BFGS; returns (weights, function evaluations).
+
+    Nocedal & Wright, Numerical Optimization, algorithm 7.4, with the curvature at zero weights as initial metric and a
+    backtracking (Armijo) step, enough for a strictly convex function. Problems that have converged leave the batch.
+    """
+    width, count, c = w.shape
+    w = w.clone()
+    curvature = problems.design.curvature[:, None] / c + problems.design.penalty[:, None] * problems.strengths[None, :]
+    metric = (1 / curvature)[:, :, None]
+    active = torch.arange(count)
+    x = w
+    value, grad = problems(x, active)
+    evaluations = 1
+    history: list[tuple[Tensor, Tensor, Tensor]] = []
+    inner = lambda a, b: (a * b).sum((0, 2))
+    for _ in range(limit):
+        watch()
+        small = grad.abs().amax((0, 2)) <= tolerance
+        if small.any():
+            w[:, active[small]] = x[:, small]
+            keep = ~small
+            if not keep.any():
+                return w, evaluations
+            active, x, grad, value = active[keep], x[:, keep], grad[:, keep], value[keep]
+            metric = metric[:, keep]
+            history = [(s[:, keep], y[:, keep], r[keep]) for s, y, r in history]
+        q = grad.clone()
+        alphas = []
+        for s, y, rho in reversed(history):
+            a = rho * inner(s, q)
+            q -= a[None, :, None] * y
+            alphas.append(a)
+        if history:
+            s, y, rho = history[-1]
+            q *= metric * (1 / (rho * inner(y, metric * y)))[None, :, None]
+        else:
+            q *= metric
+        for (s, y, rho), a in zip(history, reversed(alphas), strict=True):
+            q += (a - rho * inner(y, q))[None, :, None] * s
+        slope = -inner(q, grad)
+        step = torch.ones(len(active))
+        new_x = x - q
+        new_value, new_grad = problems(new_x, active)
+        evaluations += 1
+        # float32 losses are good to about 1e-7 of their size: below that a "rise" is rounding
+        slack = 4e-7 * value.abs() + 1e-9
+        for _ in range(20):
+            bad = ~(new_value <= value + 1e-4 * step * slope + slack)
+            if not bad.any():
+                break
+            step[bad] *= 0.4
+            new_x[:, bad] = x[:, bad] - step[bad][None, :, None] * q[:, bad]
+            some_value, some_grad = problems(new_x[:, bad].contiguous(), active[bad])
+            evaluations += 1
+            new_value[bad], new_grad[:, bad] = some_value, some_grad
+        s, y = new_x - x, new_grad - grad
+        product = inner(s, y)
+        good = product > 1e-12
+        rho = torch.where(good, 1 / product.clamp_min(1e-30), 0.0)
+        stalled = ~good | (inner(s, s) == 0)
+        x, value, grad = new_x, new_value, new_grad
+        if stalled.any():
+            w[:, active[stalled]] = x[:, stalled]
+            keep = ~stalled
+            if not keep.any():
+                return w, evaluations
+            active, x, grad, value, metric = active[keep], x[:, keep], grad[:, keep], value[keep], metric[:, keep]
+            s, y, rho = s[:, keep], y[:, keep], rho[keep]
+            history = [(a[:, keep], b[:, keep], r[keep]) for a, b, r in history]
+        history = [*history[-(HISTORY - 1) :], (s, y, rho)]
+    w[:, active] = x
+    return w, evaluations
+
+
+Job = tuple[frozenset[int], float]
+"""The folds that a model leaves out, and its strength."""
+
+Judged = tuple[int, np.ndarray, np.ndarray]
+"""A fold, and of each of its examples the predicted class and the log-loss."""
+
+
+class _Study:
+    """The rows sorted by fold, and every fit that cross-validation asks for."""
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        folds: np.ndarray,
+        classes: int,
+        strengths: tuple[float, ...],
+        score: Callable[[np.ndarray, np.ndarray], float],
+        weights: np.ndarray | None,
+        watch: Callable[[int, int], None],
+    ) -> None:
+        self.classes, self.strengths, self.score, self.watch = classes, strengths, score, watch
+        self.count = int(folds.max()) + 1
+        numbered = np.where(folds < 0, self.count, folds)
+        self.order = np.argsort(numbered, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(np.bincount(numbered, minlength=self.count + 1))]).tolist()
+        self.spans = [slice(starts[f], starts[f + 1]) for f in range(self.count)]
+        self.design = _Design(torch.from_numpy(features), torch.from_numpy(self.order), starts)
+        self.labels = torch.from_numpy(labels[self.order].astype(np.int64))
+        given = np.ones(len(labels)) if weights is None else weights
+        self.weights = torch.from_numpy(given[self.order].astype(np.float32))
+        self.pairs = [frozenset(pair) for pair in itertools.combinations(range(self.count), 2)]
+        self.evaluations = self.solved = 0
+        self.total = len(strengths) * (self.count + len(self.pairs)) + 1
+
+    def solve(self, jobs: Sequence[Job], start: Tensor | None, tolerance: float) -> list[Tensor]:
+        """Weights (width, classes) of each job, as many side by side as memory allows.
+
+        Inner models start from nothing: a warm start from a model that saw the held-out fold, stopped early, has seen it too.
+        """
+        out: list[Tensor] = []
+        guess = torch.zeros(self.design.width, self.classes) if start is None else start
+        size = max(1, PROBLEM_BYTES // (4 * self.design.width * self.classes * (2 * HISTORY + 6)))
+        for i in range(0, len(jobs), size):
+            part = jobs[i : i + size]
+            strengths = torch.tensor([strength for _, strength in part], dtype=torch.float32)
+            problems = _Problems(self.design, self.labels, self.weights, self.classes, [left for left, _ in part], strengths)
+            found, spent = _solve(problems, torch.stack([guess] * len(part), 1), tolerance, LIMIT, self._tick)
+            self.evaluations += spent
+            self.solved += len(part)
+            self._tick()
+            out += [found[:, k].clone() for k in range(len(part))]
+        return out
+
+    def _tick(self) -> None:
+        self.watch(self.solved, self.total)
+
+    def judged(self, model: Tensor, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """(predicted class, log-loss) of each example of a fold."""
+        logs = torch.log_softmax(self.design.scores(self.spans[fold], model), 1)
+        own = logs.gather(1, self.labels[self.spans[fold]][:, None])[:, 0]
+        return logs.argmax(1).numpy(), -own.numpy()
+
+    def fit_singles(self) -> dict[tuple[float, int], Tensor]:
+        """The models that leave out one fold, for every strength."""
+        keys = [(s, f) for s in self.strengths for f in range(self.count)]
+        return dict(zip(keys, self.solve([(frozenset([f]), s) for s, f in keys], None, LOOSE), strict=True))
+
+    def judge_pairs(self) -> list[dict[float, list[Judged]]]:
+        """For every outer fold and strength, what models without it and one more fold say of that one."""
+        inner: list[dict[float, list[Judged]]] = [{s: [] for s in self.strengths} for _ in range(self.count)]
+        jobs = [(left, s) for s in self.strengths for left in self.pairs]
+        size = max(len(self.pairs), PROBLEM_BYTES // (4 * self.design.width * self.classes))
+        for i in range(0, len(jobs), size):
+            part = jobs[i : i + size]
+            for (left, s), model in zip(part, self.solve(part, None, LOOSE), strict=True):
+                a, b = sorted(left)
+                inner[a][s].append((b, *self.judged(model, b)))
+                inner[b][s].append((a, *self.judged(model, a)))
+        return inner
+
+    def choose(self, results: dict[float, list[Judged]]) -> tuple[float, list[float], list[float]]:
+        """(chosen strength, log-loss of each, score of each).
+
+        Strengths stay in whose score is within one standard error of the best one's on the same examples (Breiman et al.
+        1984, paired); among them the one with the lowest log-loss is chosen, so that probabilities are good too.
+        """
+        losses: list[float] = []
+        scores: list[float] = []
+        rights: list[np.ndarray] = []
+        truths = self.labels.numpy()
+        for s in self.strengths:
+            truth = np.concatenate([truths[self.spans[f]] for f, _, _ in results[s]])
+            predicted = np.concatenate([p for _, p, _ in results[s]])
+            losses.append(float(np.mean(np.concatenate([loss for _, _, loss in results[s]]))))
+            scores.append(self.score(truth, predicted))
+            rights.append((predicted == truth).astype(np.float64))
+        best = int(np.argmax(scores))
+        errors = [float((rights[best] - right).std() / np.sqrt(len(right))) for right in rights]
+        able = [k for k in range(len(scores)) if scores[best] - scores[k] <= errors[k]]
+        return self.strengths[min(able, key=lambda k: losses[k])], losses, scores
+
+
+def fit_probe(
+    features: np.ndarray,
+    labels: np.ndarray,
+    folds: np.ndarray,
+    classes: int,
+    strengths: Sequence[float],
+    *,
+    score: Callable[[np.ndarray, np.ndarray], float],
+    weights: np.ndarray | None = None,
+    watch: Callable[[int, int], None] = lambda done, total: None,
+) -> Probe:
+    """Fit softmax regression with an L2 penalty; the strength is chosen by cross-validation, the estimate is nested.
+
+    features (n, d) float32, labels (n,) integers below `classes`, folds (n,) fold numbers from 0, or -1 for examples that are
+    always trained on and never held out. The loss is the (weighted) mean cross-entropy plus strength/2 times the squared
+    weights on standardised features; the bias is free. `score(labels, predicted)` says what is better (higher), and the
+    log-loss decides between strengths that it cannot tell apart.
+
+    Nested without fitting everything again: a model without the folds {i, j} serves as inner model for the outer fold i
+    (judged on j) and for the outer fold j (judged on i), so k(k+1)/2 fits a strength do what k(k-1) + k would.
+    Standardisation and the rotation are of all rows; they never see a label.
+    """
+    study = _Study(features, labels, folds, classes, tuple(strengths), score, weights, watch)
+    singles = study.fit_singles()
+    outer = {s: [(f, *study.judged(singles[s, f], f)) for f in range(study.count)] for s in strengths}
+    inner = study.judge_pairs()
+    chosen, losses, scores = study.choose(outer)
+    fold_strengths = [study.choose(inner[f])[0] for f in range(study.count)]
+    held_out = np.full((len(labels), classes), np.nan, np.float32)
+    for f, s in enumerate(fold_strengths):
+        span = study.spans[f]
+        held_out[study.order[span]] = torch.log_softmax(study.design.scores(span, singles[s, f]), 1).numpy()
+    guess = torch.stack([singles[chosen, f] for f in range(study.count)]).mean(0)
+    (final,) = study.solve([(frozenset(), chosen)], guess, TIGHT)
+    weight, bias = study.design.plain(final)
+    return Probe(
+        weight=weight.float().numpy(),
+        bias=bias.float().numpy(),
+        strength=chosen,
+        strengths=tuple(strengths),
+        losses=tuple(losses),
+        scores=tuple(scores),
+        out_of_fold=held_out,
+        fold_strengths=tuple(fold_strengths),
+        iterations=study.evaluations,
+    )
