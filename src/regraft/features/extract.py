@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -164,7 +164,7 @@ def stream(
     known: Callable[[bytes], bool] = lambda identity: False,
     summaries: Space | None = None,
     workers: int = 2,
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """Rows as they get ready, not in order; every source gives exactly one. `trunk` is called once, when first needed.
 
     `known` tells which identities have features already. Memory is bounded whatever the number of sources.

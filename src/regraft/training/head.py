@@ -56,8 +56,9 @@ def fit_head(
     *,
     score: Callable[[np.ndarray, np.ndarray], float],
     balance: bool = False,
+    nested: bool = True,
     watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Probe:
     """Fit the output layer; see `fit_probe`. `balance` gives every class the same weight."""
     weights = class_weights(labels, classes) if balance else None
-    return fit_probe(features, labels, folds, classes, strengths, score=score, weights=weights, watch=watch)
+    return fit_probe(features, labels, folds, classes, strengths, score=score, weights=weights, nested=nested, watch=watch)

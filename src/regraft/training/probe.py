@@ -19,7 +19,7 @@ BLOCK_BYTES = 48 << 20
 PROBLEM_BYTES = 256 << 20
 """Bound on the optimiser's memory for the problems that are solved side by side."""
 
-LOOSE, TIGHT = 1e-4, 1e-5
+LOOSE, TIGHT = 5e-4, 1e-5
 """Largest entry of the gradient at which a problem counts as solved: while choosing, and for the model that is kept."""
 
 LIMIT = 300
@@ -325,10 +325,10 @@ class _Study:
         keys = [(s, f) for s in self.strengths for f in range(self.count)]
         return dict(zip(keys, self.solve([(frozenset([f]), s) for s, f in keys], None, LOOSE), strict=True))
 
-    def judge_pairs(self) -> list[dict[float, list[Judged]]]:
+    def judge_pairs(self, strengths: Sequence[float]) -> list[dict[float, list[Judged]]]:
         """For every outer fold and strength, what models without it and one more fold say of that one."""
-        inner: list[dict[float, list[Judged]]] = [{s: [] for s in self.strengths} for _ in range(self.count)]
-        jobs = [(left, s) for s in self.strengths for left in self.pairs]
+        inner: list[dict[float, list[Judged]]] = [{s: [] for s in strengths} for _ in range(self.count)]
+        jobs = [(left, s) for s in strengths for left in self.pairs]
         size = max(len(self.pairs), PROBLEM_BYTES // (4 * self.design.width * self.classes))
         for i in range(0, len(jobs), size):
             part = jobs[i : i + size]
@@ -338,26 +338,54 @@ class _Study:
                 inner[b][s].append((a, *self.judged(model, a)))
         return inner
 
+    def _compare(self, results: dict[float, list[Judged]]) -> tuple[list[float], list[np.ndarray], list[np.ndarray]]:
+        """(score, log-loss of each example, whether each example is right), a list entry for each strength."""
+        truths = self.labels.numpy()
+        scores: list[float] = []
+        losses: list[np.ndarray] = []
+        rights: list[np.ndarray] = []
+        for judged in results.values():
+            truth = np.concatenate([truths[self.spans[f]] for f, _, _ in judged])
+            predicted = np.concatenate([p for _, p, _ in judged])
+            scores.append(self.score(truth, predicted))
+            losses.append(np.concatenate([loss for _, _, loss in judged]).astype(np.float64))
+            rights.append((predicted == truth).astype(np.float64))
+        return scores, losses, rights
+
     def choose(self, results: dict[float, list[Judged]]) -> tuple[float, list[float], list[float]]:
-        """(chosen strength, log-loss of each, score of each).
+        """(chosen strength, mean log-loss of each, score of each).
 
         Strengths stay in whose score is within one standard error of the best one's on the same examples (Breiman et al.
         1984, paired); among them the one with the lowest log-loss is chosen, so that probabilities are good too.
         """
-        losses: list[float] = []
-        scores: list[float] = []
-        rights: list[np.ndarray] = []
-        truths = self.labels.numpy()
-        for s in self.strengths:
-            truth = np.concatenate([truths[self.spans[f]] for f, _, _ in results[s]])
-            predicted = np.concatenate([p for _, p, _ in results[s]])
-            losses.append(float(np.mean(np.concatenate([loss for _, _, loss in results[s]]))))
-            scores.append(self.score(truth, predicted))
-            rights.append((predicted == truth).astype(np.float64))
+        scores, losses, rights = self._compare(results)
         best = int(np.argmax(scores))
-        errors = [float((rights[best] - right).std() / np.sqrt(len(right))) for right in rights]
-        able = [k for k in range(len(scores)) if scores[best] - scores[k] <= errors[k]]
-        return self.strengths[min(able, key=lambda k: losses[k])], losses, scores
+        able = [k for k in range(len(scores)) if scores[best] - scores[k] <= _error(rights[best] - rights[k])]
+        means = [float(loss.mean()) for loss in losses]
+        return list(results)[min(able, key=lambda k: means[k])], means, scores
+
+    def contenders(self, results: dict[float, list[Judged]]) -> list[float]:
+        """The strengths that could be chosen inside a fold.
+
+        One whose log-loss is more than five standard errors above the best one's, and whose score is three below, is never
+        chosen on four fifths of the same examples, so models for it are not fitted.
+        """
+        scores, losses, rights = self._compare(results)
+        best = int(np.argmax(scores))
+        lowest = min(range(len(losses)), key=lambda k: losses[k].mean())
+        flat = max(scores) == min(scores)
+        out = []
+        for k, strength in enumerate(results):
+            worse = losses[k] - losses[lowest]
+            behind = flat or scores[best] - scores[k] > 3 * _error(rights[best] - rights[k])
+            if not (behind and worse.mean() > 5 * _error(worse)):
+                out.append(strength)
+        return out
+
+
+def _error(differences: np.ndarray) -> float:
+    """The standard error of a mean difference on the same examples."""
+    return float(differences.std() / np.sqrt(len(differences)))
 
 
 def fit_probe(
@@ -369,6 +397,7 @@ def fit_probe(
     *,
     score: Callable[[np.ndarray, np.ndarray], float],
     weights: np.ndarray | None = None,
+    nested: bool = True,
     watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Probe:
     """Fit softmax regression with an L2 penalty; the strength is chosen by cross-validation, the estimate is nested.
@@ -380,14 +409,18 @@ def fit_probe(
 
     Nested without fitting everything again: a model without the folds {i, j} serves as inner model for the outer fold i
     (judged on j) and for the outer fold j (judged on i), so k(k+1)/2 fits a strength do what k(k-1) + k would.
-    Standardisation and the rotation are of all rows; they never see a label.
+    Standardisation and the rotation are of all rows; they never see a label. Without `nested` the out-of-fold predictions
+    use the strength chosen on those same folds: cheaper, and a little flattering.
     """
     study = _Study(features, labels, folds, classes, tuple(strengths), score, weights, watch)
     singles = study.fit_singles()
     outer = {s: [(f, *study.judged(singles[s, f], f)) for f in range(study.count)] for s in strengths}
-    inner = study.judge_pairs()
     chosen, losses, scores = study.choose(outer)
-    fold_strengths = [study.choose(inner[f])[0] for f in range(study.count)]
+    if nested:
+        inner = study.judge_pairs(study.contenders(outer))
+        fold_strengths = [study.choose(inner[f])[0] for f in range(study.count)]
+    else:
+        fold_strengths = [chosen] * study.count
     held_out = np.full((len(labels), classes), np.nan, np.float32)
     for f, s in enumerate(fold_strengths):
         span = study.spans[f]
