@@ -87,6 +87,13 @@ def read(folder: Path, asked: Asked) -> Dataset:
             examples.append(
                 Example(shown(path, folder), path, inside[0] if inside[0].isprintable() else shown(Path(inside[0]), base), part)
             )
+    if not examples:
+        raise DataError(
+            f"{folder} holds no {task} file" + (" inside a class folder" if asked.labelled else ""),
+            expected=f"one sub-folder per class with files ending {', '.join(sorted(asked.extensions[task]))}",
+            faults=[f"{len(left_out):,} files are something else, such as {left_out[0].name}: {left_out[0].reason}"] if left_out else [],
+            move="--task for another kind of data" if asked.task else "regraft fit FOLDER, where FOLDER holds the class folders",
+        )
     return Dataset(task, examples, said, left_out, decisions)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from regraft.errors import Unreadable
+from regraft.errors import RegraftError, Unreadable
 from regraft.events import Done, Emit, Measured, Progress, Started, silent
 from regraft.facts import LeftOut
 from regraft.modality import Modality, Prepared
@@ -115,6 +115,11 @@ def _read(
             out.append(_Read(index, identity, None if in_store else prepare(decoded), summary, ""))
         except Unreadable as reason:
             out.append(_Read(index, identity, None, None, str(reason)))
+        except RegraftError:
+            raise
+        except Exception as error:
+            # decoders meet files that their authors never saw; one of them must not end the pass
+            out.append(_Read(index, identity, None, None, f"cannot be read ({type(error).__name__}: {error})"))
     return out
 
 

@@ -16,7 +16,7 @@ from regraft.facts import LeftOut
 from regraft.modality import MODALITIES, Modality
 
 if TYPE_CHECKING:
-    from regraft.features import Extracted
+    pass
 
 EXTENSIONS = {name: modality.extensions for name, modality in MODALITIES.items()}
 
@@ -138,12 +138,3 @@ def versions() -> dict[str, str]:
 def as_source(value: Any) -> Any:
     """Strings and paths as Path, other objects as they are."""
     return Path(value) if isinstance(value, (str, os.PathLike)) else value
-
-
-def merged_notes(parts: Sequence[Extracted]) -> dict[str, int]:
-    """Notes of several passes together."""
-    out: dict[str, int] = {}
-    for part in parts:
-        for note, count in part.notes.items():
-            out[note] = out.get(note, 0) + count
-    return out

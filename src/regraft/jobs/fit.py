@@ -14,7 +14,7 @@ import numpy as np
 from regraft.data import Dataset, open_data
 from regraft.data.base import TEST, TRAIN, Example
 from regraft.data.open import check_labels, refuse_unless_table, set_aside
-from regraft.errors import DataError, ModelError, UsageError
+from regraft.errors import DataError, UsageError
 from regraft.events import Done, Emit, Event, Measured, Progress, Said, Started, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.common import (
@@ -28,14 +28,14 @@ from regraft.jobs.common import (
     say_notes,
     versions,
 )
+from regraft.jobs.frozen import choose_network, frozen_pretrained
 from regraft.jobs.run import Run
 from regraft.modality import MODALITIES, Modality
-from regraft.pretrained import default_model, find_model, source_of
+from regraft.pretrained import source_of
 from regraft.spec import FitSpec
 from regraft.strategy.rules import fold_count, weak_spots
 from regraft.workspace.files import write_json
 from regraft.workspace.runs import BUNDLE, RunFolder, new_run
-from regraft.workspace.store import Space, Store, space_key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,7 @@ def fit(
     dataset = _open(spec, source, test, asked)
     labels = check_labels(dataset)
     modality = MODALITIES[dataset.task]
-    facts = _network(spec, dataset.task)
+    facts = choose_network(spec.model, dataset.task)
     folder = new_run(spec.out, source.resolve().name.removesuffix(".csv") if named else "data", spec.to_json())
     try:
         return _Fit(spec, dataset, labels, modality, facts, folder, on_event, start)()
@@ -120,15 +120,6 @@ def _open(spec: FitSpec, source: Any, test: Any, ask: Any) -> Dataset:
             )
         set_aside(dataset, fraction, spec.seed)
     return dataset
-
-
-def _network(spec: FitSpec, task: str) -> ModelFacts:
-    facts = find_model(spec.model) if spec.model else default_model(task)
-    if facts.task != task:
-        raise UsageError(f"{facts.name} is for {facts.task}, the data is {task}", move=f"regraft models --task {task}")
-    if line := source_of(facts).missing(facts):
-        raise ModelError(f"the weights of {facts.name} are not installed", move=line)
-    return facts
 
 
 @dataclass
@@ -193,42 +184,10 @@ class _Fit:
         self.emit(Said(f"network: {self.facts.name}{chosen}, licence {self.facts.licence}, trained on {self.facts.trained_on}"))
 
     def _features(self, examples: Sequence[Example], device: str, threads: int) -> tuple[Extracted, dict[str, Tensor]]:
-        from regraft.features import extract, maker_of, summary_maker
-
-        facts, source = self.facts, source_of(self.facts)
-        store = Store(keep=self.spec.store)
-        maker = maker_of(
-            weights_sha256=facts.sha256,
-            architecture=facts.architecture,
-            preprocessing=facts.preprocessing,
-            modality=self.modality,
-            tile=facts.tile,
-            device=device,
-            threads=threads,
-        )
-        space = store.space(maker)
-        summaries = store.space(summary_maker(self.modality)) if self.modality.summary_version else Space(None, {})
-        self.folder.decide(features=maker)
-        if space.damaged:
-            self.emit(Warned(f"{space.damaged} damaged files in the feature store were passed over; their features are computed again"))
-        backbone = source.weights(facts)
-
-        def trunk() -> Any:
-            from regraft.features.engines.torch import TorchTrunk
-            from regraft.pretrained.architectures import build
-
-            network = build(facts.architecture, 0)
-            network.load_state_dict(backbone)
-            return TorchTrunk(network, self.modality, facts.preprocessing, facts.tile, device)
-
-        prepare = self.modality.preparer(facts.preprocessing, source.files(facts))
-        names, sources = [e.name for e in examples], [e.source for e in examples]
-        extracted = extract(
-            names, sources, self.modality, trunk, prepare, space, summaries=summaries, workers=max(2, threads), emit=self.emit
-        )
-        for removed in store.trim(protect=(space_key(maker), space_key(summaries.maker))) if self.spec.store else []:
-            self.emit(Said(f"the feature store is over its size: {removed.rows:,} rows of {removed.key} were removed"))
-        return extracted, backbone
+        backbone = source_of(self.facts).weights(self.facts)
+        frozen = frozen_pretrained(self.facts, lambda: backbone)
+        self.folder.decide(features=frozen.maker(device, threads))
+        return frozen.run(examples, device, threads, keep=self.spec.store, summaries=True, emit=self.emit), backbone
 
     def _divide(self, examples: Sequence[Example], extracted: Extracted) -> _Parts:
         numbers = {label: i for i, label in enumerate(self.labels)}

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.data import open_data, open_inputs
+from regraft.data import Dataset, open_data, open_inputs
 from regraft.data.base import TEST, Example
-from regraft.errors import DataError, MissingExtra, ModelError, UsageError
-from regraft.events import Emit, Said, Started, Warned, silent
+from regraft.errors import DataError, MissingExtra, UsageError
+from regraft.events import Emit, Said, Started, silent
 from regraft.facts import LeftOut, Prediction
-from regraft.jobs.common import EXTENSIONS, as_source, asked, check_losses, choose_device, computing_threads, core_count, say_notes
+from regraft.jobs.common import as_source, asked, check_losses, choose_device, computing_threads, core_count, say_notes
+from regraft.jobs.frozen import choose_network, frozen_model, frozen_pretrained
 from regraft.jobs.run import open_run
 from regraft.modality import MODALITIES
-from regraft.pretrained import default_model, find_model, source_of
+from regraft.pretrained import source_of
 from regraft.workspace.bundle import WEIGHTS
-from regraft.workspace.files import read_json, sha256_file, written_aside
-from regraft.workspace.store import Space, Store
+from regraft.workspace.files import read_json, written_aside
 
 if TYPE_CHECKING:
     from regraft.artifacts import Model
@@ -98,7 +98,6 @@ def evaluate(
     """
     from regraft.artifacts import log_probabilities
     from regraft.evaluation.metrics import confusion_json, figures, wilson
-    from regraft.features import extract, maker_of, summary_maker
 
     held = open_run(run)
     model = held.model
@@ -122,32 +121,8 @@ def evaluate(
     cores = threads or core_count()
     where = choose_device(device)
     bare = _without_network(held.path)
-    keeper = Store(keep=store)
     with computing_threads(cores):
-        space = keeper.space(
-            maker_of(
-                # the backbone as it was shipped is what these features come from; a bundle of another one has its own hash
-                weights_sha256=_backbone_sha256(model),
-                architecture=manifest["architecture"],
-                preprocessing=manifest["preprocessing"],
-                modality=modality,
-                tile=manifest["tile"],
-                device=where,
-                threads=cores,
-            )
-        )
-        summaries = None if bare is None else keeper.space(summary_maker(modality)) if modality.summary_version else Space(None, {})
-        extracted = extract(
-            [e.name for e in examples],
-            [e.source for e in examples],
-            modality,
-            lambda: model.trunk(where)[0],
-            modality.preparer(manifest["preprocessing"], model.files),
-            space,
-            summaries=summaries,
-            workers=max(2, cores),
-            emit=on_event,
-        )
+        extracted = frozen_model(model).run(examples, where, cores, keep=store, summaries=bare is not None, emit=on_event)
     left_out += extracted.left_out
     check_losses(left_out, len(extracted.kept), modality, strict=strict, emit=on_event)
     say_notes(extracted.notes, len(extracted.kept), on_event)
@@ -180,13 +155,6 @@ def _columns_of(run: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {k: v for k in ("input", "label") if isinstance(v := decisions.get(k), str)}
-
-
-def _backbone_sha256(model: Model) -> str:
-    """The weights that the trunk uses: those of the source while only the output layer was trained, else the bundle's own."""
-    if model.manifest.get("train") == "head" and model.manifest["model"].get("sha256"):
-        return str(model.manifest["model"]["sha256"])
-    return sha256_file(model.folder / WEIGHTS)
 
 
 def _head(model: Model) -> tuple[np.ndarray, np.ndarray]:
@@ -226,52 +194,18 @@ def extract_features(
     `out` ending .npy or .npz writes NumPy, .parquet writes Parquet. Returns names, labels, parts, features (n, d) float32
     and left_out.
     """
-    from regraft.features import extract, maker_of
-
     target = None if out is None else Path(out)
     if target is not None and target.suffix not in _WRITERS:
         raise UsageError(f"--out {target}: features are written to {', '.join(_WRITERS)}", move=f"--out {target.stem}.parquet")
     source = as_source(data)
     dataset = _labelled_or_not(source, task, input, label)
-    facts = find_model(model) if model else default_model(dataset.task)
-    if facts.task != dataset.task:
-        raise UsageError(f"{facts.name} is for {facts.task}, the data is {dataset.task}", move=f"regraft models --task {dataset.task}")
-    origin = source_of(facts)
-    if line := origin.missing(facts):
-        raise ModelError(f"the weights of {facts.name} are not installed", move=line)
+    facts = choose_network(model, dataset.task)
     on_event(Said(f"network: {facts.name}, licence {facts.licence}, {facts.features} features an example"))
-    modality = MODALITIES[dataset.task]
+    modality, examples = MODALITIES[dataset.task], dataset.examples
     cores, where = threads or core_count(), choose_device(device)
-
-    def trunk() -> Any:
-        from regraft.features.engines.torch import TorchTrunk
-        from regraft.pretrained.architectures import build
-
-        network = build(facts.architecture, 0)
-        network.load_state_dict(origin.weights(facts))
-        return TorchTrunk(network, modality, facts.preprocessing, facts.tile, where)
-
+    frozen = frozen_pretrained(facts, lambda: source_of(facts).weights(facts))
     with computing_threads(cores):
-        maker = maker_of(
-            weights_sha256=facts.sha256,
-            architecture=facts.architecture,
-            preprocessing=facts.preprocessing,
-            modality=modality,
-            tile=facts.tile,
-            device=where,
-            threads=cores,
-        )
-        examples = dataset.examples
-        extracted = extract(
-            [e.name for e in examples],
-            [e.source for e in examples],
-            modality,
-            trunk,
-            modality.preparer(facts.preprocessing, origin.files(facts)),
-            Store(keep=store).space(maker),
-            workers=max(2, cores),
-            emit=on_event,
-        )
+        extracted = frozen.run(examples, where, cores, keep=store, summaries=False, emit=on_event)
     left_out = [*dataset.left_out, *extracted.left_out]
     check_losses(left_out, len(extracted.kept), modality, strict=strict, emit=on_event)
     say_notes(extracted.notes, len(extracted.kept), on_event)
@@ -289,15 +223,13 @@ def extract_features(
     }
 
 
-def _labelled_or_not(source: Any, task: str | None, input: str | None, label: str | None) -> Any:
+def _labelled_or_not(source: Any, task: str | None, input: str | None, label: str | None) -> Dataset:
     """The data with its labels where it has any: features need none."""
     try:
         return open_data(source, asked(task, input, label))
     except DataError:
         if label is not None:
             raise
-        if not isinstance(source, Path):
-            return open_data(source, asked(task, input, None, labelled=False))
         return open_data(source, asked(task, input, None, labelled=False))
 
 
@@ -329,5 +261,3 @@ def _write_parquet(path: Path, examples: Sequence[Example], features: np.ndarray
 
 
 _WRITERS = {".parquet": _write_parquet, ".npy": _write_numpy, ".npz": _write_numpy}
-
-__all__ = ["EXTENSIONS", "Warned", "evaluate", "extract_features", "predict", "stream_predictions"]

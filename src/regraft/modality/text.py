@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.errors import MissingExtra, Unreadable
+from regraft.errors import MissingExtra, ModelError, Unreadable
 from regraft.modality.base import Loaded, Modality, Prepared, read_file, source_kind
 from regraft.workspace.store import content_id
 
@@ -78,7 +78,11 @@ def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Cal
     except ImportError:
         raise MissingExtra("reading texts needs the package tokenizers", move="pip install 'regraft[text]'") from None
 
-    tokenizer = Tokenizer.from_file(str(files[preprocessing["tokenizer"]]))
+    path = files[preprocessing["tokenizer"]]
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception for whatever it cannot read
+        raise ModelError(f"{path.name} is not a tokenizer that can be read ({error})", move="pip install --upgrade tokenizers") from None
     limit, pad = int(preprocessing["max_tokens"]), int(preprocessing["pad_id"])
     tokenizer.no_padding()
     tokenizer.enable_truncation(limit)

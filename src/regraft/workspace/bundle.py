@@ -47,7 +47,8 @@ def write_bundle(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str
     aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     aside.mkdir()
     try:
-        save_file({k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}, aside / WEIGHTS)
+        # (ascontiguousarray alone would give a counter without dimensions one)
+        save_file({k: np.ascontiguousarray(v).reshape(v.shape) for k, v in sorted(tensors.items())}, aside / WEIGHTS)
         for name, source in sorted(extra.items()):
             shutil.copyfile(source, aside / name)
         files = {p.name: {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in sorted(aside.iterdir())}

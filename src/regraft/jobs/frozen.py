@@ -1,0 +1,121 @@
+"""A frozen network as the verbs use it: from the facts of a pretrained one or from a bundle, over a list of examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft.data.base import Example
+from regraft.errors import ModelError, UsageError
+from regraft.events import Emit, Said, Warned
+from regraft.facts import ModelFacts
+from regraft.modality import MODALITIES, Modality
+from regraft.pretrained import default_model, find_model, source_of
+from regraft.workspace.bundle import WEIGHTS
+from regraft.workspace.files import sha256_file
+from regraft.workspace.store import Space, Store, space_key
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from regraft.artifacts import Model
+    from regraft.features import Extracted
+    from regraft.features.engines.torch import TorchTrunk
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A network without its output layer. `trunk(device)` opens it; until then no library of networks is imported."""
+
+    modality: Modality
+    architecture: Mapping[str, Any]
+    preprocessing: Mapping[str, Any]
+    tile: int
+    weights_sha256: str
+    files: Mapping[str, Path]
+    trunk: Callable[[str], TorchTrunk]
+
+    def maker(self, device: str, threads: int) -> dict[str, Any]:
+        """The identity of its features on this machine."""
+        from regraft.features import maker_of
+
+        return maker_of(
+            weights_sha256=self.weights_sha256,
+            architecture=self.architecture,
+            preprocessing=self.preprocessing,
+            modality=self.modality,
+            tile=self.tile,
+            device=device,
+            threads=threads,
+        )
+
+    def run(self, examples: Sequence[Example], device: str, threads: int, *, keep: bool, summaries: bool, emit: Emit) -> Extracted:
+        """Features of the examples, from the store where it has them; with `summaries`, what the model without a network needs."""
+        from regraft.features import extract, summary_maker
+
+        store = Store(keep=keep)
+        space = store.space(self.maker(device, threads))
+        other: Space | None = None
+        if summaries:
+            other = store.space(summary_maker(self.modality)) if self.modality.summary_version else Space(None, {})
+        if space.damaged:
+            emit(Warned(f"{space.damaged} damaged files in the feature store were passed over; their features are computed again"))
+        extracted = extract(
+            [e.name for e in examples],
+            [e.source for e in examples],
+            self.modality,
+            lambda: self.trunk(device),
+            self.modality.preparer(self.preprocessing, self.files),
+            space,
+            summaries=other,
+            workers=max(2, threads),
+            emit=emit,
+        )
+        if keep:
+            used = (space_key(space.maker), *((space_key(other.maker),) if other is not None else ()))
+            for removed in store.trim(protect=used):
+                emit(Said(f"the feature store is over its size: {removed.rows:,} rows of {removed.key} were removed"))
+        return extracted
+
+
+def choose_network(name: str | None, task: str) -> ModelFacts:
+    """The network that was named, or the task's default; its weights are there."""
+    facts = find_model(name) if name else default_model(task)
+    if facts.task != task:
+        raise UsageError(f"{facts.name} is for {facts.task}, the data is {task}", move=f"regraft models --task {task}")
+    if line := source_of(facts).missing(facts):
+        raise ModelError(f"the weights of {facts.name} are not installed", move=line)
+    return facts
+
+
+def frozen_pretrained(facts: ModelFacts, weights: Callable[[], dict[str, Tensor]]) -> Frozen:
+    """A pretrained network as it came. `weights` gives its state dict."""
+
+    def trunk(device: str) -> TorchTrunk:
+        from regraft.features.engines.torch import TorchTrunk
+        from regraft.pretrained.architectures import build
+
+        network = build(facts.architecture, 0)
+        network.load_state_dict(weights())
+        return TorchTrunk(network, modality, facts.preprocessing, facts.tile, device)
+
+    modality = MODALITIES[facts.task]
+    return Frozen(modality, facts.architecture, facts.preprocessing, facts.tile, facts.sha256, source_of(facts).files(facts), trunk)
+
+
+def frozen_model(model: Model) -> Frozen:
+    """The frozen part of a bundle. While only an output layer was trained, its features are those of the network as it came."""
+    manifest = model.manifest
+    as_it_came = manifest.get("train") == "head" and manifest["model"].get("sha256")
+    sha256 = str(as_it_came) if as_it_came else sha256_file(model.folder / WEIGHTS)
+    return Frozen(
+        model.modality,
+        manifest["architecture"],
+        manifest["preprocessing"],
+        manifest["tile"],
+        sha256,
+        model.files,
+        lambda device: model.trunk(device)[0],
+    )
