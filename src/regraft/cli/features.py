@@ -28,6 +28,6 @@ def command(data: str, as_json: bool, out: str, **options: Any) -> None:
         result = jobs.extract_features(data, out=out, **options, on_event=screen)
     shape = list(result["features"].shape)
     if as_json:
-        print_json({"out": out, "shape": shape, **{k: result[k] for k in ("model", "licence", "left_out")}})
+        print_json({"out": out, "shape": shape, **{k: result[k] for k in ("model", "licence", "left_out", "said", "warned")}})
     else:
         console().print(f"{out}: {shape[0]:,} rows of {shape[1] if len(shape) > 1 else 0} features")

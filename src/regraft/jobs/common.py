@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.data.base import Asked
 from regraft.errors import DataError, UsageError
-from regraft.events import Emit, Said, Warned
+from regraft.events import Emit, Event, Said, Warned
 from regraft.facts import LeftOut
 from regraft.modality import MODALITIES, Modality
 
@@ -133,6 +133,26 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "unknown"
     return found
+
+
+class Messages:
+    """A listener that passes events on and keeps what was said, for results that programs read."""
+
+    def __init__(self, listener: Emit) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+        self._listener = listener
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Said):
+            self.said.append(event.message)
+        elif isinstance(event, Warned):
+            self.warned.append(event.message)
+        self._listener(event)
+
+    def to_json(self) -> dict[str, list[str]]:
+        """Plain data."""
+        return {"said": self.said, "warned": self.warned}
 
 
 def as_source(value: Any) -> Any:

@@ -18,6 +18,7 @@ from regraft.errors import DataError, UsageError
 from regraft.events import Done, Emit, Event, Measured, Progress, Said, Started, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.common import (
+    Messages,
     as_source,
     asked,
     check_losses,
@@ -137,16 +138,13 @@ class _Fit:
 
     def emit(self, event: Event) -> None:
         self.folder.log(event)
-        if isinstance(event, (Said, Warned)):
-            (self.said if isinstance(event, Said) else self.warned).append(event.message)
         self.listener(event)
         if isinstance(event, Measured):
             self.costs[event.name] = {"predicted": event.predicted, "measured": round(event.value, 3), "unit": event.unit}
 
     def __call__(self) -> Run:
         self.costs: dict[str, Any] = {}
-        self.said: list[str] = []
-        self.warned: list[str] = []
+        self.listener = self.messages = Messages(self.listener)
         spec, modality, facts = self.spec, self.modality, self.facts
         self._say_what_was_found()
         threads = spec.threads or core_count()
@@ -349,8 +347,7 @@ class _Fit:
                 "peak_memory_mb": peak_memory_mb(),
                 "costs": self.costs,
                 "left_out": [item.to_json() for item in left_out],
-                "said": self.said,
-                "warned": self.warned,
+                **self.messages.to_json(),
             }
         )
 

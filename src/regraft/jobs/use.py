@@ -15,7 +15,7 @@ from regraft.data.base import TEST, Example
 from regraft.errors import DataError, MissingExtra, UsageError
 from regraft.events import Emit, Said, Started, silent
 from regraft.facts import LeftOut, Prediction
-from regraft.jobs.common import as_source, asked, check_losses, choose_device, computing_threads, core_count, say_notes
+from regraft.jobs.common import Messages, as_source, asked, check_losses, choose_device, computing_threads, core_count, say_notes
 from regraft.jobs.frozen import choose_network, frozen_model, frozen_pretrained
 from regraft.jobs.run import open_run
 from regraft.modality import MODALITIES
@@ -99,6 +99,7 @@ def evaluate(
     from regraft.artifacts import log_probabilities
     from regraft.evaluation.metrics import confusion_json, figures, wilson
 
+    on_event = messages = Messages(on_event)
     held = open_run(run)
     model = held.model
     modality, manifest, labels = model.modality, model.manifest, model.labels
@@ -145,6 +146,7 @@ def evaluate(
         "confusion": confusion_json(truth, logs.argmax(1), labels),
         "n": len(truth),
         "left_out": [item.to_json() for item in left_out],
+        **messages.to_json(),
     }
 
 
@@ -194,6 +196,7 @@ def extract_features(
     `out` ending .npy or .npz writes NumPy, .parquet writes Parquet. Returns names, labels, parts, features (n, d) float32
     and left_out.
     """
+    on_event = messages = Messages(on_event)
     target = None if out is None else Path(out)
     if target is not None and target.suffix not in _WRITERS:
         raise UsageError(f"--out {target}: features are written to {', '.join(_WRITERS)}", move=f"--out {target.stem}.parquet")
@@ -220,6 +223,7 @@ def extract_features(
         "parts": [e.part for e in kept],
         "features": extracted.features,
         "left_out": [item.to_json() for item in left_out],
+        **messages.to_json(),
     }
 
 
