@@ -17,7 +17,7 @@ def layer_at(network: nn.Module, path: str) -> nn.Module:
         return network.get_submodule(path)
     except AttributeError:
         names = [name for name, _ in network.named_modules() if name]
-        raise ModelError(f"the network has no layer {path!r}. {nearest(path, names)}".rstrip(), move="regraft show MODEL") from None
+        raise ModelError(f"the network has no layer {path!r}. {nearest(path, names)}".rstrip()) from None
 
 
 def replace_layer(network: nn.Module, path: str, layer: nn.Module) -> nn.Module:

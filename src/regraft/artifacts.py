@@ -93,10 +93,14 @@ class Model:
 
     def network(self) -> nn.Module:
         """The plain module in evaluation mode: its input is what `modality.collate` gives, its output (n, classes) scores."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         network = build(self.manifest["architecture"], len(self.labels))
-        state = load_file(self.folder / WEIGHTS)
+        try:
+            state = load_file(self.folder / WEIGHTS)
+        except (SafetensorError, ValueError) as error:
+            raise BundleError(f"{WEIGHTS} in {self.folder} is not safetensors: {error}", move="run `regraft fit` again") from None
         wanted = {k: tuple(v.shape) for k, v in network.state_dict().items()}
         found = {k: tuple(v.shape) for k, v in state.items()}
         if wanted != found:
@@ -108,6 +112,21 @@ class Model:
             )
         network.load_state_dict(state)
         return network.eval()
+
+    def output_layer(self) -> tuple[np.ndarray, np.ndarray]:
+        """(weight (classes, d), bias (classes,)) without building the network; BundleError when they are not there or do not fit."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.manifest["head"]["path"]
+        try:
+            with safe_open(self.folder / WEIGHTS, framework="numpy") as tensors:
+                weight, bias = tensors.get_tensor(f"{path}.weight"), tensors.get_tensor(f"{path}.bias")
+        except (SafetensorError, ValueError) as error:
+            raise BundleError(f"{WEIGHTS} in {self.folder} has no usable output layer {path}: {error}") from None
+        expected = (len(self.labels), self.manifest["head"]["in"])
+        if weight.shape != expected or bias.shape != expected[:1]:
+            raise BundleError(f"the output layer {path} of {self.folder} is {weight.shape} and {bias.shape}", expected=f"{expected}")
+        return weight, bias
 
     def trunk(self, device: str) -> tuple[TorchTrunk, np.ndarray, np.ndarray]:
         """(the frozen part, weight (classes, d), bias (classes,))."""
@@ -135,6 +154,14 @@ def open_model(folder: Path) -> Model:
         architecture_of(manifest["architecture"])
     except ModelError as error:
         raise BundleError(f"{folder}: {error.found}", move=error.move) from None
+    head, path = manifest["head"], architecture_of(manifest["architecture"]).head
+    if head.get("path") != path or head.get("out") != len(manifest["labels"]) or not isinstance(head.get("in"), int):
+        raise BundleError(
+            f"{folder}: the output layer that bundle.json describes is {head}", expected=f"{path} with {len(manifest['labels'])} outputs"
+        )
+    needed = [key for key in MODALITIES[manifest["task"]].settings if key not in manifest["preprocessing"]]
+    if needed or not isinstance(manifest["model"].get("name"), str):
+        raise BundleError(f"{folder}: its bundle.json lacks {', '.join(needed) or 'the name of its model'}")
     return Model(folder, manifest)
 
 

@@ -57,8 +57,8 @@ class ModelFacts:
     version: str = ""
     file: str = ""
     sha256: str = ""
-    extra_files: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Files that travel with the network (a tokenizer): name in the bundle -> ending of the path in the package."""
+    extra_files: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    """Files that travel with the network (a tokenizer): name in the bundle -> ending of the path in the package, SHA-256."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -43,7 +43,7 @@ class FitSpec:
     seed: int = 0
     """Decides folds and set-aside examples."""
     strict: bool = False
-    """Stop at the first broken example instead of leaving it out."""
+    """Stop when an example is broken instead of leaving it out."""
     balance: bool = False
     """Give every class the same weight, whatever its number of examples."""
     store: bool = True
@@ -81,7 +81,18 @@ class FitSpec:
         """A spec from plain data; unknown keys are an error that names the nearest known one."""
         known = [f.name for f in dataclasses.fields(cls)]
         refuse([f"unknown key {key!r}. {nearest(key, known)}".rstrip() for key in values if key not in known])
+        faults = [] if "data" in values else ["'data' is missing"]
+        for f in dataclasses.fields(cls):
+            if f.name in values and not _fits(values[f.name], str(f.type)):
+                faults.append(f"{f.name} is {values[f.name]!r}: expected {f.type}")
+        refuse(faults)
         return cls(**values)
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Whether a plain value is of a field's type, such as `int | None`."""
+    kinds = {"str": str, "int": int, "bool": bool, "None": type(None)}
+    return type(value) in [kinds[k.strip()] for k in kind.split("|")]
 
 
 def one_of(option: str, value: str | None, known: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ def command(empty: bool, remove: str | None, as_json: bool) -> None:
     import time
 
     from regraft import jobs
-    from regraft.cli.render import console, duration, table
+    from regraft.cli.render import console, duration, show, table
     from regraft.errors import UsageError
 
     if empty and remove:
@@ -26,16 +26,16 @@ def command(empty: bool, remove: str | None, as_json: bool) -> None:
         if as_json:
             print_json(gone)
         else:
-            console().print(f"removed {len(gone['removed'])} entries, {gone['bytes'] / 1e6:,.1f} MB")
+            show(console(), f"removed {len(gone['removed'])} entries, {gone['bytes'] / 1e6:,.1f} MB")
         return
     found = jobs.cache()
     if as_json:
         print_json(found)
         return
     out = console()
-    out.print(
+    show(
+        out,
         f"{found['folder']}: {found['bytes'] / 1e6:,.1f} MB of at most {found['limit'] / 1e9:,.1f} GB (REGRAFT_CACHE_SIZE, REGRAFT_HOME)",
-        markup=False,
     )
     rows = []
     for space in found["spaces"]:
@@ -57,4 +57,4 @@ def command(empty: bool, remove: str | None, as_json: bool) -> None:
             ]
         )
     if rows:
-        out.print(table(["key", "network", "made by", "rows", "size", "used"], rows, (3, 4)))
+        show(out, table(["key", "network", "made by", "rows", "size", "used"], rows, (3, 4)))

@@ -20,7 +20,7 @@ from regraft.cli.common import column_options, json_option, machine_options, pri
 def command(run: str, data: str, as_json: bool, **options: Any) -> None:
     """Judge the model in RUN on labelled DATA: figures with 95 % intervals, baselines, the confusion table."""
     from regraft import jobs
-    from regraft.cli.render import Screen, confusion_table, console, metrics_table
+    from regraft.cli.render import Screen, confusion_table, console, metrics_table, show
     from regraft.jobs.run import open_run
 
     with Screen(quiet=as_json) as screen:
@@ -36,4 +36,4 @@ def command(run: str, data: str, as_json: bool, **options: Any) -> None:
         "",
         confusion_table(result["confusion"]),
     ):
-        out.print(line)
+        show(out, line)

@@ -22,7 +22,7 @@ from regraft.cli.common import column_options, json_option, machine_options, pri
 def command(data: str, as_json: bool, out: str, **options: Any) -> None:
     """Write the features that a frozen network gives for every example of DATA."""
     from regraft import jobs
-    from regraft.cli.render import Screen, console
+    from regraft.cli.render import Screen, console, show
 
     with Screen(quiet=as_json) as screen:
         result = jobs.extract_features(data, out=out, **options, on_event=screen)
@@ -30,4 +30,4 @@ def command(data: str, as_json: bool, out: str, **options: Any) -> None:
     if as_json:
         print_json({"out": out, "shape": shape, **{k: result[k] for k in ("model", "licence", "left_out", "said", "warned")}})
     else:
-        console().print(f"{out}: {shape[0]:,} rows of {shape[1] if len(shape) > 1 else 0} features")
+        show(console(), f"{out}: {shape[0]:,} rows of {shape[1] if len(shape) > 1 else 0} features")

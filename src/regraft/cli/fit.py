@@ -32,7 +32,7 @@ def command(data: str, as_json: bool, **options: Any) -> None:
     only ever used for the figures that carry its name.
     """
     from regraft import jobs
-    from regraft.cli.render import Screen, console
+    from regraft.cli.render import Screen, console, show
 
     with Screen(quiet=as_json) as screen:
         run = jobs.fit(data, **options, on_event=screen)
@@ -41,7 +41,7 @@ def command(data: str, as_json: bool, **options: Any) -> None:
         return
     out = console()
     for line in report(run.result):
-        out.print(line)
+        show(out, line)
 
 
 def report(result: Any) -> list[Any]:

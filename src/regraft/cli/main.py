@@ -18,7 +18,7 @@ COMMANDS = {
     "predict": "Predict labels with probabilities for files, folders or tables.",
     "evaluate": "Figures with intervals on labelled data, and the confusion table.",
     "features": "Write a frozen network's features of a data set to a file.",
-    "show": "Show a run: what was asked, found, decided and measured.",
+    "show": "Show a run: its model, origin, licence and figures.",
     "runs": "List the runs in a folder.",
     "models": "List the pretrained networks there are to reuse.",
     "cache": "Show or empty the feature store.",
@@ -39,7 +39,8 @@ class Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            raise click.UsageError(f"there is no command {args[0]!r}. {nearest(args[0], list(COMMANDS))}".rstrip(), ctx)
+            hint = nearest(args[0], list(COMMANDS))
+            raise click.UsageError(f"there is no command {args[0]!r}" + (f"; {hint}" if hint else ""), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -47,7 +48,7 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(regraft.__version__, prog_name="regraft", message="%(prog)s %(version)s")
 def cli() -> None:
     """Transfer learning by evidence: a folder in, a trustworthy model out.

@@ -14,7 +14,7 @@ from regraft.spec import TASKS
 def command(task: str | None, as_json: bool) -> None:
     """List the pretrained networks there are to reuse; the first of each task is its default."""
     from regraft import jobs
-    from regraft.cli.render import console, table
+    from regraft.cli.render import console, show, table
 
     found = jobs.models(task=task)
     if as_json:
@@ -34,7 +34,7 @@ def command(task: str | None, as_json: bool) -> None:
             ]
         )
     out = console()
-    out.print(table(["name", "task", "parameters", "trained on", "published", "licence", "here"], rows, (2,)))
+    show(out, table(["name", "task", "parameters", "trained on", "published", "licence", "here"], rows, (2,)))
     lines = {m["install"] for m in found if not m["here"]}
     for line in sorted(lines):
-        out.print(f"\nto have the others: {line}", markup=False)
+        show(out, f"\nto have the others: {line}")

@@ -92,8 +92,8 @@ class Screen:
         self._last = now
         start, total, unit = self._started.get(event.stage, (now, 0, ""))
         total = event.total or total
-        left = (now - start) / max(1, event.done) * (total - event.done) if total else 0.0
-        self.console.print(f"  {event.stage}: {event.done:,} of {total:,} {unit}, about {duration(left)} left")
+        left = f", about {duration((now - start) / event.done * (total - event.done))} left" if total and event.done else ""
+        self.console.print(f"  {event.stage}: {event.done:,}{f' of {total:,}' if total else ''} {unit}{left}")
 
     def _stop(self) -> None:
         if self._bar is not None:
@@ -111,6 +111,17 @@ def duration(seconds: float) -> str:
 def figure(value: Mapping[str, float]) -> str:
     """A figure with its interval."""
     return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+
+
+def show(out: Console, *things: Any) -> None:
+    """Print tables and lines; without a terminal, lines end where their text ends."""
+    for thing in things:
+        if out.is_terminal:
+            out.print(thing, markup=False)
+            continue
+        with out.capture() as captured:
+            out.print(thing, markup=False)
+        print(*(line.rstrip() for line in captured.get().splitlines()), sep="\n", file=out.file)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> Table:

@@ -13,14 +13,14 @@ from regraft.cli.common import json_option, print_json
 def command(folder: str, as_json: bool) -> None:
     """List the runs in FOLDER (runs/ when not given), oldest first."""
     from regraft import jobs
-    from regraft.cli.render import console, duration, figure, table
+    from regraft.cli.render import console, duration, figure, show, table
 
     found = jobs.runs(folder)
     if as_json:
         print_json(found)
         return
     if not found:
-        console().print(f"no runs in {folder}")
+        show(console(), f"no runs in {folder}")
         return
     rows = []
     for run in found:
@@ -38,4 +38,4 @@ def command(folder: str, as_json: bool) -> None:
                 duration(run["seconds"]),
             ]
         )
-    console().print(table(["run", "model", "n", "accuracy, cross-validated", "test", "time"], rows, (2, 4, 5)))
+    show(console(), table(["run", "model", "n", "accuracy, cross-validated", "test", "time"], rows, (2, 4, 5)))

@@ -14,7 +14,7 @@ def command(run: str, as_json: bool) -> None:
     """Show RUN (a run's folder or a bundle): the model, its origin and licence, figures, confusion, what was left out."""
     from regraft import jobs
     from regraft.cli.fit import report
-    from regraft.cli.render import confusion_table, console, table
+    from regraft.cli.render import confusion_table, console, show, table
 
     found = jobs.show(run)
     if as_json:
@@ -34,13 +34,13 @@ def command(run: str, as_json: bool) -> None:
         ["size", f"{weights:.1f} MB"],
         ["written by", ", ".join(f"{k} {v}" for k, v in bundle["versions"].items())],
     ]
-    out.print(table(["", ""], rows))
+    show(out, table(["", ""], rows))
     if result:
         for line in report(result):
-            out.print(line)
-        out.print("")
-        out.print(confusion_table(result["confusion"]))
+            show(out, line)
+        show(out, "")
+        show(out, confusion_table(result["confusion"]))
         if result["left_out"]:
-            out.print(f"\nleft out: {len(result['left_out']):,}")
+            show(out, f"\nleft out: {len(result['left_out']):,}")
             for item in result["left_out"][:10]:
-                out.print(f"  {item['name']}: {item['reason']}", markup=False)
+                show(out, f"  {item['name']}: {item['reason']}")

@@ -17,9 +17,20 @@ def fits(source: Any) -> bool:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder in a fixed order, hidden ones aside; links to folders are not followed."""
+    """All files below a folder in a fixed order, hidden ones aside; links to folders are followed, circles are not."""
     found: list[Path] = []
-    for root, folders, names in os.walk(folder):
+    seen: set[str] = set()
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}", move="give yourself the right to read it, or move it away")
+
+    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        # a link may lead to a folder above it: each real folder is read once
+        real = os.path.realpath(root)
+        if real in seen:
+            folders[:] = []
+            continue
+        seen.add(real)
         folders[:] = sorted((d for d in folders if not ignored(d)), key=natural)
         found += [Path(root, n) for n in sorted(names, key=natural) if not ignored(n)]
     return found
@@ -35,10 +46,19 @@ def sub_folders(folder: Path) -> list[Path]:
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """train, val and test when every sub-folder is a split and they hold folders or nothing else; else nothing."""
+    """train, val and test, any of them, when every sub-folder has such a name and holds folders; else nothing."""
     inside = sub_folders(folder)
-    splits = {SPLITS[p.name.lower()]: p for p in inside if p.name.lower() in SPLITS}
-    return splits if inside and len(splits) == len(inside) and "train" in splits else {}
+    if not inside or not all(p.name.lower() in SPLITS and sub_folders(p) for p in inside):
+        return {}
+    splits: dict[str, Path] = {}
+    for path in inside:
+        split = SPLITS[path.name.lower()]
+        if split in splits:
+            raise DataError(
+                f"{splits[split].name}/ and {path.name}/ in {folder} are two names for one part", move="rename or merge one of them"
+            )
+        splits[split] = path
+    return {split: splits[split] for split in ("train", "val", "test") if split in splits}
 
 
 def read(folder: Path, asked: Asked) -> Dataset:
@@ -49,11 +69,13 @@ def read(folder: Path, asked: Asked) -> Dataset:
     parts: list[tuple[str, Path]]
     if splits:
         held = "test" if "test" in splits else "val" if "val" in splits else ""
+        if splits.keys() == {held}:
+            held = ""  # nothing but a test part: its examples are what there is
         parts = [(TEST if split == held else TRAIN, path) for split, path in splits.items()]
         decisions["splits"] = {path.name: part for part, path in parts}
         if held == "val":
             said.append(f"{splits['val'].name}/ is treated as the test part: there is no test/")
-        elif "val" in splits:
+        elif "val" in splits and held:
             said.append(
                 f"{splits['val'].name}/ joins the training part: choices are cross-validated; {splits['test'].name}/ is for testing only"
             )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from regraft.data.base import TRAIN, Asked, Dataset, Example, Reader, task_of_files
-from regraft.errors import DataError, UsageError, nearest
+from regraft.data.columns import choose_columns, is_measured
+from regraft.errors import DataError, UsageError
+from regraft.facts import LeftOut
 
 
 def fits(source: Any) -> bool:
-    """A DataFrame, or a list or tuple."""
-    return _is_frame(source) or isinstance(source, (list, tuple))
+    """A DataFrame, or a list."""
+    return _is_frame(source) or isinstance(source, list)
 
 
 def _is_frame(source: Any) -> bool:
@@ -29,12 +32,30 @@ def read(source: Any, asked: Asked) -> Dataset:
     if not pairs:
         raise DataError("the data holds no examples")
     task = asked.task or _task_of(pairs, asked)
-    examples = []
+    examples: list[Example] = []
+    left_out: list[LeftOut] = []
     for i, (value, label) in enumerate(pairs):
         is_path = isinstance(value, Path) or (task != "text" and isinstance(value, str))
         name = str(value) if is_path else f"example {i}"
-        examples.append(Example(name, Path(value) if is_path else value, None if label is None else str(label), TRAIN))
-    return Dataset(task, examples, said, [], {"layout": "memory"})
+        if asked.labelled and _is_missing(label):
+            left_out.append(LeftOut(name, "the label is missing"))
+        elif _is_missing(value) and not isinstance(value, str):
+            left_out.append(LeftOut(name, "the input is missing"))
+        else:
+            examples.append(Example(name, Path(value) if is_path else value, None if label is None else str(label).strip(), TRAIN))
+    labels = [e.label for e in examples if e.label is not None]
+    if labels and is_measured(labels):
+        raise DataError(
+            f"the labels are {len(set(labels)):,} different numbers", expected="classes; numbers as targets are not supported yet"
+        )
+    return Dataset(task, examples, said, left_out, {"layout": "memory"})
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, pandas' NA, or nothing but white space."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
 
 
 def _list_pairs(source: Sequence[Any], asked: Asked) -> list[tuple[Any, Any]]:
@@ -47,22 +68,24 @@ def _list_pairs(source: Sequence[Any], asked: Asked) -> list[tuple[Any, Any]]:
 
 
 def _frame_pairs(frame: Any, asked: Asked) -> tuple[list[tuple[Any, Any]], list[str]]:
+    """The pairs of a DataFrame; which column is what is found out as for a table on disk."""
     names = [str(c) for c in frame.columns]
-    for option, name in (("input", asked.input), ("label", asked.label)):
-        if name is not None and name not in names:
-            raise UsageError(f"{option}={name!r}: the table has the columns {', '.join(names)}. {nearest(name, names)}".rstrip())
-    label = asked.label or next((n for n in names if n.lower() in ("label", "class", "target", "category", "y")), None)
-    source = asked.input or next(
-        (n for n in names if n != label and n.lower() in ("text", "path", "file", "image", "audio", "sentence")), None
-    )
-    if source is None:
-        left = [n for n in names if n != label]
-        source = left[0] if len(left) == 1 else None
-    if source is None or (label is None and asked.labelled):
-        raise UsageError(f"cannot tell which of the columns {', '.join(names)} is which", move='input="text", label="class"')
-    values = list(frame[source])
-    labels = list(frame[label]) if label is not None and asked.labelled else [None] * len(values)
-    return list(zip(values, labels, strict=True)), [f"input column: {source}", *([f"label column: {label}"] if label is not None else [])]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise DataError(f"the column {twice[0]!r} occurs more than once", move="give every column its own name")
+    columns = [list(frame.iloc[:, i]) for i in range(len(names))]
+    sample = [["" if _is_missing(c[k]) else str(c[k]) for c in columns] for k in range(min(2000, len(frame)))]
+    if not sample:
+        return [], []
+    objects = [n for n, c in zip(names, columns, strict=True) if any(not isinstance(v, (str, int, float, bool, Path)) for v in c[:50])]
+    given = asked if asked.input or not objects else replace(asked, input=objects[0])
+    try:
+        source, label, _, _, said = choose_columns(names, sample, given, "the table")
+    except DataError as error:
+        raise UsageError(error.found, expected=error.expected, move='input="COLUMN", label="COLUMN"') from None
+    values = columns[names.index(source)]
+    labels = columns[names.index(label)] if label is not None and asked.labelled else [None] * len(values)
+    return list(zip(values, labels, strict=True)), said
 
 
 def _task_of(pairs: Sequence[tuple[Any, Any]], asked: Asked) -> str:

@@ -33,6 +33,8 @@ def open_data(source: Any, asked: Asked, *, test: Any = None) -> Dataset:
         extra = _read(test, same)
         dataset.examples += [Example(e.name, e.source, e.label, TEST) for e in extra.examples]
         dataset.left_out += extra.left_out
+        if extra.part(TEST) and extra.part(TRAIN):
+            dataset.said.append(f"all {len(extra.examples):,} examples of --test are for testing, those of its own training part too")
     return dataset
 
 
@@ -72,15 +74,15 @@ def open_inputs(sources: Sequence[Any], asked: Asked) -> Dataset:
                         left_out += part.left_out
                 elif not below:
                     faults.append(f"{path} holds no {task} files")
-                examples += [Example(shown(p, path), p, None, TRAIN) for p in below]
+                # named as they can be opened from here, so that two folders never give equal names
+                examples += [Example(shown(p, Path()), p, None, TRAIN) for p in below]
             elif table.fits(path):
                 part = table.read(path, asked)
                 examples += part.examples
                 left_out += part.left_out
-            elif path.exists():
-                examples.append(Example(str(path), path, None, TRAIN))
             else:
-                faults.append(f"{path} does not exist")
+                # one that is missing is named in its place, like one that cannot be read
+                examples.append(Example(str(path), path, None, TRAIN))
         else:
             examples.append(Example(f"example {len(examples)}", source, None, TRAIN))
     if faults:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored, task_of_files
-from regraft.errors import DataError, UsageError, nearest
+from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored
+from regraft.data.columns import choose_columns, is_measured
+from regraft.errors import DataError
 from regraft.facts import LeftOut
 
 SIZE_LIMIT = 2 << 30
@@ -18,11 +19,6 @@ SIZE_LIMIT = 2 << 30
 
 FIELD_LIMIT = 16 << 20
 """Characters of one cell; a quote that never closes runs into it."""
-
-LABEL_NAMES = ("label", "labels", "class", "category", "target", "y", "intent", "sentiment", "tag", "type", "genre", "species", "topic")
-TEXT_NAMES = ("text", "sentence", "review", "content", "message", "question", "document", "utterance", "title", "body")
-PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "image", "audio", "wav", "img", "image_path", "audio_path")
-SPLIT_NAMES = ("split", "part", "subset", "fold_name")
 
 
 def table_files(folder: Path) -> dict[str, Path]:
@@ -33,7 +29,7 @@ def table_files(folder: Path) -> dict[str, Path]:
         return {}
     named = {SPLITS[p.stem.lower()]: p for p in tables if p.stem.lower() in SPLITS}
     if "train" in named:
-        return named
+        return {split: named[split] for split in ("train", "val", "test") if split in named}
     folders = any(p.is_dir() and not ignored(p.name) for p in folder.iterdir())
     return {"train": tables[0]} if len(tables) == 1 and not folders else {}
 
@@ -93,92 +89,6 @@ def _delimiter(text: str, path: Path) -> str:
     return best if counts[best] else ","
 
 
-def choose_columns(
-    header: Sequence[str], rows: Sequence[Sequence[str]], base: Path, asked: Asked, where: str
-) -> tuple[str, str | None, str, str | None, list[str]]:
-    """(input column, label column, task, split column, said). Looks at up to 2,000 rows."""
-    faults = []
-    for option, name in (("--input", asked.input), ("--label", asked.label)):
-        if name is not None and name not in header:
-            faults.append(f"{option} {name}: {where} has the columns {', '.join(header)}. {nearest(name, header)}".rstrip())
-    if faults:
-        raise UsageError(faults[0]) if len(faults) == 1 else UsageError("columns that do not exist", faults=faults)
-    sample = rows[:2000]
-    values = {name: [row[i].strip() for row in sample if i < len(row) and row[i].strip()] for i, name in enumerate(header)}
-    lower = {name: name.lower() for name in header}
-    split = next((n for n in header if lower[n] in SPLIT_NAMES and values[n] and all(v.lower() in SPLITS for v in set(values[n]))), None)
-    free = [n for n in header if values[n] and n not in (asked.label, split)]
-    paths = {n: t for n in free if (t := _paths_task(values[n], base, asked))}
-    if asked.task == "text":
-        paths = {}
-    source = asked.input or _first_named(free, lower, PATH_NAMES, set(paths)) or next(iter(paths), None)
-    if source is None and asked.task in (None, "text"):
-        source = _first_named(free, lower, TEXT_NAMES, set(free)) or max(
-            (n for n in free if n != _label(header, values, lower, asked, None, split)), key=lambda n: _mean_length(values[n]), default=None
-        )
-    if source is None:
-        raise DataError(
-            f"{where} has no column of {'paths' if asked.task else 'texts or paths'}",
-            expected=f"one of its columns ({', '.join(header)}) to hold them, paths relative to the table",
-            move="--input COLUMN",
-        )
-    task = asked.task or paths.get(source) or "text"
-    label = _label(header, values, lower, asked, source, split)
-    if label is None and asked.labelled:
-        raise DataError(
-            f"{where} has no column that looks like labels",
-            expected=f"one of {', '.join(n for n in header if n != source)}",
-            move="--label COLUMN",
-        )
-    said = [f"input column: {source} ({'texts' if task == 'text' else f'paths of {task} files'})"]
-    if label is not None and asked.labelled:
-        others = [n for n in header if n not in (source, label, split) and values[n]]
-        said.append(f"label column: {label}" + (f" (not used: {', '.join(others)})" if others else ""))
-    return source, label, task, split, said
-
-
-def _mean_length(values: Sequence[str]) -> float:
-    return sum(map(len, values)) / max(1, len(values))
-
-
-def _first_named(names: Sequence[str], lower: dict[str, str], known: Sequence[str], allowed: set[str]) -> str | None:
-    by_name = {lower[n]: n for n in reversed(names) if n in allowed}
-    return next((by_name[k] for k in known if k in by_name), None)
-
-
-def _paths_task(values: Sequence[str], base: Path, asked: Asked) -> str | None:
-    """The task of a column when most of its values end like files of one task."""
-    task = task_of_files(values, asked)
-    if task is None:
-        return None
-    ending = sum(os.path.splitext(v)[1].lower() in asked.extensions[task] for v in values)
-    return task if ending > len(values) / 2 else None
-
-
-def _label(
-    header: Sequence[str], values: dict[str, list[str]], lower: dict[str, str], asked: Asked, source: str | None, split: str | None
-) -> str | None:
-    if asked.label is not None:
-        return asked.label
-    free = [n for n in header if n not in (source, split) and values[n]]
-    if named := _first_named(free, lower, LABEL_NAMES, set(free)):
-        return named
-    few = {n: len(set(values[n])) for n in free}
-    able = [n for n in free if 2 <= few[n] <= max(2, len(values[n]) // 2)]
-    return able[0] if able else (free[0] if len(free) == 1 and source is not None else None)
-
-
-def is_measured(labels: Sequence[str]) -> bool:
-    """Whether labels are numbers of a measurement rather than classes: fractions, or very many distinct whole numbers."""
-    distinct = set(labels)
-    try:
-        numbers = [float(v) for v in distinct]
-    except ValueError:
-        return False
-    whole = all(n == n and abs(n) != float("inf") and n == int(n) for n in numbers)
-    return len(distinct) > 20 and (not whole or len(distinct) > max(100, len(labels) // 10))
-
-
 def read(source: Path, asked: Asked) -> Dataset:
     """One table, or the tables train, val and test of a folder, each row an example."""
     files = table_files(source) if source.is_dir() else {"train": source}
@@ -197,7 +107,7 @@ def read(source: Path, asked: Asked) -> Dataset:
         if not rows:
             raise DataError(f"{path} has a header and no rows", expected="one line per example")
         if not task:
-            name, label, task, split_column, found = choose_columns(header, [row for _, row in rows], path.parent, asked, path.name)
+            name, label, task, split_column, found = choose_columns(header, [row for _, row in rows], asked, path.name)
             said += found
             decisions.update({"input": name, "label": label, "split": split_column})
         absent = [c for c in (name, label) if c is not None and c not in header]
@@ -248,7 +158,11 @@ def _rows(
         cell = {c: row[i].strip() if i < len(row) else "" for c, i in at.items()}
         value = cell[name]
         where = f"{path.name}, line {line}"
-        shown_as = where if task == "text" else f"{value} ({where})"
+        if len(row) > len(header):
+            reason = f"it has {len(row)} cells and the header {len(header)}: put quotes around a cell with a comma in it"
+            left_out.append(LeftOut(where, reason))
+            continue
+        shown_as = f"{where}: {_start(value)}" if task == "text" else f"{value} ({where})"
         if not value:
             left_out.append(LeftOut(where, "the text is empty" if task == "text" else "the path is empty"))
         elif label is not None and asked.labelled and not cell[label]:
@@ -264,6 +178,12 @@ def _rows(
             own = cell[split].lower() if split and split in cell else ""
             examples.append(Example(shown_as, source, cell[label] if label is not None else None, f"{part}:{own}" if split else part))
     return examples, left_out
+
+
+def _start(text: str) -> str:
+    """The first words of a text, on one line."""
+    line = " ".join(text[:200].split())
+    return line if len(line) <= 60 else line[:57] + "..."
 
 
 def _outside(path: Path, base: Path, value: str) -> str:

@@ -80,13 +80,17 @@ class _Waiting:
 
     read: _Read
     missing: int
-    total: np.ndarray | None = None
+    parts: list[np.ndarray]
+    """Each window's features, by its place: they are added in this order, whichever tile ran first."""
 
     def finished(self) -> Row:
         read = self.read
-        assert read.prepared is not None and self.total is not None
-        weight = float(sum(read.prepared.weights))
-        features = self.total if weight == 1.0 else self.total / np.float32(weight)
+        assert read.prepared is not None
+        if len(self.parts) == 1:
+            features = self.parts[0]
+        else:
+            weights = np.asarray(read.prepared.weights, np.float32)
+            features = sum((part * weight for part, weight in zip(self.parts, weights, strict=True)), np.float32(0)) / weights.sum()
         if not np.isfinite(features).all():
             return Row(read.index, read.identity, reason="the network's features for it are not finite numbers")
         return Row(read.index, read.identity, features, read.summary, note=read.prepared.note)
@@ -128,18 +132,19 @@ class _Tiles:
 
     def __init__(self, trunk: Callable[[], Trunk]) -> None:
         self._make, self._engine = trunk, None
-        self._buckets: dict[Any, list[tuple[_Waiting, float, Any]]] = defaultdict(list)
+        self._buckets: dict[Any, list[tuple[_Waiting, int, Any]]] = defaultdict(list)
 
     def add(self, read: _Read) -> Iterator[Row]:
         # opened only now: opening a network takes seconds, in which the workers read ahead
         engine: Trunk = self._engine or self._make()
         self._engine = engine
         assert read.prepared is not None
-        waiting = _Waiting(read, len(read.prepared.windows))
-        for window, weight in zip(read.prepared.windows, read.prepared.weights, strict=True):
+        count = len(read.prepared.windows)
+        waiting = _Waiting(read, count, [np.empty(0)] * count)
+        for place, window in enumerate(read.prepared.windows):
             shape = tuple((k, v.shape) for k, v in window.items())
             bucket = self._buckets[shape]
-            bucket.append((waiting, weight, window))
+            bucket.append((waiting, place, window))
             if len(bucket) == engine.tile:
                 yield from self._run(engine, self._buckets.pop(shape))
 
@@ -150,11 +155,10 @@ class _Tiles:
             yield from self._run(self._engine, self._buckets[shape])
 
     @staticmethod
-    def _run(engine: Trunk, bucket: list[tuple[_Waiting, float, Any]]) -> Iterator[Row]:
+    def _run(engine: Trunk, bucket: list[tuple[_Waiting, int, Any]]) -> Iterator[Row]:
         rows = engine([window for _, _, window in bucket])
-        for (waiting, weight, _), row in zip(bucket, rows, strict=True):
-            part = row if weight == 1.0 else row * np.float32(weight)
-            waiting.total = part if waiting.total is None else waiting.total + part
+        for (waiting, place, _), row in zip(bucket, rows, strict=True):
+            waiting.parts[place] = row
             waiting.missing -= 1
             if not waiting.missing:
                 yield waiting.finished()

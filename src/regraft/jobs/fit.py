@@ -176,7 +176,8 @@ class _Fit:
         self.emit(Said(counted + (f", {test:,} to test on" if test else "")))
         for said in self.dataset.said:
             self.emit(Said(said))
-        for said in weak_spots(dict(Counter(e.label for e in self.dataset.part(TRAIN) if e.label is not None))):
+        sizes = dict(Counter(e.label for e in self.dataset.part(TRAIN) if e.label is not None))
+        for said in weak_spots(sizes, balanced=self.spec.balance):
             self.emit(Warned(said))
         chosen = "" if self.spec.model else " (the default; see regraft models)"
         self.emit(Said(f"network: {self.facts.name}{chosen}, licence {self.facts.licence}, trained on {self.facts.trained_on}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,10 @@ from regraft.jobs.frozen import choose_network, frozen_model, frozen_pretrained
 from regraft.jobs.run import open_run
 from regraft.modality import MODALITIES
 from regraft.pretrained import source_of
-from regraft.workspace.bundle import WEIGHTS
 from regraft.workspace.files import read_json, written_aside
 
 if TYPE_CHECKING:
-    from regraft.artifacts import Model
+    pass
 
 PathLike = str | os.PathLike[str]
 
@@ -77,7 +77,7 @@ def stream_predictions(
 
 
 def _is_sound(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], np.ndarray) and isinstance(value[1], int)
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], np.ndarray) and isinstance(value[1], numbers.Number)
 
 
 def evaluate(
@@ -108,9 +108,9 @@ def evaluate(
     examples = dataset.part(TEST) or dataset.examples
     if len(examples) < len(dataset.examples):
         on_event(Said(f"the data has a test part: its {len(examples):,} {modality.nouns} are judged, the others are not"))
-    numbers = {name: i for i, name in enumerate(labels)}
-    strangers = [e for e in examples if e.label not in numbers]
-    examples = [e for e in examples if e.label in numbers]
+    number_of = {name: i for i, name in enumerate(labels)}
+    strangers = [e for e in examples if e.label not in number_of]
+    examples = [e for e in examples if e.label in number_of]
     left_out = [*dataset.left_out, *(LeftOut(e.name, f"its label {e.label!r} is not among the model's") for e in strangers)]
     if not examples:
         counted = Counter(str(e.label) for e in strangers)
@@ -127,8 +127,8 @@ def evaluate(
     left_out += extracted.left_out
     check_losses(left_out, len(extracted.kept), modality, strict=strict, emit=on_event)
     say_notes(extracted.notes, len(extracted.kept), on_event)
-    truth = np.array([numbers[str(examples[i].label)] for i in extracted.kept], np.int64)
-    weight, bias = _head(model)
+    truth = np.array([number_of[str(examples[i].label)] for i in extracted.kept], np.int64)
+    weight, bias = model.output_layer()
     logs = log_probabilities(extracted.features, weight, bias)
     majority = int(np.argmax(manifest.get("class_counts") or np.bincount(truth, minlength=len(labels))))
     baseline: dict[str, Any] = {
@@ -157,14 +157,6 @@ def _columns_of(run: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {k: v for k in ("input", "label") if isinstance(v := decisions.get(k), str)}
-
-
-def _head(model: Model) -> tuple[np.ndarray, np.ndarray]:
-    from safetensors import safe_open
-
-    path = model.manifest["head"]["path"]
-    with safe_open(model.folder / WEIGHTS, framework="numpy") as tensors:
-        return tensors.get_tensor(f"{path}.weight"), tensors.get_tensor(f"{path}.bias")
 
 
 def _without_network(run: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray] | None:

@@ -30,6 +30,9 @@ PIECE = 10
 STEP = 0.5
 """Seconds; a window is padded to a multiple of it, so that its length depends on the sound alone."""
 
+RATES = (100, 768_000)
+"""Samples a second that are believed."""
+
 FFT, HOP, MELS = 400, 160, 80
 
 
@@ -49,6 +52,12 @@ def load(source: Any) -> Loaded:
         return Loaded(_file_identity(path), lambda: _decode(path))
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], np.ndarray):
         samples, rate = source
+        if not _is_rate(rate):
+            raise Unreadable(f"{rate!r} is not a number of samples a second from {RATES[0]} to {RATES[1]:,}")
+        if samples.dtype.kind not in "if" and samples.dtype != np.uint8:
+            raise Unreadable(f"samples of {samples.dtype}; expected floats in -1..1 or whole numbers")
+        if samples.ndim not in (1, 2):
+            raise Unreadable(f"samples of shape {samples.shape}; expected (n,) or (n, channels)")
         head = f"sound {samples.dtype} {samples.shape} {rate} ".encode()
         return Loaded(content_id(head + np.ascontiguousarray(samples).tobytes()), lambda: _checked(_to_rate(_mono(samples), rate)))
     raise Unreadable(f"a {source_kind(source)} is not a path or a pair (samples, rate)")
@@ -76,7 +85,7 @@ def _decode(path: Path) -> np.ndarray:
     try:
         with soundfile.SoundFile(str(path)) as file:
             rate, frames, channels = file.samplerate, file.frames, file.channels
-            if not 100 <= rate <= 768_000 or not 1 <= channels <= 64:
+            if not _is_rate(rate) or not 1 <= channels <= 64:
                 raise Unreadable(f"{rate} samples a second in {channels} channels is not a sound that can be read")
             if frames <= LONGEST * rate:
                 samples = file.read(LONGEST * rate, dtype="float32", always_2d=True)
@@ -97,8 +106,17 @@ def _decode(path: Path) -> np.ndarray:
     return _checked(_to_rate(_mono(samples), rate))
 
 
+def _is_rate(rate: Any) -> bool:
+    """A finite number in range; NaN would make the resampler run for ever."""
+    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)):
+        return False
+    return RATES[0] <= float(rate) <= RATES[1]
+
+
 def _mono(samples: np.ndarray) -> np.ndarray:
-    if samples.dtype.kind == "i":
+    if samples.dtype == np.uint8:
+        samples = (samples.astype(np.float32) - 128) / 128
+    elif samples.dtype.kind == "i":
         samples = samples / float(np.iinfo(samples.dtype).max + 1)
     samples = samples.astype(np.float32, copy=False)
     return samples.mean(axis=1) if samples.ndim == 2 else samples
@@ -198,6 +216,7 @@ MODALITY = Modality(
     extensions=frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus"}),
     without_network="log-mel statistics",
     chunk=4,
+    settings=("window_seconds",),
     load=load,
     preparer=preparer,
     collate=collate,

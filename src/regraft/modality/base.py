@@ -58,6 +58,8 @@ class Modality:
     without_network: str
     chunk: int
     """How many examples one worker takes at a time."""
+    settings: tuple[str, ...]
+    """The keys that `preprocessing` must have."""
     load: Callable[[Any], Loaded]
     preparer: Callable[[Mapping[str, Any], Mapping[str, Path]], Callable[[Any], Prepared]]
     collate: Callable[[Sequence[Mapping[str, np.ndarray]], Mapping[str, Any]], dict[str, Tensor]]

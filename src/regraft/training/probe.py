@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,20 @@ BLOCK_BYTES = 48 << 20
 PROBLEM_BYTES = 256 << 20
 """Bound on the optimiser's memory for the problems that are solved side by side."""
 
-LOOSE, TIGHT = 5e-4, 1e-5
-"""Largest entry of the gradient at which a problem counts as solved: while choosing, and for the model that is kept."""
+TIGHT = 1e-5
+"""Largest entry of the gradient at which the model that is kept counts as solved."""
+
+
+def loose(strength: float) -> float:
+    """The same while choosing: a weak penalty lets a small gradient hide a large way to go, so it asks for a smaller one."""
+    return min(5e-4, max(0.01 * strength, 2e-5))
+
+
+FLOOR = 0.1
+"""Least deviation that a feature is divided by, as a part of the root mean square of all deviations."""
+
+STEP = 3
+"""Strengths that are fitted side by side before the next weaker ones are."""
 
 LIMIT = 300
 """Steps of one problem at most."""
@@ -33,9 +45,11 @@ DESIGN_BYTES = 384 << 20
 class Probe:
     """A fitted output layer and everything cross-validation said on the way.
 
+    `strengths` are those that were tried, from weak to strong; `losses` and `scores` (strengths,) go with them.
+
     `weight` (classes, d) and `bias` (classes,) act on the raw features. `out_of_fold` (n, classes) are log-probabilities
     from models that saw neither the example nor, when the strength was chosen, its fold; rows of examples that are
-    never held out are NaN. `losses` and `scores` (strengths,) are the plain cross-validated log-loss and score.
+    never held out are NaN. Both are of plain cross-validation.
     """
 
     weight: np.ndarray
@@ -69,8 +83,11 @@ class _Design:
             square += (block * block).sum(0)
         self.mean = total / n
         deviation = (square / n - self.mean**2).clamp_min(0).sqrt()
-        constant = deviation <= 1e-6 * (1e-30 + self.mean.abs() + deviation.max())
-        self.scale = torch.where(constant, 0.0, 1 / deviation.clamp_min(1e-30))
+        # a feature that hardly moves in these rows may move in others: without a floor such a one reached a thousand
+        # deviations in new examples and spoilt their probabilities (docs/log.md)
+        floor = FLOOR * float((deviation**2).mean().sqrt())
+        constant = deviation <= 1e-6 * (1e-30 + self.mean.abs())
+        self.scale = torch.where(constant, 0.0, 1 / deviation.clamp_min(max(floor, 1e-30)))
         if n <= d:
             z = self._standard(slice(0, n))
             gram = (z @ z.T).double()
@@ -182,7 +199,7 @@ class _Problems:
         return loss, grad / mass[None, :, None] + penalised
 
 
-def _solve(problems: _Problems, w: Tensor, tolerance: float, limit: int, watch: Callable[[], None]) -> tuple[Tensor, int]:
+def _solve(problems: _Problems, w: Tensor, tolerance: Tensor, limit: int, watch: Callable[[], None]) -> tuple[Tensor, int]:
     """Minimise every problem from w (width, problems, classes) by L-BFGS; returns (weights, function evaluations).
 
     Nocedal & Wright, Numerical Optimization, algorithm 7.4, with the curvature at zero weights as initial metric and a
@@ -200,7 +217,7 @@ def _solve(problems: _Problems, w: Tensor, tolerance: float, limit: int, watch: 
     inner = lambda a, b: (a * b).sum((0, 2))
     for _ in range(limit):
         watch()
-        small = grad.abs().amax((0, 2)) <= tolerance
+        small = grad.abs().amax((0, 2)) <= tolerance[active]
         if small.any():
             w[:, active[small]] = x[:, small]
             keep = ~small
@@ -292,24 +309,44 @@ class _Study:
         self.evaluations = self.solved = 0
         self.total = len(strengths) * (self.count + len(self.pairs)) + 1
 
-    def solve(self, jobs: Sequence[Job], start: Tensor | None, tolerance: float) -> list[Tensor]:
+    def solve(
+        self, jobs: Sequence[Job], starts: Sequence[Tensor] | None = None, tolerance: Callable[[float], float] = loose
+    ) -> list[Tensor]:
         """Weights (width, classes) of each job, as many side by side as memory allows.
 
-        Inner models start from nothing: a warm start from a model that saw the held-out fold, stopped early, has seen it too.
+        A start must not have seen what its job leaves out: stopped early, the job's model would have seen it too.
         """
         out: list[Tensor] = []
-        guess = torch.zeros(self.design.width, self.classes) if start is None else start
         size = max(1, PROBLEM_BYTES // (4 * self.design.width * self.classes * (2 * HISTORY + 6)))
         for i in range(0, len(jobs), size):
             part = jobs[i : i + size]
             strengths = torch.tensor([strength for _, strength in part], dtype=torch.float32)
+            bounds = torch.tensor([tolerance(strength) for _, strength in part])
+            zero = torch.zeros(self.design.width, len(part), self.classes)
+            guess = zero if starts is None else torch.stack(list(starts[i : i + size]), 1)
             problems = _Problems(self.design, self.labels, self.weights, self.classes, [left for left, _ in part], strengths)
-            found, spent = _solve(problems, torch.stack([guess] * len(part), 1), tolerance, LIMIT, self._tick)
+            found, spent = _solve(problems, guess, bounds, LIMIT, self._tick)
             self.evaluations += spent
             self.solved += len(part)
             self._tick()
             out += [found[:, k].clone() for k in range(len(part))]
         return out
+
+    def descend(self, left_out: Sequence[frozenset[int]], strengths: Sequence[float]) -> Iterator[dict[Job, Tensor]]:
+        """The models of every job, a few strengths at a time from strong to weak, each few starting where the last few ended."""
+        last: list[Tensor] | None = None
+        ordered = sorted(strengths, reverse=True)
+        for i in range(0, len(ordered), STEP):
+            part = ordered[i : i + STEP]
+            jobs = [(left, s) for s in part for left in left_out]
+            models = self.solve(jobs, None if last is None else last * len(part))
+            last = models[-len(left_out) :]
+            yield dict(zip(jobs, models, strict=True))
+
+    def _skip(self, strengths: int, fits: int) -> None:
+        """Count fits that are not needed as done."""
+        self.solved += strengths * fits
+        self._tick()
 
     def _tick(self) -> None:
         self.watch(self.solved, self.total)
@@ -320,19 +357,29 @@ class _Study:
         own = logs.gather(1, self.labels[self.spans[fold]][:, None])[:, 0]
         return logs.argmax(1).numpy(), -own.numpy()
 
-    def fit_singles(self) -> dict[tuple[float, int], Tensor]:
-        """The models that leave out one fold, for every strength."""
-        keys = [(s, f) for s in self.strengths for f in range(self.count)]
-        return dict(zip(keys, self.solve([(frozenset([f]), s) for s, f in keys], None, LOOSE), strict=True))
+    def judge_singles(self) -> tuple[dict[Job, Tensor], dict[float, list[Judged]]]:
+        """The models that leave out one fold, and what they say of it, for each strength that was worth trying.
+
+        The log-loss falls and rises once along the strengths, so the descent ends when it has clearly risen.
+        """
+        singles: dict[Job, Tensor] = {}
+        results: dict[float, list[Judged]] = {}
+        for models in self.descend([frozenset([f]) for f in range(self.count)], self.strengths):
+            singles.update(models)
+            for (left, s), model in models.items():
+                (f,) = left
+                results.setdefault(s, []).append((f, *self.judged(model, f)))
+            if min(results) not in self.contenders(results):
+                break
+        self._skip(len(self.strengths) - len(results), self.count)
+        return singles, dict(sorted(results.items()))
 
     def judge_pairs(self, strengths: Sequence[float]) -> list[dict[float, list[Judged]]]:
         """For every outer fold and strength, what models without it and one more fold say of that one."""
         inner: list[dict[float, list[Judged]]] = [{s: [] for s in strengths} for _ in range(self.count)]
-        jobs = [(left, s) for s in strengths for left in self.pairs]
-        size = max(len(self.pairs), PROBLEM_BYTES // (4 * self.design.width * self.classes))
-        for i in range(0, len(jobs), size):
-            part = jobs[i : i + size]
-            for (left, s), model in zip(part, self.solve(part, None, LOOSE), strict=True):
+        self._skip(len(self.strengths) - len(strengths), len(self.pairs))
+        for models in self.descend(self.pairs, strengths):
+            for (left, s), model in models.items():
                 a, b = sorted(left)
                 inner[a][s].append((b, *self.judged(model, b)))
                 inner[b][s].append((a, *self.judged(model, a)))
@@ -413,26 +460,26 @@ def fit_probe(
     use the strength chosen on those same folds: cheaper, and a little flattering.
     """
     study = _Study(features, labels, folds, classes, tuple(strengths), score, weights, watch)
-    singles = study.fit_singles()
-    outer = {s: [(f, *study.judged(singles[s, f], f)) for f in range(study.count)] for s in strengths}
+    singles, outer = study.judge_singles()
     chosen, losses, scores = study.choose(outer)
     if nested:
         inner = study.judge_pairs(study.contenders(outer))
         fold_strengths = [study.choose(inner[f])[0] for f in range(study.count)]
     else:
         fold_strengths = [chosen] * study.count
+        study.solved = study.total - 1
     held_out = np.full((len(labels), classes), np.nan, np.float32)
     for f, s in enumerate(fold_strengths):
         span = study.spans[f]
-        held_out[study.order[span]] = torch.log_softmax(study.design.scores(span, singles[s, f]), 1).numpy()
-    guess = torch.stack([singles[chosen, f] for f in range(study.count)]).mean(0)
-    (final,) = study.solve([(frozenset(), chosen)], guess, TIGHT)
+        held_out[study.order[span]] = torch.log_softmax(study.design.scores(span, singles[frozenset([f]), s]), 1).numpy()
+    guess = torch.stack([singles[frozenset([f]), chosen] for f in range(study.count)]).mean(0)
+    (final,) = study.solve([(frozenset(), chosen)], [guess], lambda strength: TIGHT)
     weight, bias = study.design.plain(final)
     return Probe(
         weight=weight.float().numpy(),
         bias=bias.float().numpy(),
         strength=chosen,
-        strengths=tuple(strengths),
+        strengths=tuple(outer),
         losses=tuple(losses),
         scores=tuple(scores),
         out_of_fold=held_out,

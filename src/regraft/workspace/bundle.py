@@ -53,6 +53,9 @@ def write_bundle(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str
             shutil.copyfile(source, aside / name)
         files = {p.name: {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in sorted(aside.iterdir())}
         write_json(aside / MANIFEST, {"format": FORMAT, **manifest, "files": files})
+        if folder.exists():
+            # of a run that was interrupted after its bundle was written
+            shutil.rmtree(folder)
         os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

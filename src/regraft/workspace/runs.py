@@ -23,6 +23,17 @@ from regraft.workspace.files import read_json, write_json
 
 RESULT = "run.json"
 BUNDLE = "bundle"
+_OWN = {
+    "spec.json",
+    "decisions.json",
+    "events.jsonl",
+    "out_of_fold.csv",
+    "out_of_fold.npy",
+    "without_network.npz",
+    "without_network.json",
+    BUNDLE,
+}
+_NEEDED = ("task", "model", "estimate", "baseline", "n", "seconds")
 
 
 class RunFolder:
@@ -31,7 +42,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._decisions: dict[str, Any] = {}
-        self._events = open(path / "events.jsonl", "a", encoding="utf-8", newline="\n")  # noqa: SIM115 - open as long as the run
+        self._events = open(path / "events.jsonl", "w", encoding="utf-8", newline="\n")  # noqa: SIM115 - open as long as the run
 
     def decide(self, **decisions: Any) -> None:
         """Record decisions before they are acted on."""
@@ -58,7 +69,7 @@ def new_run(out: str | None, data_name: str, spec: Mapping[str, Any]) -> RunFold
     """Make the folder of a new run; RunError when the one asked for is taken."""
     if out is not None:
         path = Path(out)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not _may_be_written(path):
             raise RunError(f"{path} exists already", expected="a new or empty folder", move=f"--out {path}-2, or leave --out away")
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -68,6 +79,14 @@ def new_run(out: str | None, data_name: str, spec: Mapping[str, Any]) -> RunFold
         path = _numbered(Path("runs"), data_name)
     write_json(path / "spec.json", spec)
     return RunFolder(path)
+
+
+def _may_be_written(path: Path) -> bool:
+    """An empty folder, or a run that was interrupted: the same command goes on in its place."""
+    if not path.is_dir():
+        return False
+    inside = {p.name for p in path.iterdir()}
+    return not inside or ("spec.json" in inside and RESULT not in inside and inside <= _OWN)
 
 
 def _numbered(parent: Path, data_name: str) -> Path:
@@ -96,8 +115,9 @@ def read_run(path: Path) -> dict[str, Any]:
         result = read_json(path / RESULT)
     except (ValueError, OSError) as error:
         raise RunError(f"{path / RESULT} cannot be read: {error}") from None
-    if not isinstance(result, dict):
-        raise RunError(f"{path / RESULT} is not a run's result")
+    lacking = [key for key in _NEEDED if key not in result] if isinstance(result, dict) else list(_NEEDED)
+    if lacking:
+        raise RunError(f"{path / RESULT} is not a run's result: it lacks {', '.join(lacking)}")
     return result
 
 

@@ -25,7 +25,7 @@ from regraft.errors import UsageError
 from regraft.workspace.files import folder_bytes, read_json, write_json, written_aside
 
 ID_BYTES = 16
-DEFAULT_LIMIT = 10 << 30
+DEFAULT_LIMIT = 10 * 10**9
 """Bytes that the store may take before the least recently used spaces go."""
 
 
@@ -50,8 +50,9 @@ def size_limit() -> int:
     given = os.environ.get("REGRAFT_CACHE_SIZE", "").strip()
     if not given:
         return DEFAULT_LIMIT
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-    number, unit = (given[:-1], units[given[-1].upper()]) if given[-1].upper() in units else (given, 1)
+    units = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+    size = given.upper().removesuffix("B").removesuffix("I")
+    number, unit = (size[:-1], units[size[-1]]) if size[-1:] in units else (size, 1)
     try:
         value = int(float(number) * unit)
     except (ValueError, OverflowError):
@@ -112,7 +113,7 @@ class Space:
                 notes_file = ids_file.with_name(ids_file.name.replace(".ids.npy", ".notes.json"))
                 if notes_file.exists():
                     self.notes.update({bytes.fromhex(k): str(v) for k, v in read_json(notes_file).items()})
-            except (OSError, ValueError, EOFError):
+            except (OSError, ValueError, EOFError, AttributeError):
                 self.damaged += 1
                 continue
             number = len(self._segments)
@@ -206,16 +207,16 @@ class Store:
                 maker = read_json(folder / "space.json")
                 used = (folder / "space.json").stat().st_mtime
                 rows = sum(len(np.load(f, mmap_mode="r", allow_pickle=False)) for f in folder.glob("*.ids.npy"))
-            except (OSError, ValueError):
+            except (OSError, ValueError, EOFError):
                 maker, used, rows = {}, 0.0, 0
             found.append(SpaceFacts(folder.name, maker if isinstance(maker, dict) else {}, rows, folder_bytes(folder), used))
         return sorted(found, key=lambda s: -s.used)
 
     def trim(self, protect: tuple[str, ...] = ()) -> list[SpaceFacts]:
         """Remove the least recently used spaces until the bound holds; those named in `protect` stay."""
-        removed, total = [], 0
-        for space in self.spaces():
-            total += space.bytes
+        spaces = self.spaces()
+        removed, total = [], sum(space.bytes for space in spaces)
+        for space in reversed(spaces):
             if total > self.limit and space.key not in protect:
                 self.remove(space.key)
                 total -= space.bytes
