@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,11 @@ PROBLEM_BYTES = 256 << 20
 
 TIGHT = 1e-5
 """Largest entry of the gradient at which the model that is kept counts as solved."""
+
+
+def rough(strength: float) -> float:
+    """The same for a model that is only compared with: a fifth of the work for the same figures in three digits."""
+    return 1e-3
 
 
 def loose(strength: float) -> float:
@@ -294,7 +300,9 @@ class _Study:
         score: Callable[[np.ndarray, np.ndarray], float],
         weights: np.ndarray | None,
         watch: Callable[[int, int], None],
+        tolerance: Callable[[float], float],
     ) -> None:
+        self.tolerance = tolerance
         self.classes, self.strengths, self.score, self.watch = classes, strengths, score, watch
         self.count = int(folds.max()) + 1
         numbered = np.where(folds < 0, self.count, folds)
@@ -307,30 +315,61 @@ class _Study:
         self.weights = torch.from_numpy(given[self.order].astype(np.float32))
         self.pairs = [frozenset(pair) for pair in itertools.combinations(range(self.count), 2)]
         self.evaluations = self.solved = 0
+        self._stopped = False
         self.total = len(strengths) * (self.count + len(self.pairs)) + 1
 
-    def solve(
-        self, jobs: Sequence[Job], starts: Sequence[Tensor] | None = None, tolerance: Callable[[float], float] = loose
-    ) -> list[Tensor]:
+    def solve(self, jobs: Sequence[Job], starts: Sequence[Tensor] | None, tolerance: Callable[[float], float]) -> list[Tensor]:
         """Weights (width, classes) of each job, as many side by side as memory allows.
 
         A start must not have seen what its job leaves out: stopped early, the job's model would have seen it too.
         """
-        out: list[Tensor] = []
-        size = max(1, PROBLEM_BYTES // (4 * self.design.width * self.classes * (2 * HISTORY + 6)))
-        for i in range(0, len(jobs), size):
-            part = jobs[i : i + size]
-            strengths = torch.tensor([strength for _, strength in part], dtype=torch.float32)
-            bounds = torch.tensor([tolerance(strength) for _, strength in part])
+        threads = torch.get_num_threads()
+        bound = PROBLEM_BYTES // threads // (4 * self.design.width * self.classes * (2 * HISTORY + 6))
+        # every second job for one thread, the others for the other: neighbours in the list are alike and cost alike
+        lanes = [list(range(len(jobs)))[k::threads] for k in range(min(threads, len(jobs)))]
+        parts = [lane[i : i + max(1, bound)] for lane in lanes for i in range(0, len(lane), max(1, bound))]
+        models: dict[int, Tensor] = {}
+
+        def run(part: list[int]) -> None:
+            strengths = torch.tensor([jobs[k][1] for k in part], dtype=torch.float32)
+            bounds = torch.tensor([tolerance(jobs[k][1]) for k in part])
             zero = torch.zeros(self.design.width, len(part), self.classes)
-            guess = zero if starts is None else torch.stack(list(starts[i : i + size]), 1)
-            problems = _Problems(self.design, self.labels, self.weights, self.classes, [left for left, _ in part], strengths)
-            found, spent = _solve(problems, guess, bounds, LIMIT, self._tick)
+            guess = zero if starts is None else torch.stack([starts[k] for k in part], 1)
+            problems = _Problems(self.design, self.labels, self.weights, self.classes, [jobs[k][0] for k in part], strengths)
+            found, spent = _solve(problems, guess, bounds, LIMIT, self._check)
+            models.update({k: found[:, place].clone() for place, k in enumerate(part)})
             self.evaluations += spent
             self.solved += len(part)
-            self._tick()
-            out += [found[:, k].clone() for k in range(len(part))]
-        return out
+
+        if len(parts) == 1:
+            run(parts[0])
+        else:
+            self._side_by_side(run, parts, threads)
+        self._tick()
+        return [models[k] for k in range(len(jobs))]
+
+    def _side_by_side(self, run: Callable[[list[int]], None], parts: Sequence[list[int]], threads: int) -> None:
+        """Run the parts in so many threads of one core each: these products are too small to be shared among cores well."""
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(threads, thread_name_prefix="regraft-probe") as pool:
+                running = {pool.submit(run, part) for part in parts}
+                try:
+                    while running:
+                        done, running = wait(running, timeout=0.25, return_when=FIRST_EXCEPTION)
+                        for future in done:
+                            future.result()
+                        self._tick()
+                except BaseException:
+                    self._stopped = True
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+        finally:
+            torch.set_num_threads(threads)
+
+    def _check(self) -> None:
+        if self._stopped:
+            raise InterruptedError
 
     def descend(self, left_out: Sequence[frozenset[int]], strengths: Sequence[float]) -> Iterator[dict[Job, Tensor]]:
         """The models of every job, a few strengths at a time from strong to weak, each few starting where the last few ended."""
@@ -339,7 +378,7 @@ class _Study:
         for i in range(0, len(ordered), STEP):
             part = ordered[i : i + STEP]
             jobs = [(left, s) for s in part for left in left_out]
-            models = self.solve(jobs, None if last is None else last * len(part))
+            models = self.solve(jobs, None if last is None else last * len(part), self.tolerance)
             last = models[-len(left_out) :]
             yield dict(zip(jobs, models, strict=True))
 
@@ -457,9 +496,9 @@ def fit_probe(
     Nested without fitting everything again: a model without the folds {i, j} serves as inner model for the outer fold i
     (judged on j) and for the outer fold j (judged on i), so k(k+1)/2 fits a strength do what k(k-1) + k would.
     Standardisation and the rotation are of all rows; they never see a label. Without `nested` the out-of-fold predictions
-    use the strength chosen on those same folds: cheaper, and a little flattering.
+    use the strength chosen on those same folds, and every fit ends sooner: cheaper, and a little flattering.
     """
-    study = _Study(features, labels, folds, classes, tuple(strengths), score, weights, watch)
+    study = _Study(features, labels, folds, classes, tuple(strengths), score, weights, watch, loose if nested else rough)
     singles, outer = study.judge_singles()
     chosen, losses, scores = study.choose(outer)
     if nested:
@@ -473,7 +512,7 @@ def fit_probe(
         span = study.spans[f]
         held_out[study.order[span]] = torch.log_softmax(study.design.scores(span, singles[frozenset([f]), s]), 1).numpy()
     guess = torch.stack([singles[frozenset([f]), chosen] for f in range(study.count)]).mean(0)
-    (final,) = study.solve([(frozenset(), chosen)], [guess], lambda strength: TIGHT)
+    (final,) = study.solve([(frozenset(), chosen)], [guess], (lambda strength: TIGHT) if nested else rough)
     weight, bias = study.design.plain(final)
     return Probe(
         weight=weight.float().numpy(),
