@@ -19,13 +19,16 @@ class FitSpec:
     """Everything that `regraft fit` can be asked for."""
 
     data: str
-    """A folder with one sub-folder per class, a folder with train/ and test/, or a CSV file."""
+    """A folder with one sub-folder per class, a folder with train/ and test/, or a table (CSV, TSV, JSON Lines, Parquet)."""
     task: str | None = None
     """image, text or audio; found out from the data when not given."""
     input: str | None = None
     """The column of a table that holds the text or the path; found out when not given."""
     label: str | None = None
     """The column of a table that holds the label; found out when not given."""
+    group: str | None = None
+    """The column of a table whose values keep examples together (a patient, a speaker): one group is on one side of every
+    split and fold."""
     test: str | None = None
     """A folder or table to test on, or a fraction such as 0.2 to set aside; never looked at for a choice."""
     metric: str = "accuracy"

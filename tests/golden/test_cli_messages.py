@@ -141,7 +141,7 @@ def test_wrong_usage(command: Any, words: list[str], message: list[str]):
         (["--train", "haed"], "error: --train haed: expected head. did you mean 'head'?"),
         (["--model", "zzz"], "error: there is no network 'zzz'.\n  try: regraft models"),
         (["--label", "species"], "error: --label species names a column, and the data is a folder of class folders"),
-        (["--test", "nowhere"], "error: nowhere does not exist\n  expected: a folder or a CSV file"),
+        (["--test", "nowhere"], "error: nowhere does not exist\n  expected: a folder, or a table such as a CSV file"),
     ],
     ids=lambda w: " ".join(w)[:20],
 )
@@ -157,7 +157,7 @@ def test_a_network_for_another_task(command: Any, image_folder: Path):
 
 
 def test_data_that_is_not_there(command: Any):
-    assert failed(command("fit", "nowhere"), 1) == ["error: nowhere does not exist", "  expected: a folder or a CSV file"]
+    assert failed(command("fit", "nowhere"), 1) == ["error: nowhere does not exist", "  expected: a folder, or a table such as a CSV file"]
 
 
 def test_an_empty_folder(command: Any):

@@ -14,6 +14,7 @@ from regraft.spec import METRICS
 @click.argument("data")
 @task_option
 @column_options
+@option("--group", metavar="COLUMN")
 @option("--test", metavar="PATH|FRACTION")
 @option("--metric", type=click.Choice(METRICS), default="accuracy", show_default=True)
 @option("--model", metavar="NAME")
@@ -26,7 +27,8 @@ from regraft.spec import METRICS
 @store_option
 @json_option
 def command(data: str, as_json: bool, **options: Any) -> None:
-    """Fit a model to DATA: a folder with one sub-folder per class, a folder with train/ and test/, or a CSV file.
+    """Fit a model to DATA: a folder with one sub-folder per class, a folder with train/ and test/, or a table (CSV, TSV,
+    JSON Lines, Parquet).
 
     The network is frozen and gets a new output layer for your classes. The estimate is cross-validated; a test part is
     only ever used for the figures that carry its name.

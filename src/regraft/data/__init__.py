@@ -6,10 +6,7 @@ Never: decodes an example, sees a network, or drops one without saying so.
 
 from __future__ import annotations
 
-from regraft.data import folder, memory, table
 from regraft.data.base import Dataset, Example, Reader
-from regraft.data.open import open_data, open_inputs
-
-READERS: dict[str, Reader] = {r.name: r for r in (memory.READER, table.READER, folder.READER)}
+from regraft.data.open import READERS, open_data, open_inputs
 
 __all__ = ["READERS", "Dataset", "Example", "Reader", "open_data", "open_inputs"]

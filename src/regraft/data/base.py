@@ -37,6 +37,8 @@ class Example:
     source: Any
     label: str | None
     part: str = TRAIN
+    group: str | None = None
+    """Examples of one group (a patient, a speaker) stay on one side of every split and fold."""
 
 
 @dataclass
@@ -65,6 +67,8 @@ class Asked:
     """Task -> endings of its files."""
     labelled: bool = True
     """Whether labels are needed (fit, evaluate) or not (predict, features)."""
+    group: str | None = None
+    """The column that names groups."""
 
 
 @dataclass(frozen=True)

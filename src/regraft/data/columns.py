@@ -19,7 +19,7 @@ def choose_columns(
 ) -> tuple[str, str | None, str, str | None, list[str]]:
     """(input column, label column, task, split column, said). Looks at up to 2,000 rows."""
     faults = []
-    for option, name in (("--input", asked.input), ("--label", asked.label)):
+    for option, name in (("--input", asked.input), ("--label", asked.label), ("--group", asked.group)):
         if name is not None and name not in header:
             faults.append(f"{option} {name}: {where} has the columns {', '.join(header)}. {nearest(name, header)}".rstrip())
     if faults:
@@ -28,7 +28,7 @@ def choose_columns(
     values = {name: [row[i].strip() for row in sample if i < len(row) and row[i].strip()] for i, name in enumerate(header)}
     lower = {name: name.lower() for name in header}
     split = next((n for n in header if lower[n] in SPLIT_NAMES and values[n] and all(v.lower() in SPLITS for v in set(values[n]))), None)
-    free = [n for n in header if values[n] and n not in (asked.label, split)]
+    free = [n for n in header if values[n] and n not in (asked.label, asked.group, split)]
     paths = {n: t for n in free if (t := _paths_task(values[n], asked))}
     if asked.task == "text":
         paths = {}
@@ -55,8 +55,10 @@ def choose_columns(
         )
     said = [f"input column: {source} ({'texts' if task == 'text' else f'paths of {task} files'})"]
     if label is not None and asked.labelled:
-        others = [n for n in header if n not in (source, label, split) and values[n]]
+        others = [n for n in header if n not in (source, label, split, asked.group) and values[n]]
         said.append(f"label column: {label}" + (f" (not used: {', '.join(others)})" if others else ""))
+    if asked.group is not None:
+        said.append(f"group column: {asked.group}; examples of one group are always on one side")
     return source, label, task, split, said
 
 
@@ -90,7 +92,7 @@ def _label(
 ) -> str | None:
     if asked.label is not None:
         return asked.label
-    free = [n for n in header if n not in (source, split) and values[n]]
+    free = [n for n in header if n not in (source, split, asked.group) and values[n]]
     if named := _first_named(free, lower, LABEL_NAMES, set(free)):
         return named
     few = {n: len(set(values[n])) for n in free}

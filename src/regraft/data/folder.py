@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored, natural, need_task, shown, task_of_files
+from regraft.data.formats import endings
 from regraft.errors import DataError
 from regraft.facts import LeftOut
+
+TABLES = endings()
+"""Endings of tables beside the class folders: named, not used."""
 
 
 def fits(source: Any) -> bool:
@@ -85,10 +89,10 @@ def read(folder: Path, asked: Asked) -> Dataset:
     if not files:
         raise DataError(f"{folder} holds no files", expected="one sub-folder per class with files in it")
     task = asked.task or need_task(task_of_files([p.name for _, _, p in files], asked), folder)
-    tables = [p.name for p in folder.glob("*.csv") if not ignored(p.name)]
+    tables = [p.name for p in sorted(folder.glob("*")) if p.suffix.lower() in TABLES and not ignored(p.name)]
     if tables and asked.labelled:
         said.append(f"{', '.join(tables)} is not used: the sub-folders are the classes. Name the table instead of the folder to use it")
-        files = [f for f in files if f[2].parent != folder or f[2].suffix.lower() != ".csv"]
+        files = [f for f in files if f[2].parent != folder or f[2].suffix.lower() not in TABLES]
     examples: list[Example] = []
     left_out: list[LeftOut] = []
     classes = {base: {p.name for p in sub_folders(base)} for _, base in parts}

@@ -26,23 +26,26 @@ def _is_frame(source: Any) -> bool:
 def read(source: Any, asked: Asked) -> Dataset:
     """A DataFrame's columns are found out as a table's are, or given by `input` and `label`."""
     if _is_frame(source):
-        pairs, said = _frame_pairs(source, asked)
+        rows, said = _frame_rows(source, asked)
     else:
-        pairs, said = _list_pairs(source, asked), []
-    if not pairs:
+        rows, said = _list_rows(source, asked), []
+    if not rows:
         raise DataError("the data holds no examples")
-    task = asked.task or _task_of(pairs, asked)
+    task = asked.task or _task_of(rows, asked)
     examples: list[Example] = []
     left_out: list[LeftOut] = []
-    for i, (value, label) in enumerate(pairs):
+    for i, (value, label, group) in enumerate(rows):
         is_path = isinstance(value, Path) or (task != "text" and isinstance(value, str))
         name = str(value) if is_path else f"example {i}"
         if asked.labelled and _is_missing(label):
             left_out.append(LeftOut(name, "the label is missing"))
         elif _is_missing(value) and not isinstance(value, str):
             left_out.append(LeftOut(name, "the input is missing"))
+        elif asked.group is not None and _is_missing(group):
+            left_out.append(LeftOut(name, "the group is missing"))
         else:
-            examples.append(Example(name, Path(value) if is_path else value, None if label is None else str(label).strip(), TRAIN))
+            own = None if label is None else str(label).strip()
+            examples.append(Example(name, Path(value) if is_path else value, own, TRAIN, None if group is None else str(group)))
     labels = [e.label for e in examples if e.label is not None]
     if labels and is_measured(labels):
         raise DataError(
@@ -58,17 +61,19 @@ def _is_missing(value: Any) -> bool:
     return (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
 
 
-def _list_pairs(source: Sequence[Any], asked: Asked) -> list[tuple[Any, Any]]:
+def _list_rows(source: Sequence[Any], asked: Asked) -> list[tuple[Any, Any, Any]]:
+    if asked.group is not None:
+        raise UsageError(f"group={asked.group!r} names a column, and the data is a list", move="a pandas DataFrame, or a CSV")
     if not asked.labelled:
-        return [(value, None) for value in source]
+        return [(value, None, None) for value in source]
     faults = [f"item {i} is {type(v).__name__}" for i, v in enumerate(source) if not (isinstance(v, (tuple, list)) and len(v) == 2)]
     if faults:
         raise UsageError("some items are not pairs", faults=faults[:5], move='[("photos/1.jpg", "ant"), (image, "bee")]')
-    return [(v[0], v[1]) for v in source]
+    return [(v[0], v[1], None) for v in source]
 
 
-def _frame_pairs(frame: Any, asked: Asked) -> tuple[list[tuple[Any, Any]], list[str]]:
-    """The pairs of a DataFrame; which column is what is found out as for a table on disk."""
+def _frame_rows(frame: Any, asked: Asked) -> tuple[list[tuple[Any, Any, Any]], list[str]]:
+    """(input, label, group) of each row of a DataFrame; which column is what is found out as for a table on disk."""
     names = [str(c) for c in frame.columns]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
@@ -85,15 +90,17 @@ def _frame_pairs(frame: Any, asked: Asked) -> tuple[list[tuple[Any, Any]], list[
         raise UsageError(error.found, expected=error.expected, move='input="COLUMN", label="COLUMN"') from None
     values = columns[names.index(source)]
     labels = columns[names.index(label)] if label is not None and asked.labelled else [None] * len(values)
-    return list(zip(values, labels, strict=True)), said
+    groups = columns[names.index(asked.group)] if asked.group is not None else [None] * len(values)
+    return list(zip(values, labels, groups, strict=True)), said
 
 
-def _task_of(pairs: Sequence[tuple[Any, Any]], asked: Asked) -> str:
-    first = pairs[0][0]
+def _task_of(rows: Sequence[tuple[Any, Any, Any]], asked: Asked) -> str:
+    first = rows[0][0]
     if isinstance(first, tuple):
         return "audio"
     if isinstance(first, (str, os.PathLike)):
-        return task_of_files([os.fspath(v) for v, _ in pairs if isinstance(v, (str, os.PathLike)) and len(str(v)) < 4096], asked) or "text"
+        names = [os.fspath(v) for v, _, _ in rows if isinstance(v, (str, os.PathLike))]
+        return task_of_files([n for n in names if len(n) < 4096], asked) or "text"
     return "image"
 
 

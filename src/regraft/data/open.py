@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regraft.data import folder, memory, table
-from regraft.data.base import TEST, TRAIN, Asked, Dataset, Example, ignored, natural, shown
+from regraft.data.base import TEST, TRAIN, Asked, Dataset, Example, Reader, natural, shown
 from regraft.errors import DataError, UsageError
 from regraft.facts import LeftOut
 
-_READERS = (memory.READER, table.READER, folder.READER)
+if TYPE_CHECKING:
+    import numpy as np
+
+READERS: dict[str, Reader] = {r.name: r for r in (memory.READER, table.READER, folder.READER)}
+"""Layouts of data, in the order in which they are asked whether they fit."""
 
 
 def open_data(source: Any, asked: Asked, *, test: Any = None) -> Dataset:
@@ -22,16 +27,11 @@ def open_data(source: Any, asked: Asked, *, test: Any = None) -> Dataset:
     if test is not None:
         if dataset.part(TEST):
             dataset.said.append("the data's own test part joins the training part: --test names another one")
-            dataset.examples = [Example(e.name, e.source, e.label, TRAIN) for e in dataset.examples]
-        same = Asked(
-            dataset.task,
-            asked.input or dataset.decisions.get("input"),
-            asked.label or dataset.decisions.get("label"),
-            asked.extensions,
-            asked.labelled,
-        )
+            dataset.examples = [replace(e, part=TRAIN) for e in dataset.examples]
+        columns = {k: getattr(asked, k) or dataset.decisions.get(k) for k in ("input", "label")}
+        same = replace(asked, task=dataset.task, **columns)
         extra = _read(test, same)
-        dataset.examples += [Example(e.name, e.source, e.label, TEST) for e in extra.examples]
+        dataset.examples += [replace(e, part=TEST) for e in extra.examples]
         dataset.left_out += extra.left_out
         if extra.part(TEST) and extra.part(TRAIN):
             dataset.said.append(f"all {len(extra.examples):,} examples of --test are for testing, those of its own training part too")
@@ -42,17 +42,16 @@ def _read(source: Any, asked: Asked) -> Dataset:
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if not path.exists():
-            raise DataError(f"{path} does not exist", expected="a folder or a CSV file")
+            raise DataError(f"{path} does not exist", expected="a folder, or a table such as a CSV file")
         source = path
-    for reader in _READERS:
+    for reader in READERS.values():
         if reader.fits(source):
             return reader.read(source, asked)
-    what = (
-        f"{source} is a file that regraft does not read as a data set"
-        if isinstance(source, Path)
-        else f"a {type(source).__name__} is not a data set"
-    )
-    raise DataError(what, expected="a folder with one sub-folder per class, a CSV, a DataFrame, or a list of (input, label)")
+    what = f"a {type(source).__name__} is not a data set"
+    if isinstance(source, Path):
+        what = f"{source} is a file that regraft does not read as a data set"
+    layouts = "a folder with one sub-folder per class, a table (CSV, TSV, JSON Lines, Parquet)"
+    raise DataError(what, expected=f"{layouts}, a DataFrame, or a list of (input, label)")
 
 
 def open_inputs(sources: Sequence[Any], asked: Asked) -> Dataset:
@@ -93,11 +92,15 @@ def open_inputs(sources: Sequence[Any], asked: Asked) -> Dataset:
 def set_aside(dataset: Dataset, fraction: float, seed: int) -> None:
     """Move a stratified part of the training examples to the test part, decided by seed and names' order alone.
 
-    Equal labels are spread evenly; equal contents are looked for later, where contents are known.
+    Equal labels are spread evenly; equal contents are looked for later, where contents are known. With groups, whole groups
+    are moved until the part is as near to the fraction as they allow; DataError when there is only one.
     """
     import numpy as np
 
     rng = np.random.default_rng(seed)
+    if any(e.group is not None for e in dataset.examples):
+        _set_groups_aside(dataset, fraction, rng)
+        return
     by_label: dict[str | None, list[int]] = {}
     for i, example in enumerate(dataset.examples):
         if example.part == TRAIN:
@@ -107,7 +110,23 @@ def set_aside(dataset: Dataset, fraction: float, seed: int) -> None:
         take = round(len(members) * fraction)
         for k in rng.permutation(len(members))[: min(take, len(members) - 1)]:
             e = dataset.examples[members[k]]
-            dataset.examples[members[k]] = Example(e.name, e.source, e.label, TEST)
+            dataset.examples[members[k]] = replace(e, part=TEST)
+
+
+def _set_groups_aside(dataset: Dataset, fraction: float, rng: np.random.Generator) -> None:
+    sizes = Counter(e.group for e in dataset.part(TRAIN))
+    if len(sizes) < 2:
+        raise DataError("there is one group only, so no test part can be set aside", expected="at least two", move="leave --test away")
+    ordered = sorted(sizes, key=lambda g: natural(g or ""))
+    rng.shuffle(ordered)
+    wanted, moved = fraction * sum(sizes.values()), 0
+    chosen: set[str | None] = set()
+    for group in ordered[:-1]:
+        if not chosen or abs(moved + sizes[group] - wanted) < abs(moved - wanted):
+            chosen.add(group)
+            moved += sizes[group]
+    dataset.examples = [replace(e, part=TEST) if e.part == TRAIN and e.group in chosen else e for e in dataset.examples]
+    dataset.said.append(f"{len(chosen)} of {len(sizes)} groups ({moved:,} examples) are set aside for testing")
 
 
 def check_labels(dataset: Dataset) -> list[str]:
@@ -133,4 +152,4 @@ def refuse_unless_table(name: str | None, option: str, dataset: Dataset) -> None
         raise UsageError(f"{option} {name} names a column, and the data is a folder of class folders")
 
 
-__all__ = ["check_labels", "ignored", "open_data", "open_inputs", "refuse_unless_table", "set_aside"]
+__all__ = ["READERS", "check_labels", "open_data", "open_inputs", "refuse_unless_table", "set_aside"]

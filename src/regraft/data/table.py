@@ -1,30 +1,24 @@
-"""A CSV file with a header: a column of texts or of paths, and a column of labels; or a folder that holds train.csv."""
+"""A table (CSV, TSV, JSON Lines, Parquet): a column of texts or of paths, and a column of labels; or a folder that holds train.csv."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored
 from regraft.data.columns import choose_columns, is_measured
+from regraft.data.formats import endings, format_of, read_table
 from regraft.errors import DataError
 from regraft.facts import LeftOut
 
-SIZE_LIMIT = 2 << 30
-"""Bytes; a larger table is refused before it is read."""
-
-FIELD_LIMIT = 16 << 20
-"""Characters of one cell; a quote that never closes runs into it."""
-
 
 def table_files(folder: Path) -> dict[str, Path]:
-    """The tables of a folder as split -> file: train.csv with val.csv and test.csv, or a single CSV as train."""
+    """The tables of a folder as split -> file: train.csv (or .jsonl, .parquet) with val and test, or a single table as train."""
     try:
-        tables = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".csv" and p.is_file() and not ignored(p.name))
+        tables = sorted(p for p in folder.iterdir() if p.suffix.lower() in endings() and p.is_file() and not ignored(p.name))
     except OSError:
         return {}
     named = {SPLITS[p.stem.lower()]: p for p in tables if p.stem.lower() in SPLITS}
@@ -35,58 +29,12 @@ def table_files(folder: Path) -> dict[str, Path]:
 
 
 def fits(source: Any) -> bool:
-    """A .csv file, or a folder with train.csv, or with one CSV and no folders."""
+    """A file that holds a table, or a folder with train.csv (or the like), or with one table and no folders."""
     if not isinstance(source, Path):
         return False
     if source.is_dir():
         return bool(table_files(source))
-    return source.is_file() and source.suffix.lower() in (".csv", ".tsv")
-
-
-def rows_of(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """(header, [(line number, cells)]) of a CSV file; DataError says what is wrong with it."""
-    try:
-        size = path.stat().st_size
-        if size > SIZE_LIMIT:
-            raise DataError(f"{path} has {size >> 20} MB; a CSV may have {SIZE_LIMIT >> 20} MB", move="split it")
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{path} is not UTF-8 (line {line})", expected="a CSV in UTF-8", move="save it as UTF-8") from None
-    if "\0" in text:
-        raise DataError(f"{path} holds zero bytes: it is not a CSV", expected="text in UTF-8")
-    delimiter = _delimiter(text, path)
-    before = csv.field_size_limit(FIELD_LIMIT)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        rows = []
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                rows.append((reader.line_num, row))
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}", move="look for a quote that never closes near that line") from None
-    finally:
-        csv.field_size_limit(before)
-    if not rows:
-        raise DataError(f"{path} is empty", expected="a header line and one line per example")
-    header = [name.strip() for name in rows[0][1]]
-    twice = sorted({n for n in header if header.count(n) > 1 and n})
-    if twice:
-        raise DataError(f"{path}: the column {twice[0]!r} occurs more than once", move="give every column its own name")
-    return header, rows[1:]
-
-
-def _delimiter(text: str, path: Path) -> str:
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    first = text.split("\n", 1)[0]
-    counts = {d: first.count(d) for d in (",", ";", "\t")}
-    best = max(counts, key=lambda d: counts[d])
-    return best if counts[best] else ","
+    return source.is_file() and format_of(source) is not None
 
 
 def read(source: Path, asked: Asked) -> Dataset:
@@ -103,28 +51,21 @@ def read(source: Path, asked: Asked) -> Dataset:
     decisions: dict[str, Any] = {"layout": "table"}
     task = ""
     for split, path in files.items():
-        header, rows = rows_of(path)
+        table = read_table(path)
+        header, rows = table.header, table.rows
+        left_out += table.broken
         if not rows:
             raise DataError(f"{path} has a header and no rows", expected="one line per example")
         if not task:
             name, label, task, split_column, found = choose_columns(header, [row for _, row in rows], asked, path.name)
             said += found
-            decisions.update({"input": name, "label": label, "split": split_column})
-        absent = [c for c in (name, label) if c is not None and c not in header]
+            decisions.update({"input": name, "label": label, "split": split_column, "group": asked.group})
+        absent = [c for c in (name, label, asked.group) if c is not None and c not in header]
         if absent:
             raise DataError(
                 f"{path.name} has no column {absent[0]!r}", expected=f"the columns of {files['train'].name}; it has {', '.join(header)}"
             )
-        new, broken = _rows(
-            path,
-            header,
-            rows,
-            (name, label, split_column),
-            task,
-            TEST if split == held else TRAIN,
-            asked,
-            len(files) > 1 or bool(split_column),
-        )
+        new, broken = _rows(path, header, rows, (name, label, split_column), task, TEST if split == held else TRAIN, asked)
         examples += new
         left_out += broken
     if decisions["split"]:
@@ -143,21 +84,20 @@ def read(source: Path, asked: Asked) -> Dataset:
 def _rows(
     path: Path,
     header: Sequence[str],
-    rows: Sequence[tuple[int, list[str]]],
+    rows: Sequence[tuple[str, list[str]]],
     columns: tuple[str, str | None, str | None],
     task: str,
     part: str,
     asked: Asked,
-    several: bool,
 ) -> tuple[list[Example], list[LeftOut]]:
     name, label, split = columns
-    at = {c: header.index(c) for c in columns if c is not None and c in header}
+    at = {c: header.index(c) for c in (*columns, asked.group) if c is not None and c in header}
     examples: list[Example] = []
     left_out: list[LeftOut] = []
-    for line, row in rows:
+    for place, row in rows:
         cell = {c: row[i].strip() if i < len(row) else "" for c, i in at.items()}
         value = cell[name]
-        where = f"{path.name}, line {line}"
+        where = f"{path.name}, {place}"
         if len(row) > len(header):
             reason = f"it has {len(row)} cells and the header {len(header)}: put quotes around a cell with a comma in it"
             left_out.append(LeftOut(where, reason))
@@ -167,6 +107,8 @@ def _rows(
             left_out.append(LeftOut(where, "the text is empty" if task == "text" else "the path is empty"))
         elif label is not None and asked.labelled and not cell[label]:
             left_out.append(LeftOut(shown_as, "the label is missing"))
+        elif asked.group is not None and not cell[asked.group]:
+            left_out.append(LeftOut(shown_as, "the group is missing"))
         else:
             source: Any = value
             if task != "text":
@@ -176,7 +118,9 @@ def _rows(
                     left_out.append(LeftOut(shown_as, reason))
                     continue
             own = cell[split].lower() if split and split in cell else ""
-            examples.append(Example(shown_as, source, cell[label] if label is not None else None, f"{part}:{own}" if split else part))
+            group = cell[asked.group] if asked.group is not None else None
+            found = cell[label] if label is not None else None
+            examples.append(Example(shown_as, source, found, f"{part}:{own}" if split else part, group))
     return examples, left_out
 
 
@@ -199,12 +143,12 @@ def _by_column(examples: list[Example], table: str) -> tuple[list[Example], list
     found = {SPLITS.get(e.part.partition(":")[2], "train") for e in examples}
     held = "test" if "test" in found else "val" if "val" in found else ""
     if held == "" or found == {held}:
-        return [Example(e.name, e.source, e.label, TRAIN) for e in examples], []
+        return [replace(e, part=TRAIN) for e in examples], []
     out = []
     for e in examples:
         part, _, own = e.part.partition(":")
-        out.append(Example(e.name, e.source, e.label, TEST if part == TEST or SPLITS.get(own, "train") == held else TRAIN))
+        out.append(replace(e, part=TEST if part == TEST or SPLITS.get(own, "train") == held else TRAIN))
     return out, [f"{table} has a split column: its {held} rows are the test part"]
 
 
-READER = Reader("table", "a CSV with a column of texts or paths and a column of labels; train.csv and test.csv in a folder", fits, read)
+READER = Reader("table", "a table with a column of texts or paths and a column of labels; train.csv and test.csv in a folder", fits, read)

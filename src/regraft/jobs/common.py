@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 EXTENSIONS = {name: modality.extensions for name, modality in MODALITIES.items()}
 
 
-def asked(task: str | None, input: str | None, label: str | None, *, labelled: bool = True) -> Asked:
+def asked(task: str | None, input: str | None, label: str | None, *, group: str | None = None, labelled: bool = True) -> Asked:
     """What the user said about the data, with what this regraft can read."""
-    return Asked(task, input, label, EXTENSIONS, labelled)
+    return Asked(task, input, label, EXTENSIONS, labelled, group)
 
 
 def core_count() -> int:

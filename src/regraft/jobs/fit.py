@@ -54,6 +54,7 @@ def fit(
     task: str | None = None,
     input: str | None = None,
     label: str | None = None,
+    group: str | None = None,
     test: Any = None,
     metric: str = "accuracy",
     model: str | None = None,
@@ -85,6 +86,7 @@ def fit(
         task,
         input,
         label,
+        group,
         test_text,
         metric,
         model,
@@ -101,7 +103,7 @@ def fit(
     labels = check_labels(dataset)
     modality = MODALITIES[dataset.task]
     facts = choose_network(spec.model, dataset.task)
-    folder = new_run(spec.out, source.resolve().name.removesuffix(".csv") if named else "data", spec.to_json())
+    folder = new_run(spec.out, _name_of(source) if named else "data", spec.to_json())
     try:
         return _Fit(spec, dataset, labels, modality, facts, folder, on_event, start)()
     finally:
@@ -111,9 +113,10 @@ def fit(
 def _open(spec: FitSpec, source: Any, test: Any, ask: Any) -> Dataset:
     fraction = spec.test_fraction
     other = None if test is None or fraction is not None else as_source(test)
-    dataset = open_data(source, ask(spec.task, spec.input, spec.label), test=other)
+    dataset = open_data(source, ask(spec.task, spec.input, spec.label, group=spec.group), test=other)
     refuse_unless_table(spec.input, "--input", dataset)
     refuse_unless_table(spec.label, "--label", dataset)
+    refuse_unless_table(spec.group, "--group", dataset)
     if fraction is not None:
         if dataset.part(TEST):
             raise UsageError(
@@ -226,20 +229,36 @@ class _Fit:
         if shared:
             of = f"{shared:,} of {len(test_ids):,} test examples"
             self.emit(Warned(f"{of} also stand in the training part; the test figures are given without them too"))
+        both = {e.group for e in self.dataset.part(TRAIN)} & {e.group for e in self.dataset.part(TEST)} - {None}
+        if both:
+            shown = ", ".join(str(g) for g in sorted(both, key=str)[:5])
+            self.emit(Warned(f"{len(both):,} groups stand in both parts ({shown}): the test figures may flatter"))
+
+    def _folds(self, parts: _Parts, classes: int) -> np.ndarray:
+        """Fold numbers of the training examples; DataError when nothing can be held out."""
+        from regraft.training.head import assign_folds, bound_together
+
+        groups = [e.group for e in parts.examples]
+        names = bound_together(parts.identities, groups if any(g is not None for g in groups) else None)
+        apart = [len({names[k] for k in np.flatnonzero(parts.y == c)}) for c in range(classes)]
+        folds = assign_folds(parts.y, names, fold_count(apart), self.spec.seed)
+        if folds.max() < 1:
+            what = "group" if any(groups) else "content"
+            raise DataError(f"there is one {what} only, so nothing can be held out", expected=f"at least two different {what}s of a class")
+        if folds.max() < 2:
+            self.emit(Warned("two folds only: the strength is chosen on the folds that judge it, which flatters the estimate a little"))
+        return folds
 
     def _train_and_judge(self, parts: _Parts, extracted: Extracted) -> _Result:
         from regraft.artifacts import log_probabilities
         from regraft.evaluation.metrics import SCORES, confusion_json, figures, paired_difference
         from regraft.strategy.rules import STRENGTHS
-        from regraft.training.head import assign_folds, fit_head
+        from regraft.training.head import fit_head
 
         classes, y = len(self.labels), parts.y
-        folds = assign_folds(y, parts.identities, fold_count(np.bincount(y, minlength=classes).tolist()), self.spec.seed)
+        folds = self._folds(parts, classes)
         judged = np.flatnonzero(folds >= 0)
-        if not len(judged):
-            raise DataError(
-                "every class has one content only, so nothing can be held out", expected="at least two different examples of a class"
-            )
+        nested = int(folds.max()) >= 2
         score = lambda truth, predicted: SCORES[self.spec.metric](truth, predicted, classes)
 
         def probe(stage: str, rows: np.ndarray, strengths: Sequence[float], *, nested: bool) -> Probe:
@@ -259,7 +278,7 @@ class _Fit:
             self.emit(Done(stage, time.perf_counter() - begun, f"strength {found.strength:.2g}, {int(folds.max()) + 1} folds"))
             return found
 
-        ours = probe("output layer", extracted.features[parts.train], STRENGTHS, nested=True)
+        ours = probe("output layer", extracted.features[parts.train], STRENGTHS, nested=nested)
         learnt = self.modality.learn_vectoriser([extracted.summaries[k] for k in parts.train])
         bare_rows = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.train])
         # not nested: a third of the work, and if anything it flatters what we compare with
@@ -339,7 +358,7 @@ class _Fit:
                 "metric": self.spec.metric,
                 "n": len(parts.y),
                 "estimate": _json(result.estimate),
-                "estimate_how": f"{int(result.folds.max()) + 1}-fold cross-validation, nested for the choice of the strength",
+                "estimate_how": _how(int(result.folds.max()) + 1),
                 "baseline": result.baseline,
                 "better_than_no_network": {"accuracy": result.comparison.to_json()},
                 "confusion": result.confusion,
@@ -408,6 +427,17 @@ def verdict_of(comparison: Figure) -> str:
     if comparison.low <= 0:
         return f"the pretrained network is not clearly better than no network here: {points}"
     return ""
+
+
+def _name_of(source: Path) -> str:
+    """What a run of this data is called."""
+    whole = source.resolve()
+    return whole.name if whole.is_dir() else whole.stem
+
+
+def _how(folds: int) -> str:
+    """How the estimate was made."""
+    return f"{folds}-fold cross-validation" + (", nested for the choice of the strength" if folds >= 3 else ", not nested: too few groups")
 
 
 def _json(figures: Mapping[str, Figure]) -> dict[str, dict[str, float]]:

@@ -115,6 +115,7 @@ class _Design:
         self.width = len(self.curvature)
         self.penalty = torch.ones(self.width)
         self.penalty[-1] = 0
+        self.mean32, self.scale32 = self.mean.float(), self.scale.float()
         self.rotated: Tensor | None = None
         if n * self.width * 4 <= DESIGN_BYTES or n <= 2 * d:
             self.rotated = torch.empty(n, self.width)
@@ -132,12 +133,26 @@ class _Design:
         return torch.cat([block, torch.ones(len(block), 1)], 1)
 
     def rows(self, part: slice) -> Tensor:
-        """The rows `part`, (rows, width)."""
-        return self.rotated[part] if self.rotated is not None else self._rotate(part)
+        """The rows `part`: rotated where a copy of all is held, else in their own axes, where `enter` brings weights."""
+        if self.rotated is not None:
+            return self.rotated[part]
+        block = (self.features[self.order[part]] - self.mean32) * self.scale32
+        return torch.cat([block, torch.ones(len(block), 1)], 1)
+
+    def enter(self, w: Tensor) -> Tensor:
+        """Weights (width, ...) as `rows` takes them: turning the weights is cheap where turning every row again is not."""
+        return w if self.rotated is not None else torch.cat([torch.tensordot(self.rotation, w[:-1], 1), w[-1:]])
+
+    def leave(self, gradient: Tensor) -> Tensor:
+        """A gradient of what `enter` gave as one of what it got."""
+        if self.rotated is not None:
+            return gradient
+        return torch.cat([torch.tensordot(self.rotation.T, gradient[:-1], 1), gradient[-1:]])
 
     def scores(self, part: slice, w: Tensor) -> Tensor:
         """Scores (rows, classes) of the rows `part` under weights (width, classes), block by block."""
-        rows = max(64, BLOCK_BYTES // (4 * max(self.width, w.shape[1])))
+        w = self.enter(w)
+        rows = max(64, BLOCK_BYTES // (4 * max(len(w), w.shape[1])))
         blocks = [self.rows(slice(i, min(i + rows, part.stop))) @ w for i in range(part.start, part.stop, rows)]
         return torch.cat(blocks) if blocks else torch.zeros(0, w.shape[1])
 
@@ -162,9 +177,10 @@ class _Problems:
     def __call__(self, w: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """(loss (a,), gradient (width, a, classes)) at w (width, a, classes) for the problems numbered `active`."""
         design, c = self.design, self.classes
-        width = design.width
+        plain = design.enter(w)
+        width = len(plain)
         loss = torch.zeros(len(active))
-        grad = torch.zeros_like(w)
+        grad = torch.zeros_like(plain)
         numbers = active.tolist()
         for f in range(len(design.starts) - 1):
             start, stop = design.starts[f], design.starts[f + 1]
@@ -172,8 +188,8 @@ class _Problems:
             if start == stop or not len(inside):
                 continue
             everything = len(inside) == len(numbers)
-            wf = (w if everything else w[:, inside]).reshape(width, -1)
-            rows = max(64, BLOCK_BYTES // (4 * wf.shape[1]))
+            wf = (plain if everything else plain[:, inside]).reshape(width, -1)
+            rows = max(64, BLOCK_BYTES // (4 * max(width, wf.shape[1])))
             gf = torch.zeros(width, wf.shape[1])
             lf = torch.zeros(len(inside))
             for i in range(start, stop, rows):
@@ -202,7 +218,7 @@ class _Problems:
         mass, strength = self.mass[active], self.strengths[active]
         penalised = w * design.penalty[:, None, None] * strength[None, :, None]
         loss = loss / mass + 0.5 * (penalised * w).sum((0, 2))
-        return loss, grad / mass[None, :, None] + penalised
+        return loss, design.leave(grad) / mass[None, :, None] + penalised
 
 
 def _solve(problems: _Problems, w: Tensor, tolerance: Tensor, limit: int, watch: Callable[[], None]) -> tuple[Tensor, int]:
