@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from regraft.errors import DataError
 from regraft.facts import LeftOut
@@ -65,3 +67,14 @@ def check_header(path: Path, header: Sequence[str]) -> None:
     twice = sorted({n for n in header if header.count(n) > 1 and n})
     if twice:
         raise DataError(f"{path}: the column {twice[0]!r} occurs more than once", move="give every column its own name")
+
+
+def cell_text(value: Any) -> str:
+    """A plain value as a table's cell: nothing for null, whole numbers without a point, lists and objects as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value if isinstance(value, str) else str(value) if isinstance(value, (int, float)) else json.dumps(value, ensure_ascii=False)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from regraft.data.formats.base import Table, TableFormat, decoded
+from regraft.data.formats.base import Table, TableFormat, cell_text, decoded
 from regraft.errors import DataError
 from regraft.facts import LeftOut
 
@@ -46,17 +46,6 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _kind(value: Any) -> str:
     return {list: "a list", str: "a string", type(None): "null", bool: "true or false"}.get(type(value), "a number")
-
-
-def cell_text(value: Any) -> str:
-    """A plain value as a table's cell: nothing for null, whole numbers without a point, lists and objects as JSON."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return value if isinstance(value, str) else str(value) if isinstance(value, (int, float)) else json.dumps(value, ensure_ascii=False)
 
 
 FORMAT = TableFormat("jsonl", "JSON Lines: one object a line, in UTF-8", (".jsonl", ".ndjson"), read)

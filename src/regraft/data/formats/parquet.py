@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from regraft.data.formats.base import SIZE_LIMIT, Table, TableFormat, check_header, check_size
+from regraft.data.formats.base import SIZE_LIMIT, Table, TableFormat, cell_text, check_header, check_size
 from regraft.errors import DataError, MissingExtra
 
 ROW_LIMIT = 5_000_000
@@ -47,10 +47,10 @@ def _cells(column: Any) -> list[str]:
     cells: list[str] = []
     for chunk in column.chunks:
         if hasattr(chunk, "dictionary"):
-            known = [_text(v) for v in chunk.dictionary.to_pylist()]
+            known = [cell_text(v) for v in chunk.dictionary.to_pylist()]
             cells += ["" if i is None else known[i] for i in chunk.indices.to_pylist()]
         else:
-            cells += [_text(v) for v in chunk.to_pylist()]
+            cells += [cell_text(v) for v in chunk.to_pylist()]
     return cells
 
 
@@ -63,14 +63,6 @@ def _is_plain(pyarrow: Any, kind: Any) -> bool:
     if types.is_dictionary(kind):
         kind = kind.value_type
     return any(check(kind) for check in (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean))
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 FORMAT = TableFormat("parquet", "Parquet, through pyarrow (the extra regraft[parquet])", (".parquet",), read)
