@@ -6,7 +6,7 @@ Never: trains, writes files, or loads anything but safetensors and JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.errors import BundleError, ModelError
-from regraft.facts import LeftOut, ModelFacts, Prediction
+from regraft.facts import AnyPrediction, LeftOut, ModelFacts
 from regraft.features import stream
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained.architectures import architecture_of, build
+from regraft.targets import Target, target_from_json
 from regraft.workspace.bundle import WEIGHTS, read_bundle, write_bundle
 
 if TYPE_CHECKING:
@@ -38,18 +39,17 @@ def save_bundle(
     files: dict[str, Path],
     weight: np.ndarray,
     bias: np.ndarray,
-    labels: Sequence[str],
-    counts: Sequence[int],
+    target: Target,
     rung: str,
     versions: dict[str, str],
 ) -> None:
-    """Write the network with its output layer replaced: weight (classes, d), bias (classes,)."""
+    """Write the network with its output layer replaced: weight (outputs, d), bias (outputs,)."""
     head = architecture_of(facts.architecture).head
     tensors = {name: tensor.numpy() for name, tensor in backbone.items()}
     manifest = {
         "task": facts.task,
-        "labels": list(labels),
-        "class_counts": list(counts),
+        "labels": list(target.outputs),
+        "target": target.to_json(),
         "train": rung,
         "architecture": dict(facts.architecture),
         "preprocessing": dict(facts.preprocessing),
@@ -78,8 +78,13 @@ class Model:
 
     @property
     def labels(self) -> list[str]:
-        """The labels in the order of the probabilities."""
+        """The names of the outputs, in order: labels, or the one number's."""
         return self.manifest["labels"]
+
+    @property
+    def target(self) -> Target:
+        """What is predicted."""
+        return target_of(self.manifest)
 
     @property
     def modality(self) -> Modality:
@@ -162,31 +167,37 @@ def open_model(folder: Path) -> Model:
     needed = [key for key in MODALITIES[manifest["task"]].settings if key not in manifest["preprocessing"]]
     if needed or not isinstance(manifest["model"].get("name"), str):
         raise BundleError(f"{folder}: its bundle.json lacks {', '.join(needed) or 'the name of its model'}")
+    try:
+        target_of(manifest)
+    except ValueError as error:
+        raise BundleError(f"{folder}: {error}", move="copy it again from where it was made, or run `regraft fit` again") from None
     return Model(folder, manifest)
 
 
-def log_softmax(scores: np.ndarray) -> np.ndarray:
-    """Log-probabilities (n, classes) float32 of scores, computed in float64."""
-    scores = scores.astype(np.float64)
-    scores -= scores.max(1, keepdims=True)
-    return (scores - np.log(np.exp(scores).sum(1, keepdims=True))).astype(np.float32)
+def target_of(manifest: Mapping[str, Any]) -> Target:
+    """The target in a manifest; those of format 1 know one class of several only. ValueError when it cannot be one."""
+    values = manifest.get("target", {"kind": "class", "counts": manifest.get("class_counts")})
+    if not isinstance(values, dict):
+        raise ValueError("its target is not an object")
+    return target_from_json(values, manifest["labels"])
 
 
-def log_probabilities(features: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """What an output layer says of features (n, d): (n, classes) float32.
+def apply_layer(features: np.ndarray, weight: np.ndarray, bias: np.ndarray, target: Target) -> np.ndarray:
+    """What an output layer says of features (n, d), as the target reads it: outputs (n, outputs) float32.
 
     Row by row in float64, so that neighbours never change a bit.
     """
     weight, bias = weight.astype(np.float64), bias.astype(np.float64)
     out = np.empty((len(features), len(bias)), np.float32)
     for i, row in enumerate(features):
-        out[i] = log_softmax((weight @ row.astype(np.float64) + bias)[None])[0]
+        out[i] = target.link((weight @ row.astype(np.float64) + bias)[None])[0]
     return out
 
 
-def predict(model: Model, names: Iterable[str], sources: Iterable[Any], *, device: str, workers: int) -> Iterator[Prediction | LeftOut]:
+def predict(model: Model, names: Iterable[str], sources: Iterable[Any], *, device: str, workers: int) -> Iterator[AnyPrediction | LeftOut]:
     """Predictions in the order of the inputs; an input that cannot be read gives a LeftOut. Any number of inputs."""
     parts: list[tuple[TorchTrunk, np.ndarray, np.ndarray]] = []
+    target = model.target
 
     def trunk() -> TorchTrunk:
         if not parts:
@@ -214,6 +225,4 @@ def predict(model: Model, names: Iterable[str], sources: Iterable[Any], *, devic
                 yield LeftOut(name, row)
                 continue
             _, weight, bias = parts[0]
-            chances = np.exp(log_probabilities(row[None], weight, bias)[0].astype(np.float64))
-            best = int(chances.argmax())
-            yield Prediction(name, model.labels[best], float(chances[best]), dict(zip(model.labels, chances.tolist(), strict=True)))
+            yield target.prediction(name, apply_layer(row[None], weight, bias, target)[0])

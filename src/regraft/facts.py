@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,7 +68,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one input. `probabilities` follows the model's order of labels."""
+    """What a model of classes says of one input. `probabilities` follows the model's order of labels."""
 
     name: str
     label: str
@@ -80,5 +81,63 @@ class Prediction:
             "name": self.name,
             "label": self.label,
             "probability": round(self.probability, 6),
-            "probabilities": {k: round(v, 6) for k, v in self.probabilities.items()},
+            "probabilities": _rounded(self.probabilities),
         }
+
+    def cells(self) -> list[str]:
+        """What follows the name in a table: label, its probability, and that of every label."""
+        return [self.label, f"{self.probability:.6f}", *(f"{p:.6f}" for p in self.probabilities.values())]
+
+    def short(self) -> list[str]:
+        """What follows the name on a screen."""
+        return [self.label, f"{self.probability:.3f}"]
+
+
+@dataclass(frozen=True)
+class LabelsPrediction:
+    """What a model of several labels says of one input: those at or above their threshold, and the probability of each."""
+
+    name: str
+    labels: tuple[str, ...]
+    probabilities: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"name": self.name, "labels": list(self.labels), "probabilities": _rounded(self.probabilities)}
+
+    def cells(self) -> list[str]:
+        """What follows the name in a table: the labels as a JSON list, and the probability of every label."""
+        return [json.dumps(list(self.labels), ensure_ascii=False), *(f"{p:.6f}" for p in self.probabilities.values())]
+
+    def short(self) -> list[str]:
+        """What follows the name on a screen."""
+        return [", ".join(f"{label} {self.probabilities[label]:.3f}" for label in self.labels) or "-"]
+
+
+@dataclass(frozen=True)
+class NumberPrediction:
+    """What a model of a number says of one input; nine of ten new examples should lie between `low` and `high`."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"name": self.name, "value": self.value, "low": self.low, "high": self.high}
+
+    def cells(self) -> list[str]:
+        """What follows the name in a table."""
+        return [f"{v:.7g}" for v in (self.value, self.low, self.high)]
+
+    def short(self) -> list[str]:
+        """What follows the name on a screen."""
+        return [f"{self.value:.4g}", f"{self.low:.4g} to {self.high:.4g}"]
+
+
+AnyPrediction = Prediction | LabelsPrediction | NumberPrediction
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {k: round(v, 6) for k, v in values.items()}

@@ -11,7 +11,14 @@ from typing import Any
 from regraft.errors import UsageError, nearest
 
 TASKS = ("image", "text", "audio")
-METRICS = ("accuracy", "balanced_accuracy", "f1_macro", "log_loss")
+METRICS = {
+    "class": ("accuracy", "balanced_accuracy", "f1_macro", "log_loss"),
+    "multilabel": ("f1_micro", "f1_macro", "log_loss"),
+    "number": ("mae", "rmse", "r2"),
+}
+"""Kind of target -> what choices can be made by; the first is the usual one."""
+
+ALL_METRICS = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
 
 
 @dataclass(frozen=True)
@@ -25,14 +32,24 @@ class FitSpec:
     input: str | None = None
     """The column of a table that holds the text or the path; found out when not given."""
     label: str | None = None
-    """The column of a table that holds the label; found out when not given."""
+    """The column of a table that holds the label; found out when not given. Several columns, parted by commas, are several
+    labels at once."""
+    target: str | None = None
+    """What is predicted: class (one of several), multilabel (any of several) or number; found out from the labels when not given."""
+    separator: str | None = None
+    """What parts several labels in one cell, such as ; or |; found out when not given."""
     group: str | None = None
     """The column of a table whose values keep examples together (a patient, a speaker): one group is on one side of every
     split and fold."""
+    split: str | None = None
+    """The column of a table that says which rows are for training and which for testing (train, val, test)."""
+    weight: str | None = None
+    """The column of a table that says how much an example counts in training; figures count every example once."""
     test: str | None = None
     """A folder or table to test on, or a fraction such as 0.2 to set aside; never looked at for a choice."""
-    metric: str = "accuracy"
-    """What choices are made by: accuracy, balanced_accuracy, f1_macro or log_loss."""
+    metric: str | None = None
+    """What choices are made by. One class: accuracy (usual), balanced_accuracy, f1_macro, log_loss. Several labels: f1_micro
+    (usual), f1_macro, log_loss. A number: mae (usual), rmse, r2."""
     model: str | None = None
     """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`."""
     train: str = "head"
@@ -47,6 +64,8 @@ class FitSpec:
     """Decides folds and set-aside examples."""
     strict: bool = False
     """Stop when an example is broken instead of leaving it out."""
+    allow_outside: bool = False
+    """Let relative paths in a table leave the table's folder."""
     balance: bool = False
     """Give every class the same weight, whatever its number of examples."""
     store: bool = True
@@ -55,7 +74,14 @@ class FitSpec:
     def __post_init__(self) -> None:
         faults: list[str] = []
         faults += one_of("--task", self.task, TASKS)
-        faults += one_of("--metric", self.metric, METRICS)
+        faults += one_of("--target", self.target, tuple(METRICS))
+        faults += one_of("--metric", self.metric, METRICS.get(self.target or "", ALL_METRICS))
+        if self.separator == "":
+            faults.append("--separator is empty: expected what stands between two labels, such as ;")
+        if self.separator is not None and self.target in ("class", "number"):
+            faults.append(f"--separator parts several labels, and --target is {self.target}")
+        if self.balance and self.target in ("multilabel", "number"):
+            faults.append(f"--balance gives classes equal weight, and --target is {self.target}")
         faults += one_of("--train", self.train, ("head",))
         if self.threads is not None and self.threads < 1:
             faults.append(f"--threads {self.threads}: expected at least 1")

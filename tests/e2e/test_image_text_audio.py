@@ -88,7 +88,7 @@ def test_fit_gives_what_a_program_needs(fitted: Fitted):
     assert result["labels"] == TASKS[fitted.task]
     assert result["train"] == "head"
     check_metrics(result["estimate"])
-    assert set(result["baseline"]) == {"majority", "without_network"}
+    assert set(result["baseline"]) == {"constant", "without_network"}
     for baseline in result["baseline"].values():
         assert 0 <= baseline["metrics"]["accuracy"]["value"] <= 1
     assert result["left_out"] == []

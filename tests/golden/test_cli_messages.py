@@ -372,7 +372,7 @@ def test_a_bundle_of_a_newer_version(command: Any, bundle: Path):
     manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
     (bundle / "bundle.json").write_text(json.dumps({**manifest, "format": 99}), encoding="utf-8")
     assert failed(command("show", bundle), 1) == [
-        f"error: {bundle} was written in format 99; this regraft reads up to 1",
+        f"error: {bundle} was written in format 99; this regraft reads up to 2",
         "  try: pip install --upgrade regraft",
     ]
 

@@ -117,8 +117,8 @@ def test_the_manifest_holds_no_path_time_or_host(first, photos, place):
 
 def test_the_manifest_says_what_a_person_needs(first):
     manifest = first.model.manifest
-    assert manifest["labels"] == ["blue", "green", "red"] and manifest["class_counts"] == [5, 5, 5]
-    assert manifest["task"] == "image" and manifest["format"] == 1
+    assert manifest["labels"] == ["blue", "green", "red"] and manifest["target"] == {"kind": "class", "counts": [5, 5, 5]}
+    assert manifest["task"] == "image" and manifest["format"] == 2
     assert manifest["model"]["licence"] == "Apache-2.0" and manifest["model"]["origin"]
     assert set(manifest["versions"]) >= {"regraft", "torch"}
     assert manifest["files"][WEIGHTS]["sha256"] == sha256_file(first.path / "bundle" / WEIGHTS)

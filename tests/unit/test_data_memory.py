@@ -11,9 +11,15 @@ from PIL import Image
 
 from regraft.data import Dataset, open_data
 from regraft.data.base import Asked
-from regraft.data.open import check_labels
 from regraft.errors import DataError, RegraftError, UsageError
 from regraft.modality import MODALITIES
+from regraft.targets import Wanted
+from regraft.targets.classes import Classes
+
+
+def check_labels(dataset):
+    return Classes.learn([e.label or "" for e in dataset.examples if e.part == "train"], Wanted()).outputs
+
 
 EXTENSIONS = {name: modality.extensions for name, modality in MODALITIES.items()}
 

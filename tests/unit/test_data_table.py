@@ -90,13 +90,6 @@ def test_whole_numbers_with_few_values_are_classes(tmp_path: Path):
     assert {e.label for e in dataset.examples} == set("012345")
 
 
-@pytest.mark.parametrize("value", [lambda i: i * 0.37, lambda i: i * 7])
-def test_measurements_are_no_classes(tmp_path: Path, value: Any):
-    path = written(tmp_path / "t.csv", "text,label\n" + "".join(f"text {i},{value(i)}\n" for i in range(150)))
-    with pytest.raises(DataError, match="150 different numbers"):
-        opened(path)
-
-
 def test_empty_texts_and_missing_labels_are_left_out_by_line(tmp_path: Path):
     dataset = opened(written(tmp_path / "t.csv", "text,label\ngood,pos\n,neg\n   ,neg\nbad,\nworse\nfine,pos\n"))
     assert pairs(dataset) == [("good", "pos"), ("fine", "pos")]

@@ -129,7 +129,7 @@ def test_fit_finds_out_what_the_data_is(fitted):
     for figure in result["estimate"].values():
         assert figure["low"] <= figure["value"] <= figure["high"]
     assert result["estimate"]["accuracy"]["value"] >= 0.75, "colours, topics and pitches are easy to tell apart"
-    assert set(result["baseline"]) == {"majority", "without_network"}
+    assert set(result["baseline"]) == {"constant", "without_network"}
     assert result["seconds"] > 0 and result["licence"]
     assert (fitted.run.path / "run.json").is_file()
     json.dumps(dict(result), allow_nan=False)
@@ -167,7 +167,7 @@ def test_a_run_judges_labelled_data(fitted):
     assert found["n"] == len(labels)
     assert found["metrics"]["accuracy"]["value"] == pytest.approx(np.mean([a == b for a, b in zip(predicted, labels, strict=True)]))
     assert {"accuracy", "balanced_accuracy", "f1_macro", "log_loss"} <= set(found["metrics"])
-    assert {"majority", "without_network"} == set(found["baseline"])
+    assert {"constant", "without_network"} == set(found["baseline"])
     rows = np.array(found["confusion"]["rows"])
     assert rows.sum() == found["n"] and np.trace(rows) == sum(a == b for a, b in zip(predicted, labels, strict=True))
     assert regraft.evaluate(fitted.run.path, fitted.data, threads=1) == found
@@ -288,7 +288,7 @@ def test_features_and_shows(text_run, store):
 @pytest.mark.weights
 def test_the_out_of_fold_predictions_are_kept(text_run):
     chances = np.load(text_run.path / "out_of_fold.npy")
-    assert chances.shape == (12, 2) and chances.dtype == np.float32
+    assert chances.shape == (12, 2) and chances.dtype == np.float64
     np.testing.assert_allclose(chances.sum(1), 1, atol=1e-5)
     truth = np.array([text_run.result["labels"].index(label) for _, label in strings()])
     assert (chances.argmax(1) == truth).mean() == pytest.approx(text_run.result["estimate"]["accuracy"]["value"], abs=1e-6)

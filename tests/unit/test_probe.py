@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from regraft.training import design, solve
 from regraft.training import probe as room
-from regraft.training.head import assign_folds, fit_head
+from regraft.training.head import assign_folds, class_weights
 from regraft.training.probe import fit_probe
 
 sklearn_linear = pytest.importorskip("sklearn.linear_model")
@@ -91,8 +92,8 @@ def test_balancing_is_scikit_learns_balanced(shape):
     keep = ~rare | (np.cumsum(rare) <= 4)
     features, labels = features[keep], labels[keep]
     folds = np.random.default_rng(1).permutation(len(labels)) % 3
-    balanced = fit_head(features, labels, folds, shape[2], (0.05,), score=accuracy, balance=True)
-    plain = fit_head(features, labels, folds, shape[2], (0.05,), score=accuracy)
+    balanced = fit_probe(features, labels, folds, shape[2], (0.05,), score=accuracy, weights=class_weights(labels, shape[2]))
+    plain = fit_probe(features, labels, folds, shape[2], (0.05,), score=accuracy)
     theirs = by_hand(standardised(features), labels, 0.05, class_weight="balanced")
     np.testing.assert_allclose(weights_on_standardised(balanced, features), theirs.coef_, atol=1e-3 * np.abs(theirs.coef_).max())
     np.testing.assert_allclose(chances_of(balanced, features), theirs.predict_proba(standardised(features)), atol=1e-3)
@@ -103,10 +104,10 @@ def test_balancing_is_scikit_learns_balanced(shape):
 def test_bounds_on_memory_change_nothing(monkeypatch, shape):
     features, labels, folds = problem(*shape)
     free = fit_probe(features, labels, folds, shape[2], STRENGTHS, score=accuracy)
-    bounds = [name for name in dir(room) if name.endswith("_BYTES")]
-    assert {"BLOCK_BYTES", "PROBLEM_BYTES"} <= set(bounds)
-    for name in bounds:
-        monkeypatch.setattr(room, name, 1)
+    bounds = [(module, name) for module in (room, design, solve) for name in dir(module) if name.endswith("_BYTES")]
+    assert {"BLOCK_BYTES", "PROBLEM_BYTES", "DESIGN_BYTES"} <= {name for _, name in bounds}
+    for module, name in bounds:
+        monkeypatch.setattr(module, name, 1)
     tight = fit_probe(features, labels, folds, shape[2], STRENGTHS, score=accuracy)
     assert tight.strength == free.strength
     assert tight.fold_strengths == free.fold_strengths
@@ -119,9 +120,9 @@ def test_bounds_on_memory_change_nothing(monkeypatch, shape):
 def test_each_bound_alone_changes_nothing(monkeypatch):
     features, labels, folds = problem(300, 9, 3)
     free = fit_probe(features, labels, folds, 3, (1e-2, 1e-1), score=accuracy)
-    for name in [name for name in dir(room) if name.endswith("_BYTES")]:
+    for module, name in [(module, name) for module in (room, design, solve) for name in dir(module) if name.endswith("_BYTES")]:
         with monkeypatch.context() as patch:
-            patch.setattr(room, name, 1)
+            patch.setattr(module, name, 1)
             tight = fit_probe(features, labels, folds, 3, (1e-2, 1e-1), score=accuracy)
         np.testing.assert_allclose(chances_of(tight, features), chances_of(free, features), atol=1e-3, err_msg=name)
         np.testing.assert_allclose(np.exp(tight.out_of_fold), np.exp(free.out_of_fold), atol=5e-3, err_msg=name)
@@ -278,6 +279,6 @@ def test_two_contents_in_all_still_give_a_model():
     features = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]], np.float32)
     labels = np.array([0, 1, 0])
     folds = assign_folds(labels, [b"x", b"x", b"y"], 3, 0)
-    found = fit_head(features, labels, folds, 2, STRENGTHS, score=accuracy)
+    found = fit_probe(features, labels, folds, 2, STRENGTHS, score=accuracy)
     assert np.isfinite(found.weight).all() and np.isfinite(found.bias).all()
     assert np.isfinite(found.out_of_fold[folds >= 0]).all()

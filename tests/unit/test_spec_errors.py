@@ -14,7 +14,7 @@ from regraft.spec import FitSpec, help_texts, one_of, refuse
 
 def test_the_defaults_are_the_ones_of_the_command_line():
     spec = FitSpec("d")
-    assert (spec.metric, spec.train, spec.device, spec.seed) == ("accuracy", "head", "auto", 0)
+    assert (spec.metric, spec.train, spec.device, spec.seed) == (None, "head", "auto", 0)
     assert (spec.strict, spec.balance, spec.store) == (False, False, True)
 
 
@@ -32,7 +32,10 @@ def test_a_spec_survives_json():
     ("options", "message"),
     [
         ({"task": "imgae"}, "--task imgae: expected image, text, audio. did you mean 'image'?"),
-        ({"metric": "acuracy"}, "--metric acuracy: expected accuracy, balanced_accuracy, f1_macro, log_loss. did you mean 'accuracy'?"),
+        (
+            {"metric": "acuracy"},
+            "--metric acuracy: expected accuracy, balanced_accuracy, f1_macro, log_loss, f1_micro, mae, rmse, r2. did you mean 'accuracy'?",
+        ),
         ({"train": "everything"}, "--train everything: expected head"),
         ({"threads": 0}, "--threads 0: expected at least 1"),
         ({"seed": -1}, "--seed -1: expected 0 to 4294967295"),

@@ -46,6 +46,11 @@ def strict_option(command: Command) -> Command:
     return option("--strict", is_flag=True)(command)
 
 
+def outside_option(command: Command) -> Command:
+    """--allow-outside"""
+    return option("--allow-outside", is_flag=True)(command)
+
+
 def json_option(command: Command) -> Command:
     """--json"""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for a program.")(command)

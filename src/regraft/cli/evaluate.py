@@ -6,21 +6,25 @@ from typing import Any
 
 import click
 
-from regraft.cli.common import column_options, json_option, machine_options, print_json, store_option, strict_option
+from regraft.cli.common import column_options, json_option, machine_options, option, outside_option, print_json, store_option, strict_option
 
 
 @click.command("evaluate")
 @click.argument("run")
 @click.argument("data")
 @column_options
+@option("--split", metavar="COLUMN")
 @machine_options
 @strict_option
+@outside_option
 @store_option
 @json_option
 def command(run: str, data: str, as_json: bool, **options: Any) -> None:
-    """Judge the model in RUN on labelled DATA: figures with 95 % intervals, baselines, the confusion table."""
+    """Judge the model in RUN on labelled DATA: figures with 95 % intervals, baselines, and the confusion
+    table, or the figures of each label.
+    """
     from regraft import jobs
-    from regraft.cli.render import Screen, confusion_table, console, metrics_table, show
+    from regraft.cli.render import Screen, console, details, metrics_table, show
     from regraft.jobs.run import open_run
 
     with Screen(quiet=as_json) as screen:
@@ -34,6 +38,6 @@ def command(run: str, data: str, as_json: bool, **options: Any) -> None:
         "",
         metrics_table([(f"{result['n']:,} {modality.nouns}", result["metrics"], result["baseline"])], modality.without_network),
         "",
-        confusion_table(result["confusion"]),
+        *details(result),
     ):
         show(out, line)

@@ -6,23 +6,38 @@ from typing import Any
 
 import click
 
-from regraft.cli.common import column_options, json_option, machine_options, option, print_json, store_option, strict_option, task_option
-from regraft.spec import METRICS
+from regraft.cli.common import (
+    column_options,
+    json_option,
+    machine_options,
+    option,
+    outside_option,
+    print_json,
+    store_option,
+    strict_option,
+    task_option,
+)
+from regraft.spec import ALL_METRICS, METRICS
 
 
 @click.command("fit")
 @click.argument("data")
 @task_option
 @column_options
+@option("--target", type=click.Choice(list(METRICS)))
+@option("--separator", metavar="TEXT")
 @option("--group", metavar="COLUMN")
+@option("--split", metavar="COLUMN")
+@option("--weight", metavar="COLUMN")
 @option("--test", metavar="PATH|FRACTION")
-@option("--metric", type=click.Choice(METRICS), default="accuracy", show_default=True)
+@option("--metric", type=click.Choice(ALL_METRICS))
 @option("--model", metavar="NAME")
 @option("--train", metavar="HOW", default="head", show_default=True)
 @machine_options
 @option("--out", metavar="DIR")
 @option("--seed", type=int, default=0, show_default=True)
 @strict_option
+@outside_option
 @option("--balance", is_flag=True)
 @store_option
 @json_option
@@ -30,8 +45,8 @@ def command(data: str, as_json: bool, **options: Any) -> None:
     """Fit a model to DATA: a folder with one sub-folder per class, a folder with train/ and test/, or a table (CSV, TSV,
     JSON Lines, Parquet).
 
-    The network is frozen and gets a new output layer for your classes. The estimate is cross-validated; a test part is
-    only ever used for the figures that carry its name.
+    The network is frozen and gets a new output layer for what you predict: one class, several labels, or a number. The
+    estimate is cross-validated; a test part is only ever used for the figures that carry its name.
     """
     from regraft import jobs
     from regraft.cli.render import Screen, console, show
@@ -48,7 +63,7 @@ def command(data: str, as_json: bool, **options: Any) -> None:
 
 def report(result: Any) -> list[Any]:
     """What a finished fit shows."""
-    from regraft.cli.render import duration, metrics_table
+    from regraft.cli.render import duration, first_metric, metrics_table
     from regraft.modality import MODALITIES
 
     modality = MODALITIES[result["task"]]
@@ -57,8 +72,8 @@ def report(result: Any) -> list[Any]:
         parts.append((f"test, {test['n']:,} {modality.nouns}", test["metrics"], test["baseline"]))
     lines: list[Any] = ["", metrics_table(parts, modality.without_network), ""]
     if test and (fresh := test.get("without_duplicates")):
-        accuracy = fresh["metrics"]["accuracy"]["value"]
-        lines.append(f"test accuracy without the {test['n'] - fresh['n']:,} that stand in the training part: {accuracy:.3f}")
+        name, value = first_metric(fresh["metrics"])
+        lines.append(f"test {name} without the {test['n'] - fresh['n']:,} that stand in the training part: {value}")
     memory = f", {result['peak_memory_mb']:,.0f} MB of memory at most" if result["peak_memory_mb"] else ""
     lines += [
         f"{result['run']}: {duration(result['seconds'])}{memory}; licence of the weights: {result['licence']}",

@@ -16,11 +16,12 @@ from regraft.cli.common import json_option, machine_options
 @click.argument("run")
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER|TABLE...")
 @click.option("--input", metavar="COLUMN", help="The column of a table that holds the text or the path.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print a CSV: name, label, probability, and a column for each class.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a CSV: name, what is predicted, and each label's probability.")
 @json_option
 @machine_options
 def command(run: str, inputs: tuple[str, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
-    """Predict labels with the model in RUN (a run's folder or a bundle), for any number of inputs, in order.
+    """Predict with the model in RUN (a run's folder or a bundle), for any number of inputs, in order: the label and its
+    probability; the labels at or above their thresholds; or a number and the interval that holds nine of ten.
 
     For a text model an input is a file of text or a CSV. An input that cannot be read is named on standard error, and
     the exit code is 1.
@@ -35,10 +36,10 @@ def command(run: str, inputs: tuple[str, ...], as_csv: bool, as_json: bool, **op
 
     if as_csv and as_json:
         raise UsageError("--csv and --json exclude each other")
-    labels = open_run(run).model.labels
+    header = open_run(run).model.target.columns()
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:
-        writer.writerow(["name", "label", "probability", *labels])
+        writer.writerow(["name", *header])
     broken = count = 0
     with Screen(quiet=True):
         for item in stream_predictions(run, [Path(i) for i in inputs], **options):
@@ -52,9 +53,9 @@ def command(run: str, inputs: tuple[str, ...], as_csv: bool, as_json: bool, **op
             if as_json:
                 _json_item(item.to_json(), count)
             elif as_csv:
-                writer.writerow([item.name, item.label, f"{item.probability:.6f}", *(f"{item.probabilities[name]:.6f}" for name in labels)])
+                writer.writerow([item.name, *item.cells()])
             else:
-                print(f"{item.name}\t{item.label}\t{item.probability:.3f}")
+                print(item.name, *item.short(), sep="\t")
             count += 1
     if as_json:
         print("\n]" if count else "[]")

@@ -110,7 +110,7 @@ def duration(seconds: float) -> str:
 
 def figure(value: Mapping[str, float]) -> str:
     """A figure with its interval."""
-    return f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+    return f"{number(value['value'])} ({number(value['low'])} to {number(value['high'])})"
 
 
 def show(out: Console, *things: Any) -> None:
@@ -137,28 +137,68 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence
 METRIC_NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
+    "f1_micro": "F1, over all decisions",
     "f1_macro": "F1, mean of classes",
+    "mean_average_precision": "mean average precision",
+    "exact": "all labels right",
     "log_loss": "log-loss",
     "calibration_error": "calibration error",
+    "mae": "mean absolute error",
+    "rmse": "root mean square error",
+    "r2": "R²",
+    "coverage": "inside the 90 % interval",
 }
+
+FIRST = ("accuracy", "f1_micro", "mae")
+"""The figure that stands for all, where there is room for one."""
+
+
+def first_metric(metrics: Mapping[str, Any]) -> tuple[str, str]:
+    """(name, value) of the figure that stands for all."""
+    key = next(k for k in FIRST if k in metrics)
+    return METRIC_NAMES[key], number(metrics[key]["value"])
+
+
+def number(value: float) -> str:
+    """Three decimals, or three digits where that says more."""
+    return f"{value:.3f}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
 
 
 def metrics_table(parts: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]], without: str) -> Table:
     """Figures of one or more parts, each (title, metrics, baseline), with the baselines below."""
     rows: list[list[str]] = []
+    shown = parts[0][1]
     for key, name in METRIC_NAMES.items():
-        rows.append([name, *(figure(metrics[key]) for _, metrics, _ in parts)])
+        if key in shown:
+            rows.append([name, *(figure(metrics[key]) if key in metrics else "" for _, metrics, _ in parts)])
     rows.append(["", *("" for _ in parts)])
+    first = next(k for k in FIRST if k in shown)
+    name = METRIC_NAMES[first]
     if any("without_network" in baseline for _, _, baseline in parts):
-        cells = [figure(b["without_network"]["metrics"]["accuracy"]) if "without_network" in b else "" for _, _, b in parts]
-        rows.append([f"accuracy without the network ({without})", *cells])
-    rows.append(
-        [
-            f"accuracy of always saying {parts[0][2]['majority']['label']!r}",
-            *(figure(b["majority"]["metrics"]["accuracy"]) for _, _, b in parts),
-        ]
-    )
+        cells = [figure(b["without_network"]["metrics"][first]) if "without_network" in b else "" for _, _, b in parts]
+        rows.append([f"{name} without the network ({without})", *cells])
+    says = parts[0][2]["constant"]["says"]
+    says = says if len(says) <= 40 else says[:37] + "..."
+    rows.append([f"{name} of always saying {says!r}", *(figure(b["constant"]["metrics"][first]) for _, _, b in parts)])
     return table(["", *(title for title, _, _ in parts)], rows)
+
+
+def details(result: Mapping[str, Any]) -> list[Table | str]:
+    """What a target adds to the figures."""
+    if "confusion" in result:
+        return [confusion_table(result["confusion"])]
+    if "each_label" in result:
+        return [labels_table(result["each_label"])]
+    return []
+
+
+def labels_table(rows: Sequence[Mapping[str, Any]], limit: int = 40) -> Table:
+    """The figures of each label; of many the commonest."""
+    chosen = sorted(rows, key=lambda r: -r["n"])[:limit] if len(rows) > limit else rows
+    keys = ("precision", "recall", "f1", "average_precision")
+    cells = [[r["label"], f"{r['n']:,}", *("" if r[k] is None else f"{r[k]:.3f}" for k in keys)] for r in chosen]
+    title = "label" if len(chosen) == len(rows) else f"label (the commonest {limit} of {len(rows)})"
+    return table([title, "examples", "precision", "recall", "F1", "average precision"], cells, range(1, 6))
 
 
 def confusion_table(confusion: Mapping[str, Any], limit: int = 12) -> Table | str:

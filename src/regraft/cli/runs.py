@@ -13,7 +13,7 @@ from regraft.cli.common import json_option, print_json
 def command(folder: str, as_json: bool) -> None:
     """List the runs in FOLDER (runs/ when not given), oldest first."""
     from regraft import jobs
-    from regraft.cli.render import console, duration, figure, show, table
+    from regraft.cli.render import console, duration, first_metric, show, table
 
     found = jobs.runs(folder)
     if as_json:
@@ -27,15 +27,16 @@ def command(folder: str, as_json: bool) -> None:
         if not run["finished"]:
             rows.append([run["run"], "not finished", "", "", "", ""])
             continue
-        test = run["test"]["metrics"]["accuracy"] if run["test"] else None
+        name, value = first_metric(run["estimate"])
+        test = first_metric(run["test"]["metrics"])[1] if run["test"] else ""
         rows.append(
             [
                 run["run"],
                 run["model"],
                 f"{run['n']:,}",
-                figure(run["estimate"]["accuracy"]),
-                f"{test['value']:.3f}" if test else "",
+                f"{name} {value}",
+                test,
                 duration(run["seconds"]),
             ]
         )
-    show(console(), table(["run", "model", "n", "accuracy, cross-validated", "test", "time"], rows, (2, 4, 5)))
+    show(console(), table(["run", "model", "n", "cross-validated", "test", "time"], rows, (2, 4, 5)))

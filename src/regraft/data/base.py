@@ -39,6 +39,8 @@ class Example:
     part: str = TRAIN
     group: str | None = None
     """Examples of one group (a patient, a speaker) stay on one side of every split and fold."""
+    weight: float = 1.0
+    """How much it counts in training."""
 
 
 @dataclass
@@ -69,6 +71,16 @@ class Asked:
     """Whether labels are needed (fit, evaluate) or not (predict, features)."""
     group: str | None = None
     """The column that names groups."""
+    target: str | None = None
+    """The kind of target, where it was asked for."""
+    split: str | None = None
+    """The column that says which part a row belongs to."""
+    usual_split: str | None = None
+    """A column that means the same where it is there."""
+    weight: str | None = None
+    """The column that says how much a row counts in training."""
+    allow_outside: bool = False
+    """Whether relative paths may leave the table's folder."""
 
 
 @dataclass(frozen=True)

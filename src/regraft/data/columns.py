@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from regraft.data.base import SPLITS, Asked, task_of_files
 from regraft.errors import DataError, UsageError, nearest
 
-LABEL_NAMES = ("label", "labels", "class", "category", "target", "y", "intent", "sentiment", "tag", "type", "genre", "species", "topic")
+LABEL_NAMES = (
+    *("label", "labels", "class", "category", "target", "y", "intent", "sentiment", "tag", "tags", "type", "genre", "genres", "species"),
+    *("topic", "topics", "score", "rating", "value"),
+)
 TEXT_NAMES = ("text", "sentence", "review", "content", "message", "question", "document", "utterance", "title", "body")
 PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "image", "audio", "wav", "img", "image_path", "audio_path")
 SPLIT_NAMES = ("split", "part", "subset", "fold_name")
@@ -19,7 +23,9 @@ def choose_columns(
 ) -> tuple[str, str | None, str, str | None, list[str]]:
     """(input column, label column, task, split column, said). Looks at up to 2,000 rows."""
     faults = []
-    for option, name in (("--input", asked.input), ("--label", asked.label), ("--group", asked.group)):
+    options = [("--input", asked.input), ("--group", asked.group), ("--split", asked.split), ("--weight", asked.weight)]
+    options += [("--label", name) for name in label_columns(asked.label, header)]
+    for option, name in options:
         if name is not None and name not in header:
             faults.append(f"{option} {name}: {where} has the columns {', '.join(header)}. {nearest(name, header)}".rstrip())
     if faults:
@@ -27,8 +33,9 @@ def choose_columns(
     sample = rows[:2000]
     values = {name: [row[i].strip() for row in sample if i < len(row) and row[i].strip()] for i, name in enumerate(header)}
     lower = {name: name.lower() for name in header}
-    split = next((n for n in header if lower[n] in SPLIT_NAMES and values[n] and all(v.lower() in SPLITS for v in set(values[n]))), None)
-    free = [n for n in header if values[n] and n not in (asked.label, asked.group, split)]
+    split = asked.split or next((n for n in header if (lower[n] in SPLIT_NAMES or n == asked.usual_split) and _are_splits(values[n])), None)
+    taken = (*label_columns(asked.label, header), asked.group, asked.weight, split)
+    free = [n for n in header if values[n] and n not in taken]
     paths = {n: t for n in free if (t := _paths_task(values[n], asked))}
     if asked.task == "text":
         paths = {}
@@ -55,11 +62,18 @@ def choose_columns(
         )
     said = [f"input column: {source} ({'texts' if task == 'text' else f'paths of {task} files'})"]
     if label is not None and asked.labelled:
-        others = [n for n in header if n not in (source, label, split, asked.group) and values[n]]
+        taken = (source, *label_columns(label, header), split, asked.group, asked.weight)
+        others = [n for n in header if n not in taken and values[n]]
         said.append(f"label column: {label}" + (f" (not used: {', '.join(others)})" if others else ""))
     if asked.group is not None:
         said.append(f"group column: {asked.group}; examples of one group are always on one side")
+    if asked.weight is not None:
+        said.append(f"weight column: {asked.weight}; it counts in training, the figures count every example once")
     return source, label, task, split, said
+
+
+def _are_splits(values: Sequence[str]) -> bool:
+    return bool(values) and all(v.lower() in SPLITS for v in set(values))
 
 
 def _all_numbers(values: Sequence[str]) -> bool:
@@ -92,7 +106,9 @@ def _label(
 ) -> str | None:
     if asked.label is not None:
         return asked.label
-    free = [n for n in header if n not in (source, split, asked.group) and values[n]]
+    free = [n for n in header if n not in (source, split, asked.group, asked.weight) and values[n]]
+    if asked.target == "number":
+        free = [n for n in free if _all_numbers(values[n])] or free
     if named := _first_named(free, lower, LABEL_NAMES, set(free)):
         return named
     few = {n: len(set(values[n])) for n in free}
@@ -100,12 +116,37 @@ def _label(
     return able[0] if able else (free[0] if len(free) == 1 and source is not None else None)
 
 
-def is_measured(labels: Sequence[str]) -> bool:
-    """Whether labels are numbers of a measurement rather than classes: fractions, or very many distinct whole numbers."""
-    distinct = set(labels)
+def label_columns(label: str | None, header: Sequence[str]) -> list[str]:
+    """The columns that --label names: one, or several parted by commas where no column has the whole name."""
+    if label is None or label in header or "," not in label:
+        return [label] if label is not None else []
+    return [name.strip() for name in label.split(",")]
+
+
+_TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no", "")
+
+
+def label_cells(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """One label cell a row from several label columns: a JSON list.
+
+    A column of nothing but yes and no (1 and 0, true and false) gives its own name where it says yes; another one gives
+    name=value.
+    """
+    found: list[list[str]] = [[] for _ in next(iter(columns.values()))]
+    for name, values in columns.items():
+        marks = all(v.lower() in (*_TRUE, *_FALSE) for v in set(values))
+        for row, value in zip(found, values, strict=True):
+            if marks and value.lower() in _TRUE:
+                row.append(name)
+            elif not marks and value:
+                row.append(f"{name}={value}")
+    return [json.dumps(row, ensure_ascii=False) for row in found]
+
+
+def weight_of(cell: str) -> float | None:
+    """The weight in a cell: a finite number from 0 on, or None."""
     try:
-        numbers = [float(v) for v in distinct]
+        value = float(cell)
     except ValueError:
-        return False
-    whole = all(n == n and abs(n) != float("inf") and n == int(n) for n in numbers)
-    return len(distinct) > 20 and (not whole or len(distinct) > max(100, len(labels) // 10))
+        return None
+    return value if 0 <= value < 1e9 else None

@@ -29,7 +29,8 @@ def open_data(source: Any, asked: Asked, *, test: Any = None) -> Dataset:
             dataset.said.append("the data's own test part joins the training part: --test names another one")
             dataset.examples = [replace(e, part=TRAIN) for e in dataset.examples]
         columns = {k: getattr(asked, k) or dataset.decisions.get(k) for k in ("input", "label")}
-        same = replace(asked, task=dataset.task, **columns)
+        # the other source needs no weights and no split of its own
+        same = replace(asked, task=dataset.task, **columns, weight=None, split=None)
         extra = _read(test, same)
         dataset.examples += [replace(e, part=TEST) for e in extra.examples]
         dataset.left_out += extra.left_out
@@ -89,11 +90,12 @@ def open_inputs(sources: Sequence[Any], asked: Asked) -> Dataset:
     return Dataset(task, examples, [], left_out, {})
 
 
-def set_aside(dataset: Dataset, fraction: float, seed: int) -> None:
+def set_aside(dataset: Dataset, fraction: float, seed: int, strata: Sequence[Any] | None = None) -> None:
     """Move a stratified part of the training examples to the test part, decided by seed and names' order alone.
 
-    Equal labels are spread evenly; equal contents are looked for later, where contents are known. With groups, whole groups
-    are moved until the part is as near to the fraction as they allow; DataError when there is only one.
+    `strata` name what is spread evenly, one for each example of the data set; its labels when not given. Equal contents are
+    looked for later, where contents are known. With groups, whole groups are moved until the part is as near to the fraction as
+    they allow; DataError when there is only one.
     """
     import numpy as np
 
@@ -101,12 +103,12 @@ def set_aside(dataset: Dataset, fraction: float, seed: int) -> None:
     if any(e.group is not None for e in dataset.examples):
         _set_groups_aside(dataset, fraction, rng)
         return
-    by_label: dict[str | None, list[int]] = {}
+    by_stratum: dict[Any, list[int]] = {}
     for i, example in enumerate(dataset.examples):
         if example.part == TRAIN:
-            by_label.setdefault(example.label, []).append(i)
-    for label in sorted(by_label, key=lambda v: natural(v or "")):
-        members = by_label[label]
+            by_stratum.setdefault(example.label if strata is None else strata[i], []).append(i)
+    for stratum in sorted(by_stratum, key=lambda v: natural(str(v or ""))):
+        members = by_stratum[stratum]
         take = round(len(members) * fraction)
         for k in rng.permutation(len(members))[: min(take, len(members) - 1)]:
             e = dataset.examples[members[k]]
@@ -129,27 +131,10 @@ def _set_groups_aside(dataset: Dataset, fraction: float, rng: np.random.Generato
     dataset.said.append(f"{len(chosen)} of {len(sizes)} groups ({moved:,} examples) are set aside for testing")
 
 
-def check_labels(dataset: Dataset) -> list[str]:
-    """The labels of the training part in natural order; DataError when they cannot be learnt from."""
-    train = dataset.part(TRAIN)
-    counts = Counter(e.label for e in train if e.label is not None)
-    labels = sorted(counts, key=natural)
-    if not labels:
-        raise DataError("no example has a label", expected="one sub-folder per class, or a label column", move="--label COLUMN for a table")
-    if len(labels) == 1:
-        raise DataError(f"there is one class only: {labels[0]} ({counts[labels[0]]} examples)", expected="at least two classes")
-    if max(counts.values()) == 1:
-        raise DataError(
-            f"each of the {len(labels)} classes has one example",
-            expected="at least two examples of a class, to train on one and judge on the other",
-        )
-    return labels
-
-
 def refuse_unless_table(name: str | None, option: str, dataset: Dataset) -> None:
     """--input and --label mean nothing for a folder of class folders."""
     if name is not None and dataset.decisions.get("layout") == "folder":
         raise UsageError(f"{option} {name} names a column, and the data is a folder of class folders")
 
 
-__all__ = ["READERS", "check_labels", "open_data", "open_inputs", "refuse_unless_table", "set_aside"]
+__all__ = ["READERS", "open_data", "open_inputs", "refuse_unless_table", "set_aside"]

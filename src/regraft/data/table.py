@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored
-from regraft.data.columns import choose_columns, is_measured
+from regraft.data.columns import choose_columns, label_cells, label_columns, weight_of
 from regraft.data.formats import endings, format_of, read_table
 from regraft.errors import DataError
 from regraft.facts import LeftOut
@@ -59,25 +60,22 @@ def read(source: Path, asked: Asked) -> Dataset:
         if not task:
             name, label, task, split_column, found = choose_columns(header, [row for _, row in rows], asked, path.name)
             said += found
-            decisions.update({"input": name, "label": label, "split": split_column, "group": asked.group})
-        absent = [c for c in (name, label, asked.group) if c is not None and c not in header]
+            decisions.update({"input": name, "label": label, "split": split_column, "group": asked.group, "weight": asked.weight})
+        names = label_columns(label, header)
+        absent = [c for c in (name, *names, asked.group, asked.weight) if c is not None and c not in header]
         if absent:
             raise DataError(
                 f"{path.name} has no column {absent[0]!r}", expected=f"the columns of {files['train'].name}; it has {', '.join(header)}"
             )
+        if len(names) > 1:
+            header, rows = _one_label(header, rows, names, str(label))
         new, broken = _rows(path, header, rows, (name, label, split_column), task, TEST if split == held else TRAIN, asked)
         examples += new
         left_out += broken
     if decisions["split"]:
-        examples, more = _by_column(examples, files["train"].name)
+        examples, more, others = _by_column(examples, files["train"].name, asked.split)
         said += more
-    labels = [e.label for e in examples if e.label is not None]
-    if asked.labelled and labels and is_measured(labels):
-        raise DataError(
-            f"the column {decisions['label']!r} holds {len(set(labels)):,} different numbers",
-            expected="classes; numbers as targets are not supported yet",
-            move="--label COLUMN for another column, or a column of classes made from the numbers",
-        )
+        left_out += others
     return Dataset(task, examples, said, left_out, decisions)
 
 
@@ -91,7 +89,7 @@ def _rows(
     asked: Asked,
 ) -> tuple[list[Example], list[LeftOut]]:
     name, label, split = columns
-    at = {c: header.index(c) for c in (*columns, asked.group) if c is not None and c in header}
+    at = {c: header.index(c) for c in (*columns, asked.group, asked.weight) if c is not None and c in header}
     examples: list[Example] = []
     left_out: list[LeftOut] = []
     for place, row in rows:
@@ -105,22 +103,24 @@ def _rows(
         shown_as = f"{where}: {_start(value)}" if task == "text" else f"{value} ({where})"
         if not value:
             left_out.append(LeftOut(where, "the text is empty" if task == "text" else "the path is empty"))
-        elif label is not None and asked.labelled and not cell[label]:
+        elif label is not None and asked.labelled and not cell[label] and asked.target != "multilabel":
             left_out.append(LeftOut(shown_as, "the label is missing"))
         elif asked.group is not None and not cell[asked.group]:
             left_out.append(LeftOut(shown_as, "the group is missing"))
+        elif (weight := weight_of(cell[asked.weight]) if asked.weight is not None else 1.0) is None:
+            left_out.append(LeftOut(shown_as, f"its weight {cell[asked.weight or '']!r} is not a finite number from 0 on"))
         else:
             source: Any = value
             if task != "text":
                 source = path.parent / value
-                reason = _outside(source, path.parent, value)
+                reason = "" if asked.allow_outside else _outside(source, path.parent, value)
                 if reason:
                     left_out.append(LeftOut(shown_as, reason))
                     continue
             own = cell[split].lower() if split and split in cell else ""
             group = cell[asked.group] if asked.group is not None else None
             found = cell[label] if label is not None else None
-            examples.append(Example(shown_as, source, found, f"{part}:{own}" if split else part, group))
+            examples.append(Example(shown_as, source, found, f"{part}:{own}" if split else part, group, weight))
     return examples, left_out
 
 
@@ -135,20 +135,59 @@ def _outside(path: Path, base: Path, value: str) -> str:
     if os.path.isabs(value) or ".." not in Path(value).parts:
         return ""
     inside = os.path.normpath(path).startswith(os.path.normpath(base.absolute() if path.is_absolute() else base))
-    return "" if inside and not os.path.normpath(value).startswith("..") else "the path leaves the table's folder"
+    return "" if inside and not os.path.normpath(value).startswith("..") else "the path leaves the table's folder (--allow-outside lets it)"
 
 
-def _by_column(examples: list[Example], table: str) -> tuple[list[Example], list[str]]:
-    """Use the table's own split column: the test rows, or the val rows where there are none, are the test part."""
-    found = {SPLITS.get(e.part.partition(":")[2], "train") for e in examples}
+def _one_label(
+    header: Sequence[str], rows: Sequence[tuple[str, list[str]]], names: Sequence[str], joined: str
+) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The table with one column more: all label columns in one cell. Rows of a wrong length stay as they are."""
+    at = [header.index(n) for n in names]
+    whole = [k for k, (_, row) in enumerate(rows) if len(row) <= len(header)]
+    cells = {n: [(rows[k][1][i].strip() if i < len(rows[k][1]) else "") for k in whole] for n, i in zip(names, at, strict=True)}
+    out = list(rows)
+    if whole:
+        for k, cell in zip(whole, label_cells(cells), strict=True):
+            place, row = rows[k]
+            out[k] = (place, [*row, *[""] * (len(header) - len(row)), cell])
+    for k, (place, row) in enumerate(rows):
+        if len(row) > len(header):
+            out[k] = (place, [*row, ""])
+    return [*header, joined], out
+
+
+def _by_column(examples: list[Example], table: str, asked: str | None) -> tuple[list[Example], list[str], list[LeftOut]]:
+    """Use a split column: the test rows, or the val rows where there are none, are the test part.
+
+    In a column that was named (`asked`), rows that say something else are left out; DataError when that leaves no training rows.
+    """
+    values = Counter(e.part.partition(":")[2] for e in examples)
+    found = {SPLITS[v] for v in values if v in SPLITS}
     held = "test" if "test" in found else "val" if "val" in found else ""
-    if held == "" or found == {held}:
-        return [replace(e, part=TRAIN) for e in examples], []
+    left_out: list[LeftOut] = []
+    if asked is not None:
+        strangers = {v: n for v, n in values.items() if v not in SPLITS}
+        if "train" not in found:
+            shown = ", ".join(f"{v or '(empty)'} ({n})" for v, n in values.most_common(5))
+            raise DataError(
+                f"no row of {table} is for training by the column {asked!r}: it says {shown}",
+                expected="train, val (or valid, dev) and test",
+                move="--split COLUMN for another column",
+            )
+        if strangers:
+            left_out = [LeftOut(e.name, f"the column {asked!r} says neither train, val nor test") for e in _saying(examples, strangers)]
+            examples = [e for e in examples if e.part.partition(":")[2] not in strangers]
+    elif held == "" or found == {held}:
+        return [replace(e, part=TRAIN) for e in examples], [], []
     out = []
     for e in examples:
         part, _, own = e.part.partition(":")
-        out.append(replace(e, part=TEST if part == TEST or SPLITS.get(own, "train") == held else TRAIN))
-    return out, [f"{table} has a split column: its {held} rows are the test part"]
+        out.append(replace(e, part=TEST if part == TEST or (held and SPLITS.get(own, "train") == held) else TRAIN))
+    return out, [f"{table} has a split column: its {held} rows are the test part"] if held else [], left_out
+
+
+def _saying(examples: Sequence[Example], values: Mapping[str, int]) -> list[Example]:
+    return [e for e in examples if e.part.partition(":")[2] in values]
 
 
 READER = Reader("table", "a table with a column of texts or paths and a column of labels; train.csv and test.csv in a folder", fits, read)

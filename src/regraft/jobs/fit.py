@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.data import Dataset, open_data
 from regraft.data.base import TEST, TRAIN, Example
-from regraft.data.open import check_labels, refuse_unless_table, set_aside
-from regraft.errors import DataError, UsageError
+from regraft.errors import DataError
+from regraft.evaluation.classes import mean_interval
 from regraft.events import Done, Emit, Event, Measured, Progress, Said, Started, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.common import (
     Messages,
     as_source,
-    asked,
     check_losses,
     choose_device,
     computing_threads,
@@ -30,11 +29,13 @@ from regraft.jobs.common import (
     versions,
 )
 from regraft.jobs.frozen import choose_network, frozen_pretrained
+from regraft.jobs.labelled import Labelled, open_labelled, same_value
 from regraft.jobs.run import Run
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import source_of
-from regraft.spec import FitSpec
-from regraft.strategy.rules import fold_count, weak_spots
+from regraft.spec import FitSpec, one_of, refuse
+from regraft.strategy.rules import fold_count, strengths_for
+from regraft.targets import Target
 from regraft.workspace.files import write_json
 from regraft.workspace.runs import BUNDLE, RunFolder, new_run
 
@@ -54,16 +55,21 @@ def fit(
     task: str | None = None,
     input: str | None = None,
     label: str | None = None,
+    target: str | None = None,
+    separator: str | None = None,
     group: str | None = None,
+    split: str | None = None,
+    weight: str | None = None,
     test: Any = None,
-    metric: str = "accuracy",
+    metric: str | None = None,
     model: str | None = None,
     train: str = "head",
     device: str = "auto",
     threads: int | None = None,
-    out: str | None = None,
+    out: str | os.PathLike[str] | None = None,
     seed: int = 0,
     strict: bool = False,
+    allow_outside: bool = False,
     balance: bool = False,
     store: bool = True,
     on_event: Emit = silent,
@@ -82,48 +88,45 @@ def fit(
     named = isinstance(source, Path)
     test_text = None if test is None else str(test) if isinstance(test, (str, Path, int, float)) else "in memory"
     spec = FitSpec(
-        str(source) if named else "in memory",
-        task,
-        input,
-        label,
-        group,
-        test_text,
-        metric,
-        model,
-        train,
-        device,
-        threads,
-        out,
-        seed,
-        strict,
-        balance,
-        store,
+        data=str(source) if named else "in memory",
+        task=task,
+        input=input,
+        label=label,
+        target=target,
+        separator=separator,
+        group=group,
+        split=split,
+        weight=weight,
+        test=test_text,
+        metric=metric,
+        model=model,
+        train=train,
+        device=device,
+        threads=threads,
+        out=None if out is None else os.fspath(out),
+        seed=seed,
+        strict=strict,
+        allow_outside=allow_outside,
+        balance=balance,
+        store=store,
     )
-    dataset = _open(spec, source, test, asked)
-    labels = check_labels(dataset)
-    modality = MODALITIES[dataset.task]
-    facts = choose_network(spec.model, dataset.task)
+    labelled = open_labelled(spec, source, test)
+    _check_options(spec, labelled.target)
+    modality = MODALITIES[labelled.dataset.task]
+    facts = choose_network(spec.model, labelled.dataset.task)
     folder = new_run(spec.out, _name_of(source) if named else "data", spec.to_json())
     try:
-        return _Fit(spec, dataset, labels, modality, facts, folder, on_event, start)()
+        return _Fit(spec, labelled, modality, facts, folder, on_event, start)()
     finally:
         folder.close()
 
 
-def _open(spec: FitSpec, source: Any, test: Any, ask: Any) -> Dataset:
-    fraction = spec.test_fraction
-    other = None if test is None or fraction is not None else as_source(test)
-    dataset = open_data(source, ask(spec.task, spec.input, spec.label, group=spec.group), test=other)
-    refuse_unless_table(spec.input, "--input", dataset)
-    refuse_unless_table(spec.label, "--label", dataset)
-    refuse_unless_table(spec.group, "--group", dataset)
-    if fraction is not None:
-        if dataset.part(TEST):
-            raise UsageError(
-                f"--test {spec.test}: the data has a test part of its own", move="leave --test away, or name a folder or table"
-            )
-        set_aside(dataset, fraction, spec.seed)
-    return dataset
+def _check_options(spec: FitSpec, target: Target) -> None:
+    """Options that fit one kind of target only, once it is known."""
+    faults = one_of(f"--metric for the target {target.name}", spec.metric, target.metrics)
+    if spec.balance and target.name != "class":
+        faults.append(f"--balance gives classes equal weight; the target here is {target.name} ({target.about})")
+    refuse(faults)
 
 
 @dataclass
@@ -131,8 +134,7 @@ class _Fit:
     """One fit on its way."""
 
     spec: FitSpec
-    dataset: Dataset
-    labels: list[str]
+    labelled: Labelled
     modality: Modality
     facts: ModelFacts
     folder: RunFolder
@@ -149,12 +151,15 @@ class _Fit:
         self.costs: dict[str, Any] = {}
         self.listener = self.messages = Messages(self.listener)
         spec, modality, facts = self.spec, self.modality, self.facts
+        self.dataset, self.target = self.labelled.dataset, self.labelled.target
+        self.metric = spec.metric or self.target.metrics[0]
         self._say_what_was_found()
         threads = spec.threads or core_count()
         device = choose_device(spec.device)
         self.folder.decide(
             task=self.dataset.task,
-            labels=self.labels,
+            target=self.target.name,
+            labels=self.target.outputs,
             model=facts.name,
             train=spec.train,
             device=device,
@@ -162,12 +167,13 @@ class _Fit:
             **self.dataset.decisions,
         )
         with computing_threads(threads):
-            examples = [*self.dataset.part(TRAIN), *self.dataset.part(TEST)]
+            parts = [self.labelled.part(TRAIN), self.labelled.part(TEST)]
+            examples, values = [e for part, _ in parts for e in part], [v for _, own in parts for v in own]
             extracted, backbone = self._features(examples, device, threads)
             left_out = [*self.dataset.left_out, *extracted.left_out]
             check_losses(left_out, len(extracted.kept), modality, strict=spec.strict, emit=self.emit)
             say_notes(extracted.notes, len(extracted.kept), self.emit)
-            parts = self._divide(examples, extracted)
+            parts = self._divide(examples, values, extracted)
             result = self._train_and_judge(parts, extracted)
             self._keep(result, backbone)
         self._finish(result, left_out, parts)
@@ -175,13 +181,18 @@ class _Fit:
 
     def _say_what_was_found(self) -> None:
         train, test = len(self.dataset.part(TRAIN)), len(self.dataset.part(TEST))
-        counted = f"{train:,} {self.modality.nouns if train != 1 else self.modality.noun} of {len(self.labels)} classes to train on"
+        noun = self.modality.nouns if train != 1 else self.modality.noun
+        counted = f"{train:,} {noun} {self.target.described(self.labelled.train_cells)} to train on"
         self.emit(Said(counted + (f", {test:,} to test on" if test else "")))
+        if self.labelled.how:
+            self.emit(Said(self.labelled.how))
         for said in self.dataset.said:
             self.emit(Said(said))
-        sizes = dict(Counter(e.label for e in self.dataset.part(TRAIN) if e.label is not None))
-        for said in weak_spots(sizes, balanced=self.spec.balance):
+        for said in self.target.remarks(self.labelled.train_cells, balanced=self.spec.balance):
             self.emit(Warned(said))
+        if strangers := self.labelled.strangers:
+            shown = ", ".join(f"{label} ({n})" for label, n in list(strangers.items())[:5])
+            self.emit(Warned(f"test examples have labels that do not occur in training; those are not judged: {shown}"))
         chosen = "" if self.spec.model else " (the default; see regraft models)"
         self.emit(Said(f"network: {self.facts.name}{chosen}, licence {self.facts.licence}, trained on {self.facts.trained_on}"))
 
@@ -191,39 +202,34 @@ class _Fit:
         self.folder.decide(features=frozen.maker(device, threads))
         return frozen.run(examples, device, threads, keep=self.spec.store, summaries=True, emit=self.emit), backbone
 
-    def _divide(self, examples: Sequence[Example], extracted: Extracted) -> _Parts:
-        numbers = {label: i for i, label in enumerate(self.labels)}
+    def _divide(self, examples: Sequence[Example], values: Sequence[Any], extracted: Extracted) -> _Parts:
         kept = [examples[i] for i in extracted.kept]
         train = np.array([k for k, e in enumerate(kept) if e.part == TRAIN], np.int64)
-        test = np.array([k for k, e in enumerate(kept) if e.part == TEST and e.label in numbers], np.int64)
-        strangers = Counter(e.label for e in kept if e.part == TEST and e.label not in numbers)
-        if strangers:
-            shown = ", ".join(f"{label} ({n})" for label, n in list(strangers.items())[:5])
-            self.emit(Warned(f"test examples of classes that do not occur in training are not judged: {shown}"))
-        survivors = Counter(kept[k].label for k in train)
-        gone = [label for label in self.labels if not survivors[label]]
-        if gone:
-            raise DataError(f"no usable example is left of: {', '.join(gone[:10])}", move="mend the examples above, or remove the class")
-        if max(survivors.values()) < 2:
-            raise DataError("one usable example a class is left", expected="at least two of some class")
-        y = np.array([numbers[kept[k].label] for k in train], np.int64)  # type: ignore[index]
-        y_test = np.array([numbers[kept[k].label] for k in test], np.int64)  # type: ignore[index]
+        test = np.array([k for k, e in enumerate(kept) if e.part == TEST], np.int64)
+        y = self.target.array([values[extracted.kept[k]] for k in train])
+        y_test = self.target.array([values[extracted.kept[k]] for k in test])
+        if not len(train):
+            raise DataError("no usable training example is left", move="mend the examples above")
+        self.target.check(y)
         ids = [extracted.identities[k] for k in train]
-        self._say_duplicates(ids, y, [extracted.identities[k] for k in test], [kept[k].name for k in train])
+        self._say_duplicates(ids, y, [extracted.identities[k] for k in test], [kept[k] for k in train])
         seen = set(ids)
         fresh = np.array([extracted.identities[k] not in seen for k in test], bool)
-        return _Parts([kept[k] for k in train], train, test, y, y_test, ids, fresh)
+        weights = np.array([kept[k].weight for k in train])
+        if not weights.any():
+            raise DataError("every training example has the weight 0", expected="at least one above 0", move="--weight COLUMN")
+        return _Parts([kept[k] for k in train], train, test, y, y_test, ids, fresh, weights / weights.mean())
 
-    def _say_duplicates(self, ids: Sequence[bytes], y: np.ndarray, test_ids: Sequence[bytes], names: Sequence[str]) -> None:
+    def _say_duplicates(self, ids: Sequence[bytes], y: np.ndarray, test_ids: Sequence[bytes], train: Sequence[Example]) -> None:
         groups: dict[bytes, list[int]] = defaultdict(list)
         for k, identity in enumerate(ids):
             groups[identity].append(k)
         twice = [members for members in groups.values() if len(members) > 1]
         if twice:
-            disputed = [m for m in twice if len(set(y[m].tolist())) > 1]
+            disputed = [m for m in twice if not same_value(y, m)]
             self.emit(Said(f"{sum(len(m) - 1 for m in twice):,} exact duplicates in the training part; they always share a fold"))
             if disputed:
-                shown = "; ".join(", ".join(f"{names[k]} ({self.labels[y[k]]})" for k in m[:3]) for m in disputed[:3])
+                shown = "; ".join(", ".join(f"{train[k].name} ({train[k].label})" for k in m[:3]) for m in disputed[:3])
                 self.emit(Warned(f"{len(disputed):,} groups of the same content have different labels: {shown}"))
         shared = sum(identity in groups for identity in test_ids)
         if shared:
@@ -234,81 +240,117 @@ class _Fit:
             shown = ", ".join(str(g) for g in sorted(both, key=str)[:5])
             self.emit(Warned(f"{len(both):,} groups stand in both parts ({shown}): the test figures may flatter"))
 
-    def _folds(self, parts: _Parts, classes: int) -> np.ndarray:
-        """Fold numbers of the training examples; DataError when nothing can be held out."""
+    def _folds(self, parts: _Parts) -> tuple[np.ndarray, dict[int, int]]:
+        """Fold numbers of the training examples, and of each stratum how many of its examples can stand apart.
+
+        DataError when nothing can be held out.
+        """
         from regraft.training.head import assign_folds, bound_together
 
         groups = [e.group for e in parts.examples]
         names = bound_together(parts.identities, groups if any(g is not None for g in groups) else None)
-        apart = [len({names[k] for k in np.flatnonzero(parts.y == c)}) for c in range(classes)]
-        folds = assign_folds(parts.y, names, fold_count(apart), self.spec.seed)
+        strata = self.target.strata(parts.y)
+        held: dict[int, set[bytes]] = defaultdict(set)
+        for own, name in zip(strata, names, strict=True):
+            for s in own:
+                held[s].add(name)
+        apart = {s: len(own) for s, own in held.items()}
+        folds = assign_folds(strata, names, fold_count(list(apart.values())), self.spec.seed)
         if folds.max() < 1:
             what = "group" if any(groups) else "content"
             raise DataError(f"there is one {what} only, so nothing can be held out", expected=f"at least two different {what}s of a class")
         if folds.max() < 2:
             self.emit(Warned("two folds only: the strength is chosen on the folds that judge it, which flatters the estimate a little"))
-        return folds
+        return folds, apart
 
     def _train_and_judge(self, parts: _Parts, extracted: Extracted) -> _Result:
-        from regraft.artifacts import log_probabilities
-        from regraft.evaluation.metrics import SCORES, confusion_json, figures, paired_difference
-        from regraft.strategy.rules import STRENGTHS
-        from regraft.training.head import fit_head
-
-        classes, y = len(self.labels), parts.y
-        folds = self._folds(parts, classes)
+        target, y = self.target, parts.y
+        folds, apart = self._folds(parts)
         judged = np.flatnonzero(folds >= 0)
-        nested = int(folds.max()) >= 2
-        score = lambda truth, predicted: SCORES[self.spec.metric](truth, predicted, classes)
-
-        def probe(stage: str, rows: np.ndarray, strengths: Sequence[float], *, nested: bool) -> Probe:
-            begun = time.perf_counter()
-            self.emit(Started(stage, 0, "fits"))
-            found = fit_head(
-                rows,
-                y,
-                folds,
-                classes,
-                strengths,
-                score=score,
-                balance=self.spec.balance,
-                nested=nested,
-                watch=lambda done, total: self.emit(Progress(stage, done, total)),
-            )
-            self.emit(Done(stage, time.perf_counter() - begun, f"strength {found.strength:.2g}, {int(folds.max()) + 1} folds"))
-            return found
-
-        ours = probe("output layer", extracted.features[parts.train], STRENGTHS, nested=nested)
+        view, columns = target.judgeable(apart)
+        if said := target.unjudged(columns):
+            self.emit(Warned(said))
+        strengths = strengths_for(target.loss)
+        ours = self._probe("output layer", extracted.features[parts.train], parts, folds, strengths, nested=int(folds.max()) >= 2)
         learnt = self.modality.learn_vectoriser([extracted.summaries[k] for k in parts.train])
         bare_rows = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.train])
         # not nested: a third of the work, and if anything it flatters what we compare with
-        theirs = probe("without the network", bare_rows, STRENGTHS[BASELINE_STRENGTHS], nested=False)
-        truth = y[judged]
-        estimate = figures(truth, ours.out_of_fold[judged])
-        majority = int(np.bincount(y, minlength=classes).argmax())
-        comparison = paired_difference(truth, ours.out_of_fold[judged].argmax(1), theirs.out_of_fold[judged].argmax(1))
+        theirs = self._probe("without the network", bare_rows, parts, folds, strengths[BASELINE_STRENGTHS], nested=False)
+        shipped = target.settle(y, ours.out_of_fold, columns)
+        truth, held, bare_held = y[judged], ours.out_of_fold[judged], theirs.out_of_fold[judged]
+        if view is not target:
+            truth, held, bare_held = truth[:, columns], held[:, columns], bare_held[:, columns]
+        decided = view.decide_out_of_fold(truth, held, folds[judged])
+        bare_decided = view.decide_out_of_fold(truth, bare_held, folds[judged])
+        gains = view.gains(target.compared, truth, decided) - view.gains(target.compared, truth, bare_decided)
+        bare_metrics = _json(view.figures(truth, bare_held, bare_decided))
         result = _Result(
-            ours, theirs, learnt, folds, estimate, _baselines(truth, theirs.out_of_fold[judged], majority, self.labels), comparison
+            ours,
+            theirs,
+            learnt,
+            folds,
+            shipped,
+            target.settle(y, theirs.out_of_fold, columns),
+            view,
+            columns,
+            decided,
+            estimate=view.figures(truth, held, decided),
+            baseline={"constant": view.constant(truth), "without_network": {"metrics": bare_metrics}},
+            comparison=mean_interval(gains),
+            details=(shipped if view is target else view).details(truth, held, decided),
         )
-        result.counts = np.bincount(y, minlength=classes).tolist()
-        result.confusion = confusion_json(truth, ours.out_of_fold[judged].argmax(1), self.labels)
         if len(parts.test):
-            logs = log_probabilities(extracted.features[parts.test], ours.weight, ours.bias)
-            bare = log_probabilities(
-                self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.test]), theirs.weight, theirs.bias
-            )
-            result.test = {
-                "metrics": _json(figures(parts.y_test, logs)),
-                "baseline": _baselines(parts.y_test, bare, majority, self.labels),
-                "confusion": confusion_json(parts.y_test, logs.argmax(1), self.labels),
-                "n": len(parts.test),
-            }
-            if not parts.fresh.all() and parts.fresh.any():
-                result.test["without_duplicates"] = {
-                    "metrics": _json(figures(parts.y_test[parts.fresh], logs[parts.fresh])),
-                    "n": int(parts.fresh.sum()),
-                }
+            bare_rows = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.test])
+            result.test = self._test(parts, result, extracted.features[parts.test], bare_rows)
         return result
+
+    def _probe(self, stage: str, rows: np.ndarray, parts: _Parts, folds: np.ndarray, strengths: Sequence[float], *, nested: bool) -> Probe:
+        from regraft.training.head import class_weights
+        from regraft.training.losses import LOSSES
+        from regraft.training.probe import fit_probe
+
+        begun = time.perf_counter()
+        self.emit(Started(stage, 0, "fits"))
+        target, outputs = self.target, len(self.target.outputs)
+        weights = parts.weights * class_weights(parts.y, outputs) if self.spec.balance else parts.weights
+        found = fit_probe(
+            rows,
+            parts.y,
+            folds,
+            outputs,
+            strengths,
+            score=lambda truth, plain: target.score(self.metric, truth, plain),
+            gains=lambda truth, plain: target.gains(self.metric, truth, plain),
+            loss=LOSSES[target.loss],
+            weights=None if (weights == 1).all() else weights,
+            nested=nested,
+            watch=lambda done, total: self.emit(Progress(stage, done, total)),
+        )
+        self.emit(Done(stage, time.perf_counter() - begun, f"strength {found.strength:.2g}, {int(folds.max()) + 1} folds"))
+        return found
+
+    def _test(self, parts: _Parts, result: _Result, features: np.ndarray, bare_rows: np.ndarray) -> dict[str, Any]:
+        """The figures of the test part, which nothing before has looked at."""
+        from regraft.artifacts import apply_layer
+
+        shipped, y = result.target, parts.y_test
+        outputs = apply_layer(features, result.ours.weight, result.ours.bias, shipped)
+        bare = apply_layer(bare_rows, result.theirs.weight, result.theirs.bias, result.bare_target)
+        decided = shipped.decide(outputs)
+        found = {
+            "metrics": _json(shipped.figures(y, outputs, decided)),
+            "baseline": {
+                "constant": shipped.constant(y),
+                "without_network": {"metrics": _json(shipped.figures(y, bare, result.bare_target.decide(bare)))},
+            },
+            **shipped.details(y, outputs, decided),
+            "n": len(parts.test),
+        }
+        fresh = parts.fresh
+        if not fresh.all() and fresh.any():
+            metrics = _json(shipped.figures(y[fresh], outputs[fresh], decided[fresh]))
+            found["without_duplicates"] = {"metrics": metrics, "n": int(fresh.sum())}
+        return found
 
     def _keep(self, result: _Result, backbone: dict[str, Tensor]) -> None:
         from regraft.artifacts import save_bundle
@@ -320,7 +362,7 @@ class _Fit:
             scores=[round(s, 6) for s in ours.scores],
             losses=[round(s, 6) for s in ours.losses],
             fold_strengths=list(ours.fold_strengths),
-            metric=self.spec.metric,
+            metric=self.metric,
             folds=int(result.folds.max()) + 1,
         )
         save_bundle(
@@ -330,17 +372,16 @@ class _Fit:
             files=source_of(self.facts).files(self.facts),
             weight=ours.weight,
             bias=ours.bias,
-            labels=self.labels,
-            counts=result.counts,
+            target=result.target,
             rung=self.spec.train,
             versions=versions(),
         )
         np.savez_compressed(self.folder.path / "without_network.npz", weight=result.theirs.weight, bias=result.theirs.bias)
-        write_json(self.folder.path / "without_network.json", dict(result.learnt))
+        write_json(self.folder.path / "without_network.json", {"vectoriser": dict(result.learnt), "target": result.bare_target.to_json()})
 
     def _finish(self, result: _Result, left_out: Sequence[LeftOut], parts: _Parts) -> None:
         self._write_out_of_fold(result, parts)
-        verdict = verdict_of(result.comparison)
+        verdict = verdict_of(result.comparison, self.target.difference(result.comparison))
         if verdict:
             self.emit(Warned(verdict))
         seconds = time.perf_counter() - self.start
@@ -351,17 +392,18 @@ class _Fit:
                 "run": str(self.folder.path),
                 "data": self.spec.data,
                 "task": self.facts.task,
-                "labels": self.labels,
+                "target": self.target.name,
+                "labels": self.target.outputs,
                 "model": self.facts.name,
                 "licence": self.facts.licence,
                 "train": self.spec.train,
-                "metric": self.spec.metric,
+                "metric": self.metric,
                 "n": len(parts.y),
                 "estimate": _json(result.estimate),
                 "estimate_how": _how(int(result.folds.max()) + 1),
                 "baseline": result.baseline,
-                "better_than_no_network": {"accuracy": result.comparison.to_json()},
-                "confusion": result.confusion,
+                "better_than_no_network": {self.target.compared: result.comparison.to_json()},
+                **result.details,
                 **({"test": result.test} if result.test else {}),
                 "seconds": round(seconds, 2),
                 "peak_memory_mb": peak_memory_mb(),
@@ -376,16 +418,19 @@ class _Fit:
 
         from regraft.workspace.files import written_aside
 
-        chances = np.exp(result.ours.out_of_fold)
+        target, held, y = result.view, result.ours.out_of_fold, parts.y
+        if target is not self.target:
+            held, y = held[:, result.columns], y[:, result.columns]
         with written_aside(self.folder.path / "out_of_fold.npy") as aside, open(aside, "wb") as file:
-            np.save(file, chances, allow_pickle=False)
+            np.save(file, target.readable(held), allow_pickle=False)
+        places = np.cumsum(result.folds >= 0) - 1
         with written_aside(self.folder.path / "out_of_fold.csv") as aside, open(aside, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["name", "label", "fold", "predicted", "probability", "probability_of_label"])
+            writer.writerow(["name", "fold", *target.cell_names])
             for k, example in enumerate(parts.examples):
-                row, fold = chances[k], int(result.folds[k])
-                said = [self.labels[int(row.argmax())], f"{row.max():.6f}", f"{row[parts.y[k]]:.6f}"] if fold >= 0 else ["", "", ""]
-                writer.writerow([example.name, self.labels[parts.y[k]], fold, *said])
+                fold = int(result.folds[k])
+                decided = result.decided[places[k]] if fold >= 0 else None
+                writer.writerow([example.name, fold, *target.cells(held[k], decided, y[k])])
 
 
 @dataclass
@@ -399,6 +444,8 @@ class _Parts:
     y_test: np.ndarray
     identities: list[bytes]
     fresh: np.ndarray
+    weights: np.ndarray
+    """Of the training examples; their mean is one."""
 
 
 @dataclass
@@ -409,17 +456,24 @@ class _Result:
     theirs: Probe
     learnt: Mapping[str, Any]
     folds: np.ndarray
+    target: Target
+    bare_target: Target
+    view: Target
+    """What cross-validation judged of the target, and which columns of it."""
+    columns: Any
+    decided: np.ndarray
     estimate: dict[str, Figure]
     baseline: dict[str, Any]
     comparison: Figure
+    details: dict[str, Any]
     test: dict[str, Any] | None = None
-    confusion: dict[str, Any] | None = None
-    counts: Sequence[int] = ()
 
 
-def verdict_of(comparison: Figure) -> str:
-    """What to say when the pretrained network does not clearly beat the model without one; nothing when it does."""
-    points = f"{comparison.value * 100:+.1f} points of accuracy ({comparison.low * 100:+.1f} to {comparison.high * 100:+.1f})"
+def verdict_of(comparison: Figure, points: str) -> str:
+    """What to say when the pretrained network does not clearly beat the model without one; nothing when it does.
+
+    `points` is the comparison in words.
+    """
     if comparison.high < 0:
         return (
             f"the pretrained network is worse than no network here: {points}. Another network may know this kind of data (regraft models)"
@@ -442,14 +496,3 @@ def _how(folds: int) -> str:
 
 def _json(figures: Mapping[str, Figure]) -> dict[str, dict[str, float]]:
     return {name: figure.to_json() for name, figure in figures.items()}
-
-
-def _baselines(truth: np.ndarray, bare: np.ndarray, majority: int, labels: Sequence[str]) -> dict[str, Any]:
-    """The majority class and the model without a network, judged on the same examples."""
-    from regraft.evaluation.metrics import figures, wilson
-
-    right = float((truth == majority).sum())
-    return {
-        "majority": {"label": labels[majority], "metrics": {"accuracy": wilson(right, len(truth)).to_json()}},
-        "without_network": {"metrics": _json(figures(truth, bare))},
-    }

@@ -29,7 +29,8 @@ def _model(facts: ModelFacts) -> dict[str, Any]:
 def show(run: str | os.PathLike[str]) -> dict[str, Any]:
     """Everything about a run, or about a bundle that stands alone."""
     held = open_run(run)
-    return {"result": dict(held.result), "bundle": held.model.manifest}
+    model = held.model
+    return {"result": dict(held.result), "bundle": model.manifest, "target": model.target.name}
 
 
 def runs(folder: str | os.PathLike[str] = "runs") -> list[dict[str, Any]]:
@@ -38,7 +39,7 @@ def runs(folder: str | os.PathLike[str] = "runs") -> list[dict[str, Any]]:
     for path, result in list_runs(Path(folder)):
         row: dict[str, Any] = {"run": str(path), "finished": result is not None}
         if result is not None:
-            row.update({k: result.get(k) for k in ("data", "task", "model", "train", "n", "estimate", "test", "seconds")})
+            row.update({k: result.get(k) for k in ("data", "task", "target", "model", "train", "n", "estimate", "test", "seconds")})
         out.append(row)
     return out
 

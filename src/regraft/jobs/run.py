@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import RunError
-from regraft.facts import LeftOut, Prediction
+from regraft.facts import AnyPrediction, LeftOut
+from regraft.targets import TARGETS
 from regraft.workspace.runs import BUNDLE, RESULT, bundle_folder, read_run
 
 if TYPE_CHECKING:
@@ -42,13 +43,13 @@ class Run:
         """The plain torch module with its new output layer, in evaluation mode."""
         return self.model.network()
 
-    def predict(self, inputs: Any, **options: Any) -> list[Prediction]:
+    def predict(self, inputs: Any, **options: Any) -> list[AnyPrediction]:
         """Predict labels; see `regraft.predict`. Inputs that cannot be read raise DataError unless `skip_broken=True`."""
         from regraft.jobs.use import predict
 
         return predict(self.path, inputs, **options)
 
-    def stream(self, inputs: Sequence[Any], **options: Any) -> Iterator[Prediction | LeftOut]:
+    def stream(self, inputs: Sequence[Any], **options: Any) -> Iterator[AnyPrediction | LeftOut]:
         """Predictions one by one, in order, with what cannot be read in its place; for any number of inputs."""
         from regraft.jobs.use import stream_predictions
 
@@ -63,9 +64,10 @@ class Run:
     def __repr__(self) -> str:
         if not self.result:
             return f"Run({str(self.path)!r})"
-        figure = self.result["estimate"]["accuracy"]
+        name = TARGETS[self.result["target"]].metrics[0]
+        figure = self.result["estimate"][name]
         interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
-        return f"Run({str(self.path)!r}: {self.result['model']}, accuracy {figure['value']:.3f} ({interval}))"
+        return f"Run({str(self.path)!r}: {self.result['model']}, {name} {figure['value']:.3f} ({interval}))"
 
 
 def _has_bundle(path: Path) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,15 @@ import numpy as np
 from regraft.data import Dataset, open_data, open_inputs
 from regraft.data.base import TEST, Example
 from regraft.errors import DataError, MissingExtra, UsageError
-from regraft.events import Emit, Said, Started, silent
-from regraft.facts import LeftOut, Prediction
+from regraft.events import Emit, Said, Started, Warned, silent
+from regraft.facts import AnyPrediction, LeftOut
 from regraft.jobs.common import Messages, as_source, asked, check_losses, choose_device, computing_threads, core_count, say_notes
 from regraft.jobs.frozen import choose_network, frozen_model, frozen_pretrained
+from regraft.jobs.labelled import encode_all
 from regraft.jobs.run import open_run
 from regraft.modality import MODALITIES
 from regraft.pretrained import source_of
+from regraft.targets import Target, target_from_json
 from regraft.workspace.files import read_json, written_aside
 
 if TYPE_CHECKING:
@@ -38,13 +40,13 @@ def predict(
     threads: int | None = None,
     skip_broken: bool = False,
     on_event: Emit = silent,
-) -> list[Prediction]:
+) -> list[AnyPrediction]:
     """Predictions for files, folders, tables or objects, in order.
 
     For an image or sound model, strings are paths; for a text model, strings are texts and Path objects are files. Raises
     DataError naming every input that cannot be read, unless `skip_broken`.
     """
-    out: list[Prediction] = []
+    out: list[AnyPrediction] = []
     broken: list[LeftOut] = []
     for item in stream_predictions(run, inputs, input=input, device=device, threads=threads, on_event=on_event):
         if isinstance(item, LeftOut):
@@ -61,7 +63,7 @@ def predict(
 
 def stream_predictions(
     run: PathLike, inputs: Any, *, input: str | None = None, device: str = "auto", threads: int | None = None, on_event: Emit = silent
-) -> Iterator[Prediction | LeftOut]:
+) -> Iterator[AnyPrediction | LeftOut]:
     """Predictions one by one, in order; an input that cannot be read gives a LeftOut in its place."""
     from regraft.artifacts import predict as run_model
 
@@ -86,64 +88,71 @@ def evaluate(
     *,
     input: str | None = None,
     label: str | None = None,
+    split: str | None = None,
     device: str = "auto",
     threads: int | None = None,
     strict: bool = False,
+    allow_outside: bool = False,
     store: bool = True,
     on_event: Emit = silent,
 ) -> dict[str, Any]:
-    """Figures of a run on labelled data: metrics with 95 % intervals, baselines, confusion table, n, left_out.
+    """Figures of a run on labelled data: metrics with 95 % intervals, baselines, n, left_out, and what the target adds
+    (the confusion table; each label).
 
     Where the data has a test part of its own, that part alone is judged. Raises DataError when nothing can be judged.
     """
-    from regraft.artifacts import log_probabilities
-    from regraft.evaluation.metrics import confusion_json, figures, wilson
+    from regraft.artifacts import apply_layer
 
     on_event = messages = Messages(on_event)
     held = open_run(run)
     model = held.model
-    modality, manifest, labels = model.modality, model.manifest, model.labels
+    modality, manifest, target = model.modality, model.manifest, model.target
     columns = _columns_of(held.path)
-    dataset = open_data(as_source(data), asked(manifest["task"], input or columns.get("input"), label or columns.get("label")))
+    plain = asked(manifest["task"], input or columns.get("input"), label or columns.get("label"))
+    usual = None if split else columns.get("split")
+    dataset = open_data(as_source(data), replace(plain, target=target.name, split=split, usual_split=usual, allow_outside=allow_outside))
     examples = dataset.part(TEST) or dataset.examples
     if len(examples) < len(dataset.examples):
         on_event(Said(f"the data has a test part: its {len(examples):,} {modality.nouns} are judged, the others are not"))
-    number_of = {name: i for i, name in enumerate(labels)}
-    strangers = [e for e in examples if e.label not in number_of]
-    examples = [e for e in examples if e.label in number_of]
-    left_out = [*dataset.left_out, *(LeftOut(e.name, f"its label {e.label!r} is not among the model's") for e in strangers)]
+    left_out = list(dataset.left_out)
+    strangers = target.strangers([e.label or "" for e in examples])
+    examples, values, unusable = encode_all(examples, target)
+    left_out += unusable
     if not examples:
-        counted = Counter(str(e.label) for e in strangers)
         raise DataError(
             "no example has a label that the model knows",
-            expected=f"one of {', '.join(labels[:10])}",
-            faults=[f"found: {', '.join(list(counted)[:10])}"] if counted else [],
+            expected=f"one of {', '.join(target.outputs[:10])}" if target.name != "number" else "finite numbers",
+            faults=[f"found: {', '.join(list(strangers)[:10])}"] if strangers else [f"{b.name}: {b.reason}" for b in unusable[:3]],
         )
+    if strangers and not unusable:
+        shown = ", ".join(f"{name} ({n})" for name, n in list(strangers.items())[:5])
+        on_event(Warned(f"labels that the model does not know are not judged: {shown}"))
     cores = threads or core_count()
     where = choose_device(device)
-    bare = _without_network(held.path)
+    bare = _without_network(held.path, target)
     with computing_threads(cores):
         extracted = frozen_model(model).run(examples, where, cores, keep=store, summaries=bare is not None, emit=on_event)
     left_out += extracted.left_out
     check_losses(left_out, len(extracted.kept), modality, strict=strict, emit=on_event)
     say_notes(extracted.notes, len(extracted.kept), on_event)
-    truth = np.array([number_of[str(examples[i].label)] for i in extracted.kept], np.int64)
-    weight, bias = model.output_layer()
-    logs = log_probabilities(extracted.features, weight, bias)
-    majority = int(np.argmax(manifest.get("class_counts") or np.bincount(truth, minlength=len(labels))))
-    baseline: dict[str, Any] = {
-        "majority": {"label": labels[majority], "metrics": {"accuracy": wilson(float((truth == majority).sum()), len(truth)).to_json()}}
-    }
+    truth = target.array([values[i] for i in extracted.kept])
+    if not len(truth):
+        raise DataError("no example can be judged", faults=[f"{b.name}: {b.reason}" for b in left_out[:10]])
+    outputs = apply_layer(extracted.features, *model.output_layer(), target)
+    decided = target.decide(outputs)
+    baseline: dict[str, Any] = {"constant": target.constant(truth)}
     if bare is not None:
-        learnt, bare_weight, bare_bias = bare
-        theirs = log_probabilities(modality.vectorise(learnt, extracted.summaries), bare_weight, bare_bias)
-        baseline["without_network"] = {"metrics": {k: v.to_json() for k, v in figures(truth, theirs).items()}}
+        learnt, bare_target, bare_weight, bare_bias = bare
+        theirs = apply_layer(modality.vectorise(learnt, extracted.summaries), bare_weight, bare_bias, bare_target)
+        found = bare_target.figures(truth, theirs, bare_target.decide(theirs))
+        baseline["without_network"] = {"metrics": {k: v.to_json() for k, v in found.items()}}
     return {
         "run": str(held.path),
         "model": manifest["model"]["name"],
-        "metrics": {k: v.to_json() for k, v in figures(truth, logs).items()},
+        "target": target.name,
+        "metrics": {k: v.to_json() for k, v in target.figures(truth, outputs, decided).items()},
         "baseline": baseline,
-        "confusion": confusion_json(truth, logs.argmax(1), labels),
+        **target.details(truth, outputs, decided),
         "n": len(truth),
         "left_out": [item.to_json() for item in left_out],
         **messages.to_json(),
@@ -156,16 +165,16 @@ def _columns_of(run: Path) -> dict[str, str]:
         decisions = read_json(run / "decisions.json")
     except (OSError, ValueError):
         return {}
-    return {k: v for k in ("input", "label") if isinstance(v := decisions.get(k), str)}
+    return {k: v for k in ("input", "label", "split") if isinstance(v := decisions.get(k), str)}
 
 
-def _without_network(run: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray] | None:
+def _without_network(run: Path, target: Target) -> tuple[dict[str, Any], Target, np.ndarray, np.ndarray] | None:
     """The model without a network that a run keeps beside its bundle; None for a bundle that stands alone."""
     try:
-        learnt = read_json(run / "without_network.json")
+        held = read_json(run / "without_network.json")
         with np.load(run / "without_network.npz", allow_pickle=False) as arrays:
-            return learnt, arrays["weight"], arrays["bias"]
-    except (OSError, ValueError, KeyError):
+            return held["vectoriser"], target_from_json(held["target"], target.outputs), arrays["weight"], arrays["bias"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

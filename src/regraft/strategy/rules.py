@@ -10,6 +10,10 @@ to the mean loss. 1e-5 to 2.2, a factor of 4.6 apart. scikit-learn's C is 1 / (s
 Sweeping the strength always:
 Radford et al. 2021 (CLIP, appendix A.3), Kornblith et al. 2019."""
 
+RIDGE_STRENGTHS = tuple(10 ** (-3 + 2 * k / 3) for k in range(10))
+"""The same for a number: 1e-3 to 1e3. Squared errors do not level off as the log-loss does, and standardised features have a
+curvature of up to their number, so that more of the axis is in play."""
+
 MAX_FOLDS = 5
 """Kohavi 1995, "A study of cross-validation and bootstrap", compares 2 to 20; 5 is the field's habit and costs half of 10."""
 
@@ -44,3 +48,8 @@ def weak_spots(class_sizes: dict[str, int], *, balanced: bool = False) -> list[s
             )
         )
     return said
+
+
+def strengths_for(loss: str) -> tuple[float, ...]:
+    """The strengths tried for a loss."""
+    return RIDGE_STRENGTHS if loss == "squared" else STRENGTHS

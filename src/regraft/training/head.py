@@ -1,13 +1,11 @@
-"""The head rung, whole: folds, probe, out-of-fold predictions."""
+"""What the head rung needs around its probe: who is bound to whom, folds, weights."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-
-from regraft.training.probe import Probe, fit_probe
 
 
 def bound_together(identities: Sequence[bytes], groups: Sequence[str | None] | None) -> list[bytes]:
@@ -28,9 +26,12 @@ def bound_together(identities: Sequence[bytes], groups: Sequence[str | None] | N
     return [root(b"i" + identity) for identity in identities]
 
 
-def assign_folds(labels: np.ndarray, names: Sequence[bytes], folds: int, seed: int) -> np.ndarray:
+def assign_folds(
+    strata: Sequence[int] | np.ndarray | Sequence[tuple[int, ...]], names: Sequence[bytes], folds: int, seed: int
+) -> np.ndarray:
     """Fold numbers (n,): equal names always together, every class spread as evenly as that allows.
 
+    `strata` are the classes (n,), or tuples where an example has several (Sechidis et al. 2011 spread labels so too).
     -1 for what is never held out: a class that has one name only. Decided by the seed and the names, not by the order of the
     examples. Numbers have no holes; with few names there are fewer folds than asked for.
     """
@@ -39,13 +40,14 @@ def assign_folds(labels: np.ndarray, names: Sequence[bytes], folds: int, seed: i
         members[name].append(i)
     ordered = sorted(members)
     np.random.default_rng(seed).shuffle(ordered)
-    counts = {name: Counter(labels[members[name]].tolist()) for name in ordered}
+    several = [s if isinstance(s, tuple) else (int(s),) for s in strata]
+    counts = {name: Counter(label for i in members[name] for label in several[i]) for name in ordered}
     names_of: Counter[int] = Counter(label for count in counts.values() for label in count)
     # the largest first, so that the small ones can even out; then class by class
     ordered.sort(key=lambda name: (-len(members[name]), min(counts[name])))
     held: list[Counter[int]] = [Counter() for _ in range(folds)]
     sizes = [0] * folds
-    out = np.full(len(labels), -1, np.int64)
+    out = np.full(len(several), -1, np.int64)
     for name in ordered:
         own = counts[name]
         if len(own) == 1 and names_of[next(iter(own))] < 2:
@@ -64,20 +66,3 @@ def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     """Weights (n,) with mean one that give every class the same sum (King & Zeng 2001; scikit-learn's "balanced")."""
     counts = np.bincount(labels, minlength=classes)
     return (len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)))[labels]
-
-
-def fit_head(
-    features: np.ndarray,
-    labels: np.ndarray,
-    folds: np.ndarray,
-    classes: int,
-    strengths: Sequence[float],
-    *,
-    score: Callable[[np.ndarray, np.ndarray], float],
-    balance: bool = False,
-    nested: bool = True,
-    watch: Callable[[int, int], None] = lambda done, total: None,
-) -> Probe:
-    """Fit the output layer; see `fit_probe`. `balance` gives every class the same weight."""
-    weights = class_weights(labels, classes) if balance else None
-    return fit_probe(features, labels, folds, classes, strengths, score=score, weights=weights, nested=nested, watch=watch)

@@ -1,4 +1,4 @@
-"""The head rung: multinomial logistic regression on stored features, every fold and every strength together."""
+"""The head rung's study: every fold and every strength of one convex output layer, the choice nested in the estimate."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-HISTORY = 6
-"""Pairs that L-BFGS remembers."""
-
-BLOCK_BYTES = 48 << 20
-"""Bound on one block of scores (rows x problems x classes, float32)."""
+from regraft.training.design import Design
+from regraft.training.losses import SOFTMAX, Loss
+from regraft.training.solve import HISTORY, NormalEquations, Problems, minimise
 
 PROBLEM_BYTES = 256 << 20
 """Bound on the optimiser's memory for the problems that are solved side by side."""
@@ -34,17 +32,11 @@ def loose(strength: float) -> float:
     return min(5e-4, max(0.01 * strength, 2e-5))
 
 
-FLOOR = 0.1
-"""Least deviation that a feature is divided by, as a part of the root mean square of all deviations."""
-
 STEP = 3
 """Strengths that are fitted side by side before the next weaker ones are."""
 
 LIMIT = 300
 """Steps of one problem at most."""
-
-DESIGN_BYTES = 384 << 20
-"""Bound on the rotated copy of the features; beyond it the features are read in blocks from where they lie."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +45,9 @@ class Probe:
 
     `strengths` are those that were tried, from weak to strong; `losses` and `scores` (strengths,) go with them.
 
-    `weight` (classes, d) and `bias` (classes,) act on the raw features. `out_of_fold` (n, classes) are log-probabilities
-    from models that saw neither the example nor, when the strength was chosen, its fold; rows of examples that are
-    never held out are NaN. Both are of plain cross-validation.
+    `weight` (outputs, d) and `bias` (outputs,) act on the raw features. `out_of_fold` (n, outputs) is what the loss makes of
+    scores (log-probabilities, log-odds, values), from models that saw neither the example nor, when the strength was chosen,
+    its fold; rows of examples that are never held out are NaN. Both are of plain cross-validation.
     """
 
     weight: np.ndarray
@@ -69,238 +61,17 @@ class Probe:
     iterations: int
 
 
-class _Design:
-    """Standardised features in the basis of their principal axes, with a column of ones; rows sorted by fold.
-
-    The L2 penalty does not see a rotation, so solving there is exact; the curvature at zero is diagonal there, which is
-    what makes L-BFGS take few steps. With fewer rows than columns only as many axes are kept as there are rows.
-    """
-
-    def __init__(self, features: Tensor, order: Tensor, starts: Sequence[int]) -> None:
-        n, d = features.shape
-        self.features, self.order, self.starts = features, order, starts
-        rows = max(1, BLOCK_BYTES // (4 * max(1, d)))
-        self.slices = [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
-        total = torch.zeros(d, dtype=torch.float64)
-        square = torch.zeros(d, dtype=torch.float64)
-        for part in self.slices:
-            block = self._raw(part)
-            total += block.sum(0)
-            square += (block * block).sum(0)
-        self.mean = total / n
-        deviation = (square / n - self.mean**2).clamp_min(0).sqrt()
-        # a feature that hardly moves in these rows may move in others: without a floor such a one reached a thousand
-        # deviations in new examples and spoilt their probabilities (docs/log.md)
-        floor = FLOOR * float((deviation**2).mean().sqrt())
-        constant = deviation <= 1e-6 * (1e-30 + self.mean.abs())
-        self.scale = torch.where(constant, 0.0, 1 / deviation.clamp_min(max(floor, 1e-30)))
-        if n <= d:
-            z = self._standard(slice(0, n))
-            gram = (z @ z.T).double()
-            values, vectors = torch.linalg.eigh(gram)
-            keep = values > values.max().clamp_min(1e-30) * 1e-7
-            values, vectors = values[keep], vectors[:, keep]
-            # columns of the rotation: zᵀ u / √value
-            self.rotation = ((z.double().T @ vectors) / values.sqrt()).float()
-        else:
-            gram = torch.zeros(d, d, dtype=torch.float64)
-            for part in self.slices:
-                block = self._standard(part)
-                gram += (block.T @ block).double()
-            values, vectors = torch.linalg.eigh(gram)
-            keep = values > values.max().clamp_min(1e-30) * 1e-9
-            values, vectors = values[keep], vectors[:, keep]
-            self.rotation = vectors.float()
-        self.curvature = torch.cat([(values / n).float(), torch.ones(1)])
-        self.width = len(self.curvature)
-        self.penalty = torch.ones(self.width)
-        self.penalty[-1] = 0
-        self.mean32, self.scale32 = self.mean.float(), self.scale.float()
-        self.rotated: Tensor | None = None
-        if n * self.width * 4 <= DESIGN_BYTES or n <= 2 * d:
-            self.rotated = torch.empty(n, self.width)
-            for part in self.slices:
-                self.rotated[part] = self._rotate(part)
-
-    def _raw(self, part: slice) -> Tensor:
-        return self.features[self.order[part]].double()
-
-    def _standard(self, part: slice) -> Tensor:
-        return ((self._raw(part) - self.mean) * self.scale).float()
-
-    def _rotate(self, part: slice) -> Tensor:
-        block = self._standard(part) @ self.rotation
-        return torch.cat([block, torch.ones(len(block), 1)], 1)
-
-    def rows(self, part: slice) -> Tensor:
-        """The rows `part`: rotated where a copy of all is held, else in their own axes, where `enter` brings weights."""
-        if self.rotated is not None:
-            return self.rotated[part]
-        block = (self.features[self.order[part]] - self.mean32) * self.scale32
-        return torch.cat([block, torch.ones(len(block), 1)], 1)
-
-    def enter(self, w: Tensor) -> Tensor:
-        """Weights (width, ...) as `rows` takes them: turning the weights is cheap where turning every row again is not."""
-        return w if self.rotated is not None else torch.cat([torch.tensordot(self.rotation, w[:-1], 1), w[-1:]])
-
-    def leave(self, gradient: Tensor) -> Tensor:
-        """A gradient of what `enter` gave as one of what it got."""
-        if self.rotated is not None:
-            return gradient
-        return torch.cat([torch.tensordot(self.rotation.T, gradient[:-1], 1), gradient[-1:]])
-
-    def scores(self, part: slice, w: Tensor) -> Tensor:
-        """Scores (rows, classes) of the rows `part` under weights (width, classes), block by block."""
-        w = self.enter(w)
-        rows = max(64, BLOCK_BYTES // (4 * max(len(w), w.shape[1])))
-        blocks = [self.rows(slice(i, min(i + rows, part.stop))) @ w for i in range(part.start, part.stop, rows)]
-        return torch.cat(blocks) if blocks else torch.zeros(0, w.shape[1])
-
-    def plain(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (width, classes) of this basis as (weight (classes, d), bias) on the raw features."""
-        weight = self.rotation.double() @ w[:-1].double() * self.scale[:, None]
-        return weight.T.contiguous(), w[-1].double() - self.mean @ weight
-
-
-class _Problems:
-    """Losses and gradients of many logistic regressions that differ in left-out folds and strength."""
-
-    def __init__(
-        self, design: _Design, labels: Tensor, weights: Tensor, classes: int, left_out: Sequence[frozenset[int]], strengths: Tensor
-    ) -> None:
-        self.design, self.labels, self.weights, self.classes = design, labels, weights, classes
-        self.left_out, self.strengths = left_out, strengths
-        folds = len(design.starts) - 1
-        mass = [float(weights[design.starts[f] : design.starts[f + 1]].sum()) for f in range(folds)]
-        self.mass = torch.tensor([sum(m for f, m in enumerate(mass) if f not in out) for out in left_out])
-
-    def __call__(self, w: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        """(loss (a,), gradient (width, a, classes)) at w (width, a, classes) for the problems numbered `active`."""
-        design, c = self.design, self.classes
-        plain = design.enter(w)
-        width = len(plain)
-        loss = torch.zeros(len(active))
-        grad = torch.zeros_like(plain)
-        numbers = active.tolist()
-        for f in range(len(design.starts) - 1):
-            start, stop = design.starts[f], design.starts[f + 1]
-            inside = torch.tensor([k for k, b in enumerate(numbers) if f not in self.left_out[b]], dtype=torch.long)
-            if start == stop or not len(inside):
-                continue
-            everything = len(inside) == len(numbers)
-            wf = (plain if everything else plain[:, inside]).reshape(width, -1)
-            rows = max(64, BLOCK_BYTES // (4 * max(width, wf.shape[1])))
-            gf = torch.zeros(width, wf.shape[1])
-            lf = torch.zeros(len(inside))
-            for i in range(start, stop, rows):
-                part = slice(i, min(i + rows, stop))
-                z = design.rows(part)
-                scores = (z @ wf).view(len(z), len(inside), c)
-                y = self.labels[part]
-                index = y[:, None, None].expand(-1, len(inside), 1)
-                scores -= scores.amax(2, keepdim=True)
-                picked = scores.gather(2, index)
-                scores.exp_()
-                total = scores.sum(2, keepdim=True)
-                weight = self.weights[part][:, None]
-                lf += ((total.log() - picked)[..., 0] * weight).sum(0)
-                scores /= total
-                scores.scatter_add_(2, index, torch.full_like(picked, -1.0))
-                scores *= weight[..., None]
-                gf.addmm_(z.T, scores.view(len(z), -1))
-            gf = gf.view(width, len(inside), c)
-            if everything:
-                grad += gf
-                loss += lf
-            else:
-                grad[:, inside] += gf
-                loss[inside] += lf
-        mass, strength = self.mass[active], self.strengths[active]
-        penalised = w * design.penalty[:, None, None] * strength[None, :, None]
-        loss = loss / mass + 0.5 * (penalised * w).sum((0, 2))
-        return loss, design.leave(grad) / mass[None, :, None] + penalised
-
-
-def _solve(problems: _Problems, w: Tensor, tolerance: Tensor, limit: int, watch: Callable[[], None]) -> tuple[Tensor, int]:
-    """Minimise every problem from w (width, problems, classes) by L-BFGS; returns (weights, function evaluations).
-
-    Nocedal & Wright, Numerical Optimization, algorithm 7.4, with the curvature at zero weights as initial metric and a
-    backtracking (Armijo) step, enough for a strictly convex function. Problems that have converged leave the batch.
-    """
-    width, count, c = w.shape
-    w = w.clone()
-    curvature = problems.design.curvature[:, None] / c + problems.design.penalty[:, None] * problems.strengths[None, :]
-    metric = (1 / curvature)[:, :, None]
-    active = torch.arange(count)
-    x = w
-    value, grad = problems(x, active)
-    evaluations = 1
-    history: list[tuple[Tensor, Tensor, Tensor]] = []
-    inner = lambda a, b: (a * b).sum((0, 2))
-    for _ in range(limit):
-        watch()
-        small = grad.abs().amax((0, 2)) <= tolerance[active]
-        if small.any():
-            w[:, active[small]] = x[:, small]
-            keep = ~small
-            if not keep.any():
-                return w, evaluations
-            active, x, grad, value = active[keep], x[:, keep], grad[:, keep], value[keep]
-            metric = metric[:, keep]
-            history = [(s[:, keep], y[:, keep], r[keep]) for s, y, r in history]
-        q = grad.clone()
-        alphas = []
-        for s, y, rho in reversed(history):
-            a = rho * inner(s, q)
-            q -= a[None, :, None] * y
-            alphas.append(a)
-        if history:
-            s, y, rho = history[-1]
-            q *= metric * (1 / (rho * inner(y, metric * y)))[None, :, None]
-        else:
-            q *= metric
-        for (s, y, rho), a in zip(history, reversed(alphas), strict=True):
-            q += (a - rho * inner(y, q))[None, :, None] * s
-        slope = -inner(q, grad)
-        step = torch.ones(len(active))
-        new_x = x - q
-        new_value, new_grad = problems(new_x, active)
-        evaluations += 1
-        # float32 losses are good to about 1e-7 of their size: below that a "rise" is rounding
-        slack = 4e-7 * value.abs() + 1e-9
-        for _ in range(20):
-            bad = ~(new_value <= value + 1e-4 * step * slope + slack)
-            if not bad.any():
-                break
-            step[bad] *= 0.4
-            new_x[:, bad] = x[:, bad] - step[bad][None, :, None] * q[:, bad]
-            some_value, some_grad = problems(new_x[:, bad].contiguous(), active[bad])
-            evaluations += 1
-            new_value[bad], new_grad[:, bad] = some_value, some_grad
-        s, y = new_x - x, new_grad - grad
-        product = inner(s, y)
-        good = product > 1e-12
-        rho = torch.where(good, 1 / product.clamp_min(1e-30), 0.0)
-        stalled = ~good | (inner(s, s) == 0)
-        x, value, grad = new_x, new_value, new_grad
-        if stalled.any():
-            w[:, active[stalled]] = x[:, stalled]
-            keep = ~stalled
-            if not keep.any():
-                return w, evaluations
-            active, x, grad, value, metric = active[keep], x[:, keep], grad[:, keep], value[keep], metric[:, keep]
-            s, y, rho = s[:, keep], y[:, keep], rho[keep]
-            history = [(a[:, keep], b[:, keep], r[keep]) for a, b, r in history]
-        history = [*history[-(HISTORY - 1) :], (s, y, rho)]
-    w[:, active] = x
-    return w, evaluations
-
-
 Job = tuple[frozenset[int], float]
 """The folds that a model leaves out, and its strength."""
 
+Score = Callable[[np.ndarray, np.ndarray], float]
+"""How good decisions are: (truth, decided) -> higher is better."""
+
+Gains = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""The same of each example, for standard errors of a difference."""
+
 Judged = tuple[int, np.ndarray, np.ndarray]
-"""A fold, and of each of its examples the predicted class and the log-loss."""
+"""A fold, and of each of its examples the plain decision and the loss."""
 
 
 class _Study:
@@ -313,23 +84,27 @@ class _Study:
         folds: np.ndarray,
         classes: int,
         strengths: tuple[float, ...],
-        score: Callable[[np.ndarray, np.ndarray], float],
+        score: Score,
+        gains: Gains,
         weights: np.ndarray | None,
         watch: Callable[[int, int], None],
         tolerance: Callable[[float], float],
+        loss: Loss,
     ) -> None:
-        self.tolerance = tolerance
-        self.classes, self.strengths, self.score, self.watch = classes, strengths, score, watch
+        self.tolerance, self.loss = tolerance, loss
+        self.classes, self.strengths, self.score, self.gains, self.watch = classes, strengths, score, gains, watch
         self.count = int(folds.max()) + 1
         numbered = np.where(folds < 0, self.count, folds)
         self.order = np.argsort(numbered, kind="stable")
         starts = np.concatenate([[0], np.cumsum(np.bincount(numbered, minlength=self.count + 1))]).tolist()
         self.spans = [slice(starts[f], starts[f + 1]) for f in range(self.count)]
-        self.design = _Design(torch.from_numpy(features), torch.from_numpy(self.order), starts)
-        self.labels = torch.from_numpy(labels[self.order].astype(np.int64))
+        self.design = Design(torch.from_numpy(features), torch.from_numpy(self.order), starts)
+        self.values = labels[self.order]
+        self.truth = loss.truth(self.values)
         given = np.ones(len(labels)) if weights is None else weights
         self.weights = torch.from_numpy(given[self.order].astype(np.float32))
         self.pairs = [frozenset(pair) for pair in itertools.combinations(range(self.count), 2)]
+        self.direct = NormalEquations(self.design, self.truth, self.weights) if loss.direct else None
         self.evaluations = self.solved = 0
         self._stopped = False
         self.total = len(strengths) * (self.count + len(self.pairs)) + 1
@@ -339,6 +114,8 @@ class _Study:
 
         A start must not have seen what its job leaves out: stopped early, the job's model would have seen it too.
         """
+        if self.direct is not None:
+            return self._solve_directly(self.direct, jobs)
         threads = torch.get_num_threads()
         bound = PROBLEM_BYTES // threads // (4 * self.design.width * self.classes * (2 * HISTORY + 6))
         # every second job for one thread, the others for the other: neighbours in the list are alike and cost alike
@@ -351,8 +128,9 @@ class _Study:
             bounds = torch.tensor([tolerance(jobs[k][1]) for k in part])
             zero = torch.zeros(self.design.width, len(part), self.classes)
             guess = zero if starts is None else torch.stack([starts[k] for k in part], 1)
-            problems = _Problems(self.design, self.labels, self.weights, self.classes, [jobs[k][0] for k in part], strengths)
-            found, spent = _solve(problems, guess, bounds, LIMIT, self._check)
+            left_out = [jobs[k][0] for k in part]
+            problems = Problems(self.loss, self.design, self.truth, self.weights, self.classes, left_out, strengths)
+            found, spent = minimise(problems, guess, bounds, LIMIT, self._check)
             models.update({k: found[:, place].clone() for place, k in enumerate(part)})
             self.evaluations += spent
             self.solved += len(part)
@@ -363,6 +141,15 @@ class _Study:
             self._side_by_side(run, parts, threads)
         self._tick()
         return [models[k] for k in range(len(jobs))]
+
+    def _solve_directly(self, solve: NormalEquations, jobs: Sequence[Job]) -> list[Tensor]:
+        found: dict[Job, Tensor] = {}
+        for left_out in dict.fromkeys(left for left, _ in jobs):
+            strengths = [s for left, s in jobs if left == left_out]
+            found.update(zip([(left_out, s) for s in strengths], solve(left_out, strengths), strict=True))
+            self.solved += len(strengths)
+            self._tick()
+        return [found[job] for job in jobs]
 
     def _side_by_side(self, run: Callable[[list[int]], None], parts: Sequence[list[int]], threads: int) -> None:
         """Run the parts in so many threads of one core each: these products are too small to be shared among cores well."""
@@ -407,10 +194,9 @@ class _Study:
         self.watch(self.solved, self.total)
 
     def judged(self, model: Tensor, fold: int) -> tuple[np.ndarray, np.ndarray]:
-        """(predicted class, log-loss) of each example of a fold."""
-        logs = torch.log_softmax(self.design.scores(self.spans[fold], model), 1)
-        own = logs.gather(1, self.labels[self.spans[fold]][:, None])[:, 0]
-        return logs.argmax(1).numpy(), -own.numpy()
+        """(plain decision, loss) of each example of a fold."""
+        outputs = self.loss.outputs(self.design.scores(self.spans[fold], model))
+        return self.loss.decide(outputs), self.loss.each(outputs, self.truth[self.spans[fold]]).numpy()
 
     def judge_singles(self) -> tuple[dict[Job, Tensor], dict[float, list[Judged]]]:
         """The models that leave out one fold, and what they say of it, for each strength that was worth trying.
@@ -441,45 +227,44 @@ class _Study:
         return inner
 
     def _compare(self, results: dict[float, list[Judged]]) -> tuple[list[float], list[np.ndarray], list[np.ndarray]]:
-        """(score, log-loss of each example, whether each example is right), a list entry for each strength."""
-        truths = self.labels.numpy()
+        """(score, loss of each example, gain of each example), a list entry for each strength."""
         scores: list[float] = []
         losses: list[np.ndarray] = []
-        rights: list[np.ndarray] = []
+        gains: list[np.ndarray] = []
         for judged in results.values():
-            truth = np.concatenate([truths[self.spans[f]] for f, _, _ in judged])
+            truth = np.concatenate([self.values[self.spans[f]] for f, _, _ in judged])
             predicted = np.concatenate([p for _, p, _ in judged])
             scores.append(self.score(truth, predicted))
             losses.append(np.concatenate([loss for _, _, loss in judged]).astype(np.float64))
-            rights.append((predicted == truth).astype(np.float64))
-        return scores, losses, rights
+            gains.append(self.gains(truth, predicted))
+        return scores, losses, gains
 
     def choose(self, results: dict[float, list[Judged]]) -> tuple[float, list[float], list[float]]:
-        """(chosen strength, mean log-loss of each, score of each).
+        """(chosen strength, mean loss of each, score of each).
 
         Strengths stay in whose score is within one standard error of the best one's on the same examples (Breiman et al.
-        1984, paired); among them the one with the lowest log-loss is chosen, so that probabilities are good too.
+        1984, paired); among them the one with the lowest loss is chosen, so that probabilities are good too.
         """
-        scores, losses, rights = self._compare(results)
+        scores, losses, gains = self._compare(results)
         best = int(np.argmax(scores))
-        able = [k for k in range(len(scores)) if scores[best] - scores[k] <= _error(rights[best] - rights[k])]
+        able = [k for k in range(len(scores)) if scores[best] - scores[k] <= _error(gains[best] - gains[k])]
         means = [float(loss.mean()) for loss in losses]
         return list(results)[min(able, key=lambda k: means[k])], means, scores
 
     def contenders(self, results: dict[float, list[Judged]]) -> list[float]:
         """The strengths that could be chosen inside a fold.
 
-        One whose log-loss is more than five standard errors above the best one's, and whose score is three below, is never
+        One whose loss is more than five standard errors above the best one's, and whose score is three below, is never
         chosen on four fifths of the same examples, so models for it are not fitted.
         """
-        scores, losses, rights = self._compare(results)
+        scores, losses, gains = self._compare(results)
         best = int(np.argmax(scores))
         lowest = min(range(len(losses)), key=lambda k: losses[k].mean())
         flat = max(scores) == min(scores)
         out = []
         for k, strength in enumerate(results):
             worse = losses[k] - losses[lowest]
-            behind = flat or scores[best] - scores[k] > 3 * _error(rights[best] - rights[k])
+            behind = flat or scores[best] - scores[k] > 3 * _error(gains[best] - gains[k])
             if not (behind and worse.mean() > 5 * _error(worse)):
                 out.append(strength)
         return out
@@ -490,6 +275,11 @@ def _error(differences: np.ndarray) -> float:
     return float(differences.std() / np.sqrt(len(differences)))
 
 
+def equal(truth: np.ndarray, decided: np.ndarray) -> np.ndarray:
+    """Gains where a decision is right or wrong."""
+    return (truth == decided).astype(np.float64)
+
+
 def fit_probe(
     features: np.ndarray,
     labels: np.ndarray,
@@ -497,24 +287,32 @@ def fit_probe(
     classes: int,
     strengths: Sequence[float],
     *,
-    score: Callable[[np.ndarray, np.ndarray], float],
+    score: Score,
+    gains: Gains = equal,
+    loss: Loss = SOFTMAX,
     weights: np.ndarray | None = None,
     nested: bool = True,
     watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> Probe:
-    """Fit softmax regression with an L2 penalty; the strength is chosen by cross-validation, the estimate is nested.
+    """Fit a convex output layer with an L2 penalty; the strength is chosen by cross-validation, the estimate is nested.
 
-    features (n, d) float32, labels (n,) integers below `classes`, folds (n,) fold numbers from 0, or -1 for examples that are
-    always trained on and never held out. The loss is the (weighted) mean cross-entropy plus strength/2 times the squared
-    weights on standardised features; the bias is free. `score(labels, predicted)` says what is better (higher), and the
-    log-loss decides between strengths that it cannot tell apart.
+    features (n, d) float32; labels as the loss takes them: (n,) integers below `classes`, (n, classes) bool, or (n,) numbers with
+    `classes` 1; folds (n,) fold numbers from 0, or -1 for examples that are always trained on and never held out. The objective is
+    the (weighted) mean loss plus strength/2 times the squared weights on standardised features; the bias is free.
+    `score(labels, decided)` says what is better (higher), and the loss decides between strengths that it cannot tell apart;
+    `gains(labels, decided)` says the same of each example, for standard errors. Numbers are standardised first, and so are
+    what `score` and `gains` get; the probe is in their own units.
 
     Nested without fitting everything again: a model without the folds {i, j} serves as inner model for the outer fold i
     (judged on j) and for the outer fold j (judged on i), so k(k+1)/2 fits a strength do what k(k-1) + k would.
     Standardisation and the rotation are of all rows; they never see a label. Without `nested` the out-of-fold predictions
     use the strength chosen on those same folds, and every fit ends sooner: cheaper, and a little flattering.
     """
-    study = _Study(features, labels, folds, classes, tuple(strengths), score, weights, watch, loose if nested else rough)
+    centre, spread = 0.0, 1.0
+    if loss.direct:
+        centre, spread = float(labels.mean()), float(labels.std()) or 1.0
+        labels = (labels - centre) / spread
+    study = _Study(features, labels, folds, classes, tuple(strengths), score, gains, weights, watch, loose if nested else rough, loss)
     singles, outer = study.judge_singles()
     chosen, losses, scores = study.choose(outer)
     if nested:
@@ -526,18 +324,18 @@ def fit_probe(
     held_out = np.full((len(labels), classes), np.nan, np.float32)
     for f, s in enumerate(fold_strengths):
         span = study.spans[f]
-        held_out[study.order[span]] = torch.log_softmax(study.design.scores(span, singles[frozenset([f]), s]), 1).numpy()
+        held_out[study.order[span]] = loss.outputs(study.design.scores(span, singles[frozenset([f]), s])).numpy()
     guess = torch.stack([singles[frozenset([f]), chosen] for f in range(study.count)]).mean(0)
     (final,) = study.solve([(frozenset(), chosen)], [guess], (lambda strength: TIGHT) if nested else rough)
     weight, bias = study.design.plain(final)
     return Probe(
-        weight=weight.float().numpy(),
-        bias=bias.float().numpy(),
+        weight=(weight * spread).float().numpy(),
+        bias=(bias * spread + centre).float().numpy(),
         strength=chosen,
         strengths=tuple(outer),
         losses=tuple(losses),
         scores=tuple(scores),
-        out_of_fold=held_out,
+        out_of_fold=(held_out.astype(np.float64) * spread + centre).astype(np.float32) if loss.direct else held_out,
         fold_strengths=tuple(fold_strengths),
         iterations=study.evaluations,
     )

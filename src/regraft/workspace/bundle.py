@@ -21,8 +21,8 @@ import numpy as np
 from regraft.errors import BundleError
 from regraft.workspace.files import read_json, sha256_file, write_json
 
-FORMAT = 1
-"""Raised when a bundle written today could not be read by an older regraft."""
+FORMAT = 2
+"""Raised when a bundle written today could not be read by an older regraft. 1: one class of several only."""
 
 MANIFEST = "bundle.json"
 WEIGHTS = "model.safetensors"

@@ -1,0 +1,113 @@
+"""Labelled data as fit, evaluate and inspect need it: the target found, labels that cannot be used named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from regraft.data import Dataset, open_data
+from regraft.data.base import TEST, TRAIN, Asked, Example
+from regraft.data.open import refuse_unless_table, set_aside
+from regraft.errors import UsageError
+from regraft.facts import LeftOut
+from regraft.jobs.common import as_source, asked
+from regraft.spec import FitSpec
+from regraft.targets import Target, Wanted, find_target
+from regraft.targets.base import Unusable
+
+REFUSED = ("input", "label", "group", "split", "weight", "separator")
+"""Options that mean nothing for a folder of class folders."""
+
+
+@dataclass
+class Labelled:
+    """A data set with what is to be predicted. `values` holds the target's value of each of its examples, in their order."""
+
+    dataset: Dataset
+    target: Target
+    values: list[Any]
+    how: str
+    strangers: dict[str, int]
+
+    def part(self, name: str) -> tuple[list[Example], list[Any]]:
+        """The examples of one part, and their values."""
+        chosen = [(e, v) for e, v in zip(self.dataset.examples, self.values, strict=True) if e.part == name]
+        return [e for e, _ in chosen], [v for _, v in chosen]
+
+    @property
+    def train_cells(self) -> list[str]:
+        """The labels of the training part, as they stand in the data."""
+        return [e.label or "" for e in self.dataset.examples if e.part == TRAIN]
+
+
+def asked_of(spec: FitSpec) -> Asked:
+    """What a spec says about the data."""
+    plain = asked(spec.task, spec.input, spec.label, group=spec.group)
+    more = {"target": spec.target, "split": spec.split, "weight": spec.weight, "allow_outside": spec.allow_outside}
+    return replace(plain, **more)
+
+
+def open_labelled(spec: FitSpec, source: Any, test: Any) -> Labelled:
+    """Open the data of a spec, set a part aside where it asks for one, and find out what is predicted.
+
+    `test` is another source, a fraction, or None. UsageError and DataError as `open_data` and the targets raise them.
+    """
+    fraction = spec.test_fraction
+    other = None if test is None or fraction is not None else as_source(test)
+    dataset = open_data(source, asked_of(spec), test=other)
+    for option in REFUSED:
+        refuse_unless_table(getattr(spec, option), f"--{option}", dataset)
+    if fraction is not None and dataset.part(TEST):
+        raise UsageError(f"--test {spec.test}: the data has a test part of its own", move="leave --test away, or name a folder or table")
+    cells = [e.label or "" for e in dataset.examples if e.part == TRAIN]
+    column = dataset.decisions.get("label") or "value"
+    found = find_target(cells, Wanted(spec.target, spec.separator, column))
+    _drop_unusable(dataset, found.kind.learn(cells, found.wanted), train_only=True)
+    if fraction is not None:
+        target = found.kind.learn([e.label or "" for e in dataset.examples], found.wanted)
+        set_aside(dataset, fraction, spec.seed, _strata(target, dataset.examples))
+    cells = [e.label or "" for e in dataset.examples if e.part == TRAIN]
+    target = found.kind.learn(cells, found.wanted)
+    strangers = target.strangers([e.label or "" for e in dataset.examples if e.part == TEST])
+    values = _drop_unusable(dataset, target, train_only=False)
+    return Labelled(dataset, target, values, found.said, strangers)
+
+
+def _drop_unusable(dataset: Dataset, target: Target, *, train_only: bool) -> list[Any]:
+    """Name the examples whose label has no value of this kind; the values of the others, in order."""
+    judged = [e for e in dataset.examples if e.part == TRAIN or not train_only]
+    kept, values, left_out = encode_all(judged, target)
+    dataset.left_out += left_out
+    gone = {id(e) for e in judged} - {id(e) for e in kept}
+    dataset.examples = [e for e in dataset.examples if id(e) not in gone]
+    return values
+
+
+def _strata(target: Target, examples: Sequence[Example]) -> list[int]:
+    """One number for each example: of several labels the rarest."""
+    several = target.strata(target.array([target.encode(e.label or "") for e in examples]))
+    counts = Counter(s for own in several for s in own)
+    return [min(own, key=lambda s: (counts[s], s)) for own in several]
+
+
+def encode_all(examples: Sequence[Example], target: Target) -> tuple[list[Example], list[Any], list[LeftOut]]:
+    """The examples that this target can take with their values, and the others with the reason."""
+    kept: list[Example] = []
+    values: list[Any] = []
+    left_out: list[LeftOut] = []
+    for e in examples:
+        try:
+            values.append(target.encode(e.label or ""))
+            kept.append(e)
+        except Unusable as reason:
+            left_out.append(LeftOut(e.name, str(reason)))
+    return kept, values, left_out
+
+
+def same_value(y: np.ndarray, members: Sequence[int]) -> bool:
+    """Whether the targets of these examples are equal."""
+    return len({np.asarray(y[k]).tobytes() for k in members}) < 2
