@@ -21,6 +21,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.torch
 	$(INSTALL) -e '.[dev]'
+	$(INSTALL) --no-deps resemblyzer==0.1.4
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.bench: $(VENV)/.dev

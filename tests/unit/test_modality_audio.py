@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regraft.errors import Unreadable
+from regraft.errors import ModelError, Unreadable
 from regraft.modality import audio
 
 pytest.importorskip("soundfile")
@@ -221,3 +221,49 @@ def test_the_summary_has_one_width(make_tone: Any, seconds: float):
     assert row.dtype == np.float32
     assert np.isfinite(row).all()
     assert row[-1] == pytest.approx(np.log(seconds), abs=0.01)
+
+
+# ---------------------------------------------------------------- the power in mel bands
+
+VOICE = {"spectrogram": "mel-power", "window_seconds": 1.6, "step_seconds": 0.77, "bands": 40, "loudness": -30, "coverage": 0.75}
+
+
+@pytest.mark.parametrize(("seconds", "windows"), [(0.02, 1), (1.6, 1), (1.9, 1), (1.97, 2), (2.5, 2), (10.0, 12)])
+def test_overlapping_windows_have_one_shape(make_tone: Any, seconds: float, windows: int):
+    prepared = audio.preparer(VOICE, {})(make_tone(440, seconds=seconds))
+    assert [w["mel"].shape for w in prepared.windows] == [(40, 160)] * windows
+    assert list(prepared.weights) == [1.0] * windows
+    batch = audio.collate([*prepared.windows, prepared.windows[0]], VOICE)
+    assert set(batch) == {"mel"} and tuple(batch["mel"].shape) == (windows + 1, 40, 160)
+
+
+def test_mel_power_is_that_of_a_plain_sum(make_tone: Any):
+    """One frame by the definition: Hann window of 400 samples centred on its time, squared spectrum, filters."""
+    samples = make_tone(700, seconds=2.0)
+    mel = audio.preparer(VOICE, {})(samples).windows[0]["mel"]
+    part = samples[50 * 160 - 200 : 50 * 160 + 200] * (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400))
+    expected = np.abs(np.fft.rfft(part)) ** 2 @ audio.mel_filters(40)
+    np.testing.assert_allclose(mel[:, 50], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_quiet_sound_is_raised_and_a_loud_one_stays(make_tone: Any):
+    def mel(level: float) -> np.ndarray:
+        return audio.preparer(VOICE, {})(make_tone(700, seconds=1.0) * np.float32(level)).windows[0]["mel"]
+
+    np.testing.assert_allclose(mel(1e-3), mel(1e-2), rtol=1e-3, atol=1e-7)
+    assert mel(1.0).max() > 3 * mel(0.5).max()
+
+
+def test_windows_do_not_depend_on_what_comes_after_them(make_tone: Any):
+    loud = make_tone(700, seconds=6.0)
+    short, long = (audio.preparer(VOICE, {})(part).windows for part in (loud[: 16_000 * 3], loud))
+    np.testing.assert_array_equal(short[0]["mel"], long[0]["mel"])
+
+
+UNKNOWN = [({**VOICE, "spectrogram": "wavelets"}, "wavelets"), ({"spectrogram": "mel-power", "bands": 40}, "step_seconds")]
+
+
+@pytest.mark.parametrize(("preprocessing", "words"), UNKNOWN)
+def test_settings_that_are_not_known_are_named(preprocessing: dict[str, Any], words: str):
+    with pytest.raises(ModelError, match=words):
+        audio.preparer(preprocessing, {})

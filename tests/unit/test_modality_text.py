@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from regraft.errors import Unreadable
+from regraft.errors import MissingExtra, ModelError, Unreadable
 from regraft.modality import text
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "one", "two", "three")
@@ -138,3 +139,59 @@ def test_texts_without_any_word():
 def test_the_number_of_words_is_bounded():
     texts = [" ".join(f"w{i}x{j}" for j in range(50)) for i in range(100)]
     assert len(text.learn_vectoriser(texts)["terms"]) <= text.WORDS
+
+
+# ---------------------------------------------------------------- sentencepiece
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentencepiece model of thirty pieces, with begin and end."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    path = tmp_path_factory.mktemp("pieces") / "s.model"
+    with open(path, "wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["good one two three", "bad one two", "good bad good"] * 20),
+            model_writer=file,
+            vocab_size=30,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+    return path
+
+
+def by_pieces(path: Path, limit: int = 20) -> Any:
+    return text.preparer({"tokenizer": "s.model", "max_tokens": limit, "pad_id": 0}, {"s.model": path})
+
+
+def test_the_ending_of_the_file_chooses_the_tokenizer(pieces: Path):
+    (window,) = by_pieces(pieces)("good bad").windows
+    tokens = window["input_ids"][: window["attention_mask"].sum()]
+    assert (tokens[0], tokens[-1]) == (1, 2), "begin and end"
+    assert len(window["input_ids"]) == text.padded_length(len(tokens))
+    assert (window["input_ids"][len(tokens) :] == 0).all()
+
+
+def test_a_text_that_is_too_long_for_sentencepiece_is_cut_and_this_is_noted(pieces: Path):
+    whole, cut = by_pieces(pieces, 200)("good two " * 9), by_pieces(pieces, 16)("good two " * 9)
+    assert whole.note == "" and "16 tokens" in cut.note
+    ids = cut.windows[0]["input_ids"]
+    assert len(ids) == 16 == cut.windows[0]["attention_mask"].sum()
+    np.testing.assert_array_equal(ids[:15], whole.windows[0]["input_ids"][:15])
+    assert ids[15] == 2, "the end stands after what was read"
+    exact = by_pieces(pieces, int(whole.windows[0]["attention_mask"].sum()))("good two " * 9)
+    assert exact.note == ""
+
+
+def test_a_damaged_sentencepiece_model_is_named(tmp_path: Path, pieces: Path):
+    for content in (b"", b"not a model", pieces.read_bytes()[:100]):
+        (tmp_path / "s.model").write_bytes(content)
+        with pytest.raises(ModelError, match=r"s\.model"):
+            by_pieces(tmp_path / "s.model")
+
+
+def test_without_sentencepiece_the_install_line_is_said(pieces: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(MissingExtra) as raised:
+        by_pieces(pieces)
+    assert "regraft[multilingual]" in raised.value.move

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.errors import MissingExtra, Unreadable
+from regraft.errors import MissingExtra, ModelError, Unreadable
 from regraft.modality.base import Loaded, Modality, Prepared, nothing_to_learn, source_kind, stack_rows
 from regraft.workspace.store import ID_BYTES, content_id
 
@@ -141,8 +141,8 @@ def _checked(samples: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def mel_filters() -> np.ndarray:
-    """80 triangular filters (201, 80) on Slaney's mel scale, each of unit area (Slaney 1998, Auditory Toolbox)."""
+def mel_filters(bands: int = MELS) -> np.ndarray:
+    """Triangular filters (201, bands) on Slaney's mel scale, each of unit area (Slaney 1998, Auditory Toolbox)."""
 
     def to_mel(hertz: np.ndarray) -> np.ndarray:
         return np.where(hertz < 1000, hertz * 3 / 200, 15 + np.log(np.maximum(hertz, 1000) / 1000) * 27 / np.log(6.4))
@@ -151,10 +151,18 @@ def mel_filters() -> np.ndarray:
         return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(np.log(6.4) / 27 * (mel - 15)))
 
     bins = np.linspace(0, RATE / 2, FFT // 2 + 1)
-    edges = to_hertz(np.linspace(0, to_mel(np.array(RATE / 2.0)), MELS + 2))
+    edges = to_hertz(np.linspace(0, to_mel(np.array(RATE / 2.0)), bands + 2))
     rise = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
     return (np.maximum(0, np.minimum(rise, fall)) * (2 / (edges[2:] - edges[:-2]))).astype(np.float32)
+
+
+def _mel_power(samples: np.ndarray, frames: int, bands: int) -> np.ndarray:
+    """The power in each mel band (frames, bands) float32: frame i begins at sample 160 i and is 25 ms long."""
+    pieces = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP][:frames]
+    window = np.hanning(FFT + 1)[:-1].astype(np.float32)
+    power = np.abs(np.fft.rfft(pieces * window, axis=1)) ** 2
+    return power.astype(np.float32) @ mel_filters(bands)
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
@@ -163,22 +171,39 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     As Whisper takes it (Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision", section 2.2).
     """
     padded = np.pad(samples, FFT // 2, mode="reflect" if len(samples) > FFT // 2 else "constant")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP][: len(samples) // HOP or 1]
-    window = np.hanning(FFT + 1)[:-1].astype(np.float32)
-    power = np.abs(np.fft.rfft(frames * window, axis=1)) ** 2
-    logs = np.log10(np.maximum(power.astype(np.float32) @ mel_filters(), 1e-10))
+    logs = np.log10(np.maximum(_mel_power(padded, len(samples) // HOP or 1, MELS), 1e-10))
     return np.ascontiguousarray(((np.maximum(logs, logs.max() - 8) + 4) / 4).T, dtype=np.float32)
 
 
 def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Callable[[np.ndarray], Prepared]:
-    """Windows of log-mel frames (80, frames) and how many of the network's positions hold sound.
+    """Windows of mel frames, as `preprocessing["spectrogram"]` names them: one of `SPECTROGRAMS`, log-mel when it is not said."""
+    name = preprocessing.get("spectrogram", "log-mel")
+    if name not in SPECTROGRAMS:
+        raise ModelError(
+            f"the network asks for the spectrogram {name!r}", expected=", ".join(SPECTROGRAMS), move="pip install --upgrade regraft"
+        )
+    needed, windows_of = SPECTROGRAMS[name]
+    if lacking := [key for key in needed if key not in preprocessing]:
+        raise ModelError(f"the spectrogram {name} of the network lacks {', '.join(lacking)}", expected=", ".join(needed))
+    make = windows_of(preprocessing)
+
+    def prepare(samples: np.ndarray) -> Prepared:
+        windows, weights = make(samples)
+        long = len(samples) >= LONGEST * RATE
+        return Prepared(windows, weights, note=f"longer than {LONGEST} s: {LONGEST} s of it are listened to" if long else "")
+
+    return prepare
+
+
+def _log_mel_windows(preprocessing: Mapping[str, Any]) -> _Windows:
+    """Windows one after the other: mel (80, frames) and positions (), how many of the network's positions hold sound.
 
     `preprocessing`: window_seconds. A position is two frames (320 samples). Windows count by their positions.
     """
     window = round(float(preprocessing["window_seconds"]) * RATE)
     step = round(STEP * RATE)
 
-    def prepare(samples: np.ndarray) -> Prepared:
+    def make(samples: np.ndarray) -> tuple[list[dict[str, np.ndarray]], list[float]]:
         windows, weights = [], []
         for start in range(0, len(samples), window):
             part = samples[start : start + window]
@@ -189,17 +214,54 @@ def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Cal
             positions = max(1, len(part) // (2 * HOP))
             windows.append({"mel": log_mel(full), "positions": np.array(positions, np.int64)})
             weights.append(float(positions))
-        long = len(samples) >= LONGEST * RATE
-        return Prepared(windows, weights, note=f"longer than {LONGEST} s: {LONGEST} s of it are listened to" if long else "")
+        return windows, weights
 
-    return prepare
+    return make
+
+
+def _mel_power_windows(preprocessing: Mapping[str, Any]) -> _Windows:
+    """Windows of one length that overlap: mel (bands, frames), the power itself without a logarithm. All count the same.
+
+    `preprocessing`: window_seconds, step_seconds (from one window to the next), bands, loudness (dB below full scale to which a
+    quieter sound is raised), coverage (the part of the last window that must hold sound; it is left out otherwise, unless it
+    is the only one). Frames are centred on their time, with silence before the sound and after it.
+    """
+    frames = round(float(preprocessing["window_seconds"]) * RATE / HOP)
+    step = round(float(preprocessing["step_seconds"]) * RATE / HOP)
+    bands, coverage = int(preprocessing["bands"]), float(preprocessing["coverage"])
+    quiet = 10 ** (float(preprocessing["loudness"]) / 20)
+
+    def make(samples: np.ndarray) -> tuple[list[dict[str, np.ndarray]], list[float]]:
+        level = math.sqrt(float(np.mean(np.square(samples, dtype=np.float64))))
+        starts = [*range(0, max(1, math.ceil((len(samples) + 1) / HOP) - frames + step + 1), step)]
+        if len(starts) > 1 and len(samples) / HOP - starts[-1] < coverage * frames:
+            starts.pop()
+        padded = np.zeros(max(len(samples), (starts[-1] + frames) * HOP) + FFT, np.float32)
+        padded[FFT // 2 : FFT // 2 + len(samples)] = samples * np.float32(max(1.0, quiet / level))
+        windows = []
+        for start in starts:
+            power = _mel_power(padded[start * HOP : (start + frames) * HOP + FFT], frames, bands)
+            windows.append({"mel": np.ascontiguousarray(power.T)})
+        return windows, [1.0] * len(windows)
+
+    return make
+
+
+_Windows = Callable[[np.ndarray], tuple[list[dict[str, np.ndarray]], list[float]]]
+"""From samples to windows and their weights."""
+
+SPECTROGRAMS: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], _Windows]]] = {
+    "log-mel": (("window_seconds",), _log_mel_windows),
+    "mel-power": (("window_seconds", "step_seconds", "bands", "loudness", "coverage"), _mel_power_windows),
+}
+"""What networks listen to: name -> the settings that it needs, and what makes its windows."""
 
 
 def collate(windows: Sequence[Mapping[str, np.ndarray]], preprocessing: Mapping[str, Any]) -> dict[str, Tensor]:
-    """mel (n, 80, frames) float32 and positions (n,) int64."""
+    """mel (n, bands, frames) float32; for log-mel also positions (n,) int64."""
     import torch
 
-    return {k: torch.from_numpy(np.stack([w[k] for w in windows])) for k in ("mel", "positions")}
+    return {k: torch.from_numpy(np.stack([w[k] for w in windows])) for k in windows[0]}
 
 
 def summary(samples: np.ndarray) -> np.ndarray:

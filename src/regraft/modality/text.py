@@ -71,36 +71,69 @@ def padded_length(tokens: int) -> int:
 def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Callable[[str], Prepared]:
     """Tokens (length,) int64 and their mask, padded to `padded_length`.
 
-    `preprocessing`: tokenizer (a key of `files`), max_tokens, pad_id.
+    `preprocessing`: tokenizer (a key of `files`; .json is read by tokenizers, .model by sentencepiece), max_tokens, pad_id.
     """
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise MissingExtra("reading texts needs the package tokenizers", move="pip install 'regraft[text]'") from None
-
     path = files[preprocessing["tokenizer"]]
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception for whatever it cannot read
-        raise ModelError(f"{path.name} is not a tokenizer that can be read ({error})", move="pip install --upgrade tokenizers") from None
     limit, pad = int(preprocessing["max_tokens"]), int(preprocessing["pad_id"])
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(limit)
+    encode = _by_sentencepiece(path, limit) if path.suffix == ".model" else _by_tokenizers(path, limit)
 
     def prepare(text: str) -> Prepared:
-        encoded = tokenizer.encode(text[:CHARACTERS])
-        tokens = encoded.ids
+        tokens, cut = encode(text[:CHARACTERS])
         length = padded_length(len(tokens))
         ids = np.full(length, pad, np.int64)
         ids[: len(tokens)] = tokens
         mask = np.zeros(length, np.int64)
         mask[: len(tokens)] = 1
-        cut = bool(encoded.overflowing) or len(text) > CHARACTERS
+        cut = cut or len(text) > CHARACTERS
         return Prepared(
             [{"input_ids": ids, "attention_mask": mask}], note=f"longer than {limit} tokens: the rest is not read" if cut else ""
         )
 
     return prepare
+
+
+def _by_tokenizers(path: Path, limit: int) -> Callable[[str], tuple[list[int], bool]]:
+    """A function from a text to at most `limit` tokens, with those that the file puts around them, and whether it was cut."""
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise MissingExtra("reading texts needs the package tokenizers", move="pip install 'regraft[text]'") from None
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception for whatever it cannot read
+        raise ModelError(f"{path.name} is not a tokenizer that can be read ({error})", move="pip install --upgrade tokenizers") from None
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(limit)
+
+    def encode(text: str) -> tuple[list[int], bool]:
+        encoded = tokenizer.encode(text)
+        return encoded.ids, bool(encoded.overflowing)
+
+    return encode
+
+
+def _by_sentencepiece(path: Path, limit: int) -> Callable[[str], tuple[list[int], bool]]:
+    """The same for a sentencepiece model; the begin and the end that it knows stand around the text, and count."""
+    try:
+        from sentencepiece import SentencePieceProcessor
+    except ImportError:
+        raise MissingExtra("reading these texts needs the package sentencepiece", move="pip install 'regraft[multilingual]'") from None
+
+    try:
+        pieces = SentencePieceProcessor(model_file=str(path))
+    except (RuntimeError, OSError) as error:
+        raise ModelError(
+            f"{path.name} is not a sentencepiece model that can be read ({error})", move="pip install --upgrade sentencepiece"
+        ) from None
+    begin, end = ([token] if token >= 0 else [] for token in (pieces.bos_id(), pieces.eos_id()))
+    room = limit - len(begin) - len(end)
+
+    def encode(text: str) -> tuple[list[int], bool]:
+        tokens = pieces.encode(text)
+        return [*begin, *tokens[:room], *end], len(tokens) > room
+
+    return encode
 
 
 def collate(windows: Sequence[Mapping[str, np.ndarray]], preprocessing: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -28,7 +28,8 @@ def find_model(name: str) -> ModelFacts:
     for candidate in (name, f"packaged:{name}"):
         if candidate in known:
             return known[candidate]
-    close = nearest(name, list(known)) or nearest(f"packaged:{name}", list(known))
+    # compared without what all names begin with, or any short word would be near some short name
+    close = nearest(name.split(":", 1)[-1], [full.split(":", 1)[1] for full in known])
     raise UsageError(f"there is no network {name!r}. {close}".rstrip(), move="regraft models")
 
 

