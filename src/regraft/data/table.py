@@ -1,4 +1,4 @@
-"""A table (CSV, TSV, JSON Lines, Parquet, Excel): a column of texts or of paths, and a column of labels; or a folder that holds train.csv."""
+"""A table (CSV, TSV, JSON Lines, Parquet, Excel): a column of texts or of paths, one of labels; or a folder that holds train.csv."""
 
 from __future__ import annotations
 

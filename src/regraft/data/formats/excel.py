@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from xml.parsers import expat  # noqa: S407  documents that define entities are refused below, before anything else reads them
+from xml.parsers import expat
 
 from regraft.data.formats.base import SIZE_LIMIT, Table, TableFormat, cell_text, check_header, check_size
 from regraft.errors import DataError, MissingExtra
@@ -131,7 +131,7 @@ def _check(path: Path, archive: zipfile.ZipFile) -> None:
     unfolded = sum(member.file_size for member in members)
     if unfolded > SIZE_LIMIT:
         found = f"{path} unfolds to {unfolded >> 20:,} MB"
-        raise DataError(found, expected=f"at most {SIZE_LIMIT >> 20} MB", move="remove pictures and sheets that are not needed, or split it")
+        raise DataError(found, expected=f"at most {SIZE_LIMIT >> 20} MB", move="remove pictures and sheets that nobody needs, or split it")
     kinds: dict[str, list[str]] = {}
     for member in sorted(members, key=lambda m: m.filename != _MANIFEST):
         by_rows = kinds.get("/" + member.filename) == [_SHEET_TYPE] and member.filename.startswith("xl/worksheets/")

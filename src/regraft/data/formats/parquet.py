@@ -61,7 +61,8 @@ def _cells(path: Path, pyarrow: Any, column: Any) -> list[str]:
             inner, items = _items(pyarrow, chunk)
             for row in items:
                 if row not in texts:
-                    texts[row] = "" if row is None else cell_text([inner[i] if i is not None else None for i in row] if inner else list(row))
+                    values = [None if i is None else inner[i] for i in row or ()] if inner else list(row or ())
+                    texts[row] = "" if row is None else cell_text(values)
                     written += len(texts[row])
                     if written > SIZE_LIMIT:
                         raise DataError(f"{path} unfolds to more than {SIZE_LIMIT >> 20} MB of lists", move="split it")
