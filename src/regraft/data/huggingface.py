@@ -263,7 +263,7 @@ def _kind(split: Split, name: str) -> Kind | None:
     says = feature.get("_type") if isinstance(feature, dict) else None
     if says in MEDIA:
         return Kind(MEDIA[says]) if _holds_files(pyarrow.types, kind) else None
-    if _is_plain(pyarrow.types, kind):
+    if _is_plain(pyarrow.types, kind) or pyarrow.types.is_null(kind):
         return Kind("plain", _names(feature, name))
     types = pyarrow.types
     if (types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)) and _is_plain(types, kind.value_type):
