@@ -477,8 +477,8 @@ def test_a_fit_from_an_object_to_predictions(tmp_path: Path, make: Callable[[int
     import regraft
 
     data = make(12)
-    run = regraft.fit(data, out=tmp_path / "run", threads=1)
+    run = regraft.fit(data, out=str(tmp_path / "run"), threads=1)
     assert run.result["left_out"] == [] and run.result["n"] == 12
-    again = regraft.fit(as_folder(data, tmp_path), out=tmp_path / "again", threads=1)
+    again = regraft.fit(as_folder(data, tmp_path), out=str(tmp_path / "again"), threads=1)
     assert run.result["estimate"] == again.result["estimate"]
     assert [p.to_json() for p in run.predict(data)] == [p.to_json() for p in again.predict(tmp_path / "saved")]

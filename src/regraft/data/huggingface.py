@@ -185,7 +185,7 @@ def _saved_split(name: str, folder: Path) -> Split:
         found = _checked(Split(name, table, None, features, folder))
         # offsets are believed from here on: a damaged one would read beyond the file
         table.select([n for n in table.column_names if _kind(found, n)]).validate(full=True)
-    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
+    except (pyarrow.ArrowException, ValueError, OverflowError, KeyError) as error:
         text = str(error).strip().splitlines()[0].rstrip(".")
         raise DataError(f"{folder} holds damaged data ({text})", move="save the data set again with save_to_disk") from None
     return found
