@@ -26,7 +26,7 @@ class FitSpec:
     """Everything that `regraft fit` can be asked for."""
 
     data: str
-    """A folder with one sub-folder per class, a folder with train/ and test/, or a table (CSV, TSV, JSON Lines, Parquet)."""
+    """A folder with one sub-folder per class, a folder with train/ and test/, or a table (CSV, TSV, JSON Lines, Parquet, Excel)."""
     task: str | None = None
     """image, text or audio; found out from the data when not given."""
     input: str | None = None

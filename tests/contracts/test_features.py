@@ -480,6 +480,7 @@ def test_makers_that_differ_in_anything_do_not_share_rows():
         "tile": 8,
         "device": "cuda:0",
         "threads": 1,
+        "files": {"tokenizer.json": "c"},
     }
     keys = {space_key(maker_of(**given))} | {space_key(maker_of(**{**given, name: value})) for name, value in others.items()}
     assert len(keys) == 1 + len(others)

@@ -31,6 +31,12 @@ def write(path: Path, rows: list[dict]) -> Path:
             writer.writerows(rows)
     elif path.suffix in (".jsonl", ".ndjson"):
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix in (".xlsx", ".xlsm"):
+        openpyxl = pytest.importorskip("openpyxl")
+        book = openpyxl.Workbook()
+        for row in (list(rows[0]), *(list(row.values()) for row in rows)):
+            book.active.append(row)
+        book.save(path)
     else:
         pyarrow = pytest.importorskip("pyarrow")
         parquet = pytest.importorskip("pyarrow.parquet")
@@ -118,10 +124,48 @@ def test_a_million_references_to_one_long_string_stay_one_string(tmp_path: Path)
     assert len(table.rows) == 100_000 and len({id(cells[0]) for _, cells in table.rows}) < 100
 
 
-def test_parquet_columns_that_are_not_plain_are_passed_over(tmp_path: Path):
+def test_parquet_lists_are_json_and_what_is_not_plain_is_passed_over(tmp_path: Path):
     pytest.importorskip("pyarrow")
-    rows = [{"text": "a", "label": "x", "more": [1, 2], "raw": b"\x00"}, {"text": "b", "label": "y", "more": [], "raw": b""}]
-    assert read_table(write(tmp_path / "t.parquet", rows)).header == ["text", "label"]
+    rows = [
+        {"text": "a", "tags": ["x", "ü"], "n": [1, 2], "raw": b"\x00", "inner": {"k": 1}, "deep": [[1]], "blobs": [b"1"]},
+        {"text": "b", "tags": [], "n": None, "raw": b"", "inner": {"k": 2}, "deep": [], "blobs": []},
+        {"text": "c", "tags": ["x", None], "n": [3], "raw": None, "inner": None, "deep": None, "blobs": None},
+    ]
+    table = read_table(write(tmp_path / "t.parquet", rows))
+    assert table.header == ["text", "tags", "n"]
+    assert [cells for _, cells in table.rows] == [["a", '["x", "ü"]', "[1, 2]"], ["b", "[]", ""], ["c", '["x", null]', "[3]"]]
+
+
+@pytest.mark.parametrize("kind", ["list_", "large_list", "fixed"])
+def test_parquet_lists_of_every_kind_are_the_same(tmp_path: Path, kind: str):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    of_texts = pyarrow.list_(pyarrow.string(), 2) if kind == "fixed" else getattr(pyarrow, kind)(pyarrow.string())
+    column = pyarrow.array([["a", "b"], None, ["b", None]], of_texts)
+    parquet.write_table(pyarrow.table({"a.b": ["1", "2", "3"], "tags": column}), tmp_path / "t.parquet")
+    assert [cells for _, cells in read_table(tmp_path / "t.parquet").rows] == [["1", '["a", "b"]'], ["2", ""], ["3", '["b", null]']]
+
+
+def test_a_hundred_thousand_lists_of_one_long_string_stay_one_text(tmp_path: Path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    long = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 100_000, pyarrow.int32()), pyarrow.array(["x" * 100_000]))
+    lists = pyarrow.ListArray.from_arrays(pyarrow.array(range(100_001), pyarrow.int32()), long)
+    parquet.write_table(pyarrow.table({"text": lists}), tmp_path / "bomb.parquet", store_schema=False)
+    table = read_table(tmp_path / "bomb.parquet")
+    assert len(table.rows) == 100_000 and len({id(cells[0]) for _, cells in table.rows}) < 100
+
+
+@pytest.mark.parametrize(("limit", "value"), [("VALUE_LIMIT", 100), ("SIZE_LIMIT", 30_000)])
+def test_parquet_lists_that_unfold_beyond_the_bound_are_refused(tmp_path: Path, limit: str, value: int, monkeypatch: pytest.MonkeyPatch):
+    """Long lists of one value, and many different lists of one long value, are small in the file."""
+    pytest.importorskip("pyarrow")
+    from regraft.data.formats import parquet
+
+    path = write(tmp_path / "t.parquet", [{"text": ["x" * 1000] * (i + 1)} for i in range(20)])
+    monkeypatch.setattr(parquet, limit, value)
+    with pytest.raises(DataError, match="unfolds to"):
+        read_table(path)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 from PIL import Image
 
 from regraft.errors import Unreadable
-from regraft.modality import MODALITIES, Modality
+from regraft.modality import MODALITIES, Modality, base
+from regraft.modality.base import Stored
 from regraft.spec import TASKS
 
 
@@ -133,6 +135,25 @@ def test_rows_without_a_network_are_finite_and_of_one_width(name: str, tmp_path:
         assert len({s.shape for s in summaries}) == 1
 
 
+def test_stored_content_is_what_the_same_file_is(name: str, tmp_path: Path):
+    """The same identity, the same decoded example, and read no earlier than it is needed."""
+    modality, path = MODALITIES[name], example(name, tmp_path / "a")
+    reads: list[int] = []
+    stored = Stored("train[0]", lambda: reads.append(1) or path.read_bytes())
+    assert not reads and stored == Stored("train[0]", path.read_bytes)
+    assert modality.load(stored).identity == modality.load(path).identity
+    kept, there = modality.load(stored).decode(), modality.load(path).decode()
+    assert kept == there if name != "audio" else np.array_equal(kept, there)
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"", "the file is empty (0 bytes)"), (b"x" * 11, "more than")])
+def test_stored_content_has_the_bounds_of_a_file(name: str, content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(base, "FILE_LIMIT", 10)
+    with pytest.raises(Unreadable) as raised:
+        MODALITIES[name].load(Stored("x", lambda: content)).decode()
+    assert reason in str(raised.value)
+
+
 DAMAGED = {
     "empty": b"",
     "binary": bytes(range(128, 256)) * 8,
@@ -150,6 +171,8 @@ def test_damaged_input_is_unreadable_with_a_reason_or_read(name: str, damage: st
         MODALITIES[name].load(path).decode()
     except Unreadable as reason:
         assert str(reason).strip()
+        with pytest.raises(Unreadable, match=re.escape(str(reason))):
+            MODALITIES[name].load(Stored("x", lambda: DAMAGED[damage])).decode()
     else:
         assert name == "text", "only a text may be made of such bytes"
         assert damage not in ("empty", "binary", "zeros-and-high-bytes")

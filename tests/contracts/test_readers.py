@@ -13,6 +13,7 @@ from regraft.data.base import TEST, TRAIN, Asked
 from regraft.errors import RegraftError
 from regraft.facts import LeftOut
 from regraft.modality import MODALITIES
+from regraft.modality.base import Stored
 from regraft.spec import TASKS
 
 EXTENSIONS = {name: modality.extensions for name, modality in MODALITIES.items()}
@@ -35,7 +36,20 @@ def memory_source(tmp_path: Path) -> tuple[Any, int]:
     return [("a b", "x"), ("c d", "y"), ("e f", "x")], 3
 
 
-SOURCES: dict[str, Callable[[Path], tuple[Any, int]]] = {"folder": folder_source, "table": table_source, "memory": memory_source}
+def huggingface_source(tmp_path: Path) -> tuple[Any, int]:
+    datasets = pytest.importorskip("datasets")
+    classes = datasets.ClassLabel(names=["x", "y"])
+    features = datasets.Features({"image": datasets.Image(), "label": classes})
+    pictures = [{"bytes": b"not looked at", "path": f"{i}.png"} for i in range(3)]
+    return datasets.Dataset.from_dict({"image": [*pictures, None], "label": [0, -1, 1, 1]}, features=features), 4
+
+
+SOURCES: dict[str, Callable[[Path], tuple[Any, int]]] = {
+    "folder": folder_source,
+    "table": table_source,
+    "memory": memory_source,
+    "huggingface": huggingface_source,
+}
 """Reader -> a source that it reads, and how many things are in it. A new reader adds its own here."""
 
 STRANGE = [None, 3, object(), b"bytes", {"a": 1}, Path("nowhere"), Path("nowhere.csv")]
@@ -84,7 +98,7 @@ def test_the_same_source_twice_gives_the_same(name: str, tmp_path: Path):
 def test_its_sources_can_be_loaded_by_their_modality(name: str, tmp_path: Path):
     """What a reader hands over is a path, or an object that the modality knows."""
     dataset, _ = read(name, tmp_path)
-    kinds = (str, Path) if dataset.task == "text" else (Path,)
+    kinds = (str, Path, Stored) if dataset.task == "text" else (Path, Stored)
     assert all(isinstance(e.source, kinds) for e in dataset.examples)
 
 

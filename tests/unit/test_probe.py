@@ -120,7 +120,7 @@ def test_bounds_on_memory_change_nothing(monkeypatch, shape):
 def test_each_bound_alone_changes_nothing(monkeypatch):
     features, labels, folds = problem(300, 9, 3)
     free = fit_probe(features, labels, folds, 3, (1e-2, 1e-1), score=accuracy)
-    for module, name in [(module, name) for module in (room, design, solve) for name in dir(module) if name.endswith("_BYTES")]:
+    for module, name in [(m, name) for m in (room, design, solve) for name in dir(m) if name.endswith("_BYTES")]:
         with monkeypatch.context() as patch:
             patch.setattr(module, name, 1)
             tight = fit_probe(features, labels, folds, 3, (1e-2, 1e-1), score=accuracy)

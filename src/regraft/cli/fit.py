@@ -43,7 +43,7 @@ from regraft.spec import ALL_METRICS, METRICS
 @json_option
 def command(data: str, as_json: bool, **options: Any) -> None:
     """Fit a model to DATA: a folder with one sub-folder per class, a folder with train/ and test/, or a table (CSV, TSV,
-    JSON Lines, Parquet).
+    JSON Lines, Parquet, Excel).
 
     The network is frozen and gets a new output layer for what you predict: one class, several labels, or a number. The
     estimate is cross-validated; a test part is only ever used for the figures that carry its name.

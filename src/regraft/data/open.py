@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.data import folder, memory, table
+from regraft.data import folder, huggingface, memory, table
 from regraft.data.base import TEST, TRAIN, Asked, Dataset, Example, Reader, natural, shown
 from regraft.errors import DataError, UsageError
 from regraft.facts import LeftOut
@@ -17,7 +17,7 @@ from regraft.facts import LeftOut
 if TYPE_CHECKING:
     import numpy as np
 
-READERS: dict[str, Reader] = {r.name: r for r in (memory.READER, table.READER, folder.READER)}
+READERS: dict[str, Reader] = {r.name: r for r in (memory.READER, huggingface.READER, table.READER, folder.READER)}
 """Layouts of data, in the order in which they are asked whether they fit."""
 
 
@@ -51,8 +51,8 @@ def _read(source: Any, asked: Asked) -> Dataset:
     what = f"a {type(source).__name__} is not a data set"
     if isinstance(source, Path):
         what = f"{source} is a file that regraft does not read as a data set"
-    layouts = "a folder with one sub-folder per class, a table (CSV, TSV, JSON Lines, Parquet)"
-    raise DataError(what, expected=f"{layouts}, a DataFrame, or a list of (input, label)")
+    layouts = "a folder with one sub-folder per class, a table (CSV, TSV, JSON Lines, Parquet, Excel)"
+    raise DataError(what, expected=f"{layouts}, a DataFrame, a datasets.Dataset, or a list of (input, label)")
 
 
 def open_inputs(sources: Sequence[Any], asked: Asked) -> Dataset:
@@ -64,7 +64,11 @@ def open_inputs(sources: Sequence[Any], asked: Asked) -> Dataset:
     for source in sources:
         if isinstance(source, Path) or (isinstance(source, (str, os.PathLike)) and task != "text"):
             path = Path(source)
-            if path.is_dir():
+            if huggingface.fits(path):
+                part = huggingface.read(path, asked)
+                examples += part.examples
+                left_out += part.left_out
+            elif path.is_dir():
                 below = [p for p in folder.files_below(path) if p.suffix.lower() in asked.extensions[task]]
                 tables = table.table_files(path) if not below else {}
                 if tables:
@@ -83,6 +87,10 @@ def open_inputs(sources: Sequence[Any], asked: Asked) -> Dataset:
             else:
                 # one that is missing is named in its place, like one that cannot be read
                 examples.append(Example(str(path), path, None, TRAIN))
+        elif huggingface.fits(source):
+            part = huggingface.read(source, asked)
+            examples += part.examples
+            left_out += part.left_out
         else:
             examples.append(Example(f"example {len(examples)}", source, None, TRAIN))
     if faults:

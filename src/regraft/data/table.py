@@ -1,4 +1,4 @@
-"""A table (CSV, TSV, JSON Lines, Parquet): a column of texts or of paths, and a column of labels; or a folder that holds train.csv."""
+"""A table (CSV, TSV, JSON Lines, Parquet, Excel): a column of texts or of paths, one of labels; or a folder that holds train.csv."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def read(source: Path, asked: Asked) -> Dataset:
         table = read_table(path)
         header, rows = table.header, table.rows
         left_out += table.broken
+        said += table.said
         if not rows:
             raise DataError(f"{path} has a header and no rows", expected="one line per example")
         if not task:

@@ -20,11 +20,12 @@ def maker_of(
     tile: int,
     device: str,
     threads: int,
+    files: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What makes the features of one network on this machine.
 
-    Training batch size, workers, file names and order are not in it: they change nothing. Threads, torch and the instruction
-    set are: kernels add in another order.
+    `files` are the SHA-256 of what prepares its input (a tokenizer). Training batch size, workers, file names and order are not
+    in it: they change nothing. Threads, torch and the instruction set are: kernels add in another order.
     """
     import torch
 
@@ -35,6 +36,7 @@ def maker_of(
         "architecture": dict(architecture),
         "at": "input of the output layer",
         "preprocessing": dict(preprocessing),
+        "files": dict(files or {}),
         "modality": modality.name,
         "engine": "torch float32" + (" channels-last" if modality.name == "image" else ""),
         "device": device,

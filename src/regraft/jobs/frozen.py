@@ -49,6 +49,7 @@ class Frozen:
             tile=self.tile,
             device=device,
             threads=threads,
+            files={name: sha256_file(path) for name, path in sorted(self.files.items())},
         )
 
     def run(self, examples: Sequence[Example], device: str, threads: int, *, keep: bool, summaries: bool, emit: Emit) -> Extracted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.errors import MissingExtra, ModelError, Unreadable
-from regraft.modality.base import Loaded, Modality, Prepared, nothing_to_learn, source_kind, stack_rows
+from regraft.modality.base import Loaded, Modality, Prepared, Stored, nothing_to_learn, read_stored, source_kind, stack_rows
 from regraft.workspace.store import ID_BYTES, content_id
 
 if TYPE_CHECKING:
@@ -46,10 +47,13 @@ def _libraries() -> tuple[Any, Any]:
 
 
 def load(source: Any) -> Loaded:
-    """A path, or a pair (samples, rate): floats in -1..1, (n,) or (n, channels)."""
+    """A path, stored content, or a pair (samples, rate): floats in -1..1, (n,) or (n, channels)."""
     if isinstance(source, (str, Path)):
         path = Path(source)
-        return Loaded(_file_identity(path), lambda: _decode(path))
+        return Loaded(_file_identity(path), lambda: _decode(str(path)))
+    if isinstance(source, Stored):
+        content = read_stored(source)
+        return Loaded(content_id(content), lambda: _decode(io.BytesIO(content)))
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], np.ndarray):
         samples, rate = source
         if not _is_rate(rate):
@@ -80,10 +84,10 @@ def _file_identity(path: Path) -> bytes:
     return digest.digest()
 
 
-def _decode(path: Path) -> np.ndarray:
+def _decode(place: str | io.BytesIO) -> np.ndarray:
     soundfile, _ = _libraries()
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with soundfile.SoundFile(place) as file:
             rate, frames, channels = file.samplerate, file.frames, file.channels
             if not _is_rate(rate) or not 1 <= channels <= 64:
                 raise Unreadable(f"{rate} samples a second in {channels} channels is not a sound that can be read")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ class Loaded:
 class Modality:
     """What one kind of input needs. Every function is pure but for reading the file it is given.
 
-    load(source)                        a Path, str or object -> Loaded
+    load(source)                        a Path, str, Stored or object -> Loaded
     preparer(preprocessing, files)      -> a function from what `decode` gives to Prepared
     collate(windows, preprocessing)     equal-shaped windows -> the network's keyword arguments, as tensors
     summary(decoded)                    -> a row (d,) float32 for the model without a network, or the text itself
@@ -70,19 +70,42 @@ class Modality:
     vectorise: Callable[[Mapping[str, Any], Sequence[Any]], np.ndarray]
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A file's content that lies inside another one, such as a row of a data set; treated as the same bytes in a file are.
+
+    `read` gives the bytes or raises Unreadable; it is called when they are needed, possibly from several threads at once.
+    `where` tells one from another, in messages and in comparisons.
+    """
+
+    where: str
+    read: Callable[[], bytes] = field(compare=False, repr=False)
+
+
 def read_file(path: Path) -> bytes:
     """The bytes of a file of bearable size; Unreadable says what is wrong."""
     try:
         if not path.is_file():
             raise Unreadable("there is no such file" if not path.exists() else "not a plain file")
-        size = path.stat().st_size
-        if size == 0:
-            raise Unreadable("the file is empty (0 bytes)")
-        if size > FILE_LIMIT:
-            raise Unreadable(f"the file has {size >> 20} MB, more than the {FILE_LIMIT >> 20} MB that one may have")
+        check_length(path.stat().st_size)
         return path.read_bytes()
     except OSError as error:
         raise Unreadable(f"cannot be opened: {error.strerror or error}") from None
+
+
+def read_stored(source: Stored) -> bytes:
+    """The bytes of stored content of bearable size; Unreadable says what is wrong."""
+    content = source.read()
+    check_length(len(content))
+    return content
+
+
+def check_length(size: int) -> None:
+    """Unreadable for a file that is empty or has more than FILE_LIMIT bytes."""
+    if size == 0:
+        raise Unreadable("the file is empty (0 bytes)")
+    if size > FILE_LIMIT:
+        raise Unreadable(f"the file has {size >> 20} MB, more than the {FILE_LIMIT >> 20} MB that one may have")
 
 
 def nothing_to_learn(summaries: Sequence[Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from regraft.errors import Unreadable
-from regraft.modality.base import Loaded, Modality, Prepared, nothing_to_learn, read_file, source_kind, stack_rows
+from regraft.modality.base import Loaded, Modality, Prepared, Stored, nothing_to_learn, read_file, read_stored, source_kind, stack_rows
 from regraft.workspace.store import content_id
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.B
 
 
 def load(source: Any) -> Loaded:
-    """A path, a PIL image, or a uint8 array. Objects are known by what they show, files by their bytes."""
-    if isinstance(source, (str, Path)):
-        content = read_file(Path(source))
+    """A path, stored content, a PIL image, or a uint8 array. Objects are known by what they show, files by their bytes."""
+    if isinstance(source, (str, Path, Stored)):
+        content = read_stored(source) if isinstance(source, Stored) else read_file(Path(source))
         return Loaded(content_id(content), lambda: _named_faults(lambda: _decode(content)))
     if isinstance(source, Image.Image):
         image = _named_faults(lambda: _as_rgb(source))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.errors import MissingExtra, ModelError, Unreadable
-from regraft.modality.base import Loaded, Modality, Prepared, read_file, source_kind
+from regraft.modality.base import Loaded, Modality, Prepared, Stored, read_file, read_stored, source_kind
 from regraft.workspace.store import content_id
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ _WORD = re.compile(r"\w+")
 
 
 def load(source: Any) -> Loaded:
-    """A string, or a path to a file of text."""
-    if isinstance(source, Path):
-        content = read_file(source)
+    """A string, a path to a file of text, or stored content of one."""
+    if isinstance(source, (Path, Stored)):
+        content = read_stored(source) if isinstance(source, Stored) else read_file(source)
         return Loaded(content_id(content), lambda: _stripped(_decode(content)))
     if isinstance(source, str):
         return Loaded(content_id(source.encode("utf-8", "surrogatepass")), lambda: _stripped(source))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from regraft.data.formats import csv, jsonl, parquet
+from regraft.data.formats import csv, excel, jsonl, parquet
 from regraft.data.formats.base import Table, TableFormat
 
-FORMATS: dict[str, TableFormat] = {f.name: f for f in (csv.FORMAT, jsonl.FORMAT, parquet.FORMAT)}
+FORMATS: dict[str, TableFormat] = {f.name: f for f in (csv.FORMAT, jsonl.FORMAT, parquet.FORMAT, excel.FORMAT)}
 
 __all__ = ["FORMATS", "Table", "TableFormat", "endings", "format_of", "read_table"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ class Table:
     rows: list[tuple[str, list[str]]]
     broken: list[LeftOut] = field(default_factory=list)
     """Rows that cannot be read at all."""
+    said: list[str] = field(default_factory=list)
+    """What the user should know of how the file was read."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,16 @@ def check_header(path: Path, header: Sequence[str]) -> None:
 
 
 def cell_text(value: Any) -> str:
-    """A plain value as a table's cell: nothing for null, whole numbers without a point, lists and objects as JSON."""
+    """A plain value as a table's cell: nothing for null, whole numbers without a point, ISO dates, lists and objects as JSON."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, datetime) and value.time() == time():
+        # a day, in programs that know no dates without a time
+        return value.date().isoformat()
+    if isinstance(value, (date, time)):
+        return value.isoformat()
     return value if isinstance(value, str) else str(value) if isinstance(value, (int, float)) else json.dumps(value, ensure_ascii=False)
