@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from regraft.spec import TASKS, FitSpec, help_texts
+from regraft.spec import METRICS, TASKS, FitSpec, help_texts
 
 _HELP = help_texts(FitSpec)
 
@@ -29,6 +29,25 @@ def task_option(command: Command) -> Command:
 def column_options(command: Command) -> Command:
     """--input and --label"""
     return option("--input", metavar="COLUMN")(option("--label", metavar="COLUMN")(command))
+
+
+def data_options(command: Command) -> Command:
+    """What says how data is to be read: the same for every command that opens labelled data."""
+    for decorate in reversed(
+        (
+            task_option,
+            column_options,
+            option("--target", type=click.Choice(list(METRICS))),
+            option("--separator", metavar="TEXT"),
+            option("--group", metavar="COLUMN"),
+            option("--split", metavar="COLUMN"),
+            option("--weight", metavar="COLUMN"),
+            option("--test", metavar="PATH|FRACTION"),
+            outside_option,
+        )
+    ):
+        command = decorate(command)
+    return command
 
 
 def machine_options(command: Command) -> Command:

@@ -7,29 +7,20 @@ from typing import Any
 import click
 
 from regraft.cli.common import (
-    column_options,
+    data_options,
     json_option,
     machine_options,
     option,
-    outside_option,
     print_json,
     store_option,
     strict_option,
-    task_option,
 )
-from regraft.spec import ALL_METRICS, METRICS
+from regraft.spec import ALL_METRICS
 
 
 @click.command("fit")
 @click.argument("data")
-@task_option
-@column_options
-@option("--target", type=click.Choice(list(METRICS)))
-@option("--separator", metavar="TEXT")
-@option("--group", metavar="COLUMN")
-@option("--split", metavar="COLUMN")
-@option("--weight", metavar="COLUMN")
-@option("--test", metavar="PATH|FRACTION")
+@data_options
 @option("--metric", type=click.Choice(ALL_METRICS))
 @option("--model", metavar="NAME")
 @option("--train", metavar="HOW", default="head", show_default=True)
@@ -37,7 +28,6 @@ from regraft.spec import ALL_METRICS, METRICS
 @option("--out", metavar="DIR")
 @option("--seed", type=int, default=0, show_default=True)
 @strict_option
-@outside_option
 @option("--balance", is_flag=True)
 @store_option
 @json_option

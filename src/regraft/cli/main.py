@@ -14,6 +14,7 @@ import regraft
 from regraft.errors import RegraftError, nearest
 
 COMMANDS = {
+    "inspect": "Facts about a data set before any work: classes, sizes, duplicates, what is broken.",
     "fit": "Fit a model to a folder or table of labelled images, texts or sounds.",
     "predict": "Predict labels with probabilities for files, folders or tables.",
     "evaluate": "Figures with intervals on labelled data, and the confusion table.",

@@ -113,6 +113,11 @@ def figure(value: Mapping[str, float]) -> str:
     return f"{number(value['value'])} ({number(value['low'])} to {number(value['high'])})"
 
 
+def amount(value: float) -> str:
+    """A size: whole from ten on, else three digits."""
+    return f"{value:,.0f}" if abs(value) >= 10 or value == int(value) else f"{value:.3g}"
+
+
 def show(out: Console, *things: Any) -> None:
     """Print tables and lines; without a terminal, lines end where their text ends."""
     for thing in things:

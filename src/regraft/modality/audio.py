@@ -286,6 +286,7 @@ MODALITY = Modality(
     load=load,
     preparer=preparer,
     collate=collate,
+    measure=lambda samples: {"seconds": len(samples) / RATE},
     summary=summary,
     summary_version="log-mel-1",
     learn_vectoriser=nothing_to_learn,

@@ -152,6 +152,7 @@ MODALITY = Modality(
     load=load,
     preparer=preparer,
     collate=collate,
+    measure=lambda image: {"width, pixels": image.width, "height, pixels": image.height},
     summary=summary,
     summary_version=f"pixels-{TINY}-1",
     learn_vectoriser=nothing_to_learn,

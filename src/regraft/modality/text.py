@@ -195,6 +195,7 @@ MODALITY = Modality(
     load=load,
     preparer=preparer,
     collate=collate,
+    measure=lambda text: {"characters": len(text), "words": len(text.split())},
     summary=summary,
     summary_version="",
     learn_vectoriser=learn_vectoriser,

@@ -83,6 +83,10 @@ class Target(ABC):
     def array(self, values: Sequence[Any]) -> np.ndarray:
         """Values as an array y."""
 
+    @abstractmethod
+    def spread(self, y: np.ndarray) -> dict[str, float]:
+        """What these targets are, counted or measured, as plain data."""
+
     def strangers(self, cells: Sequence[str]) -> dict[str, int]:
         """Names in these labels that the training labels did not have, counted."""
         return {}

@@ -74,6 +74,9 @@ class Classes(Target):
     def array(self, values: Sequence[int]) -> np.ndarray:
         return np.array(values, np.int64)
 
+    def spread(self, y: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.outputs, np.bincount(y, minlength=len(self.outputs)).tolist(), strict=True))
+
     def strangers(self, cells: Sequence[str]) -> dict[str, int]:
         return dict(Counter(c for c in cells if c and c not in self._numbers))
 

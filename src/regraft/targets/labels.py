@@ -169,6 +169,9 @@ class Labels(Target):
     def array(self, values: Sequence[np.ndarray]) -> np.ndarray:
         return np.stack(list(values)) if len(values) else np.zeros((0, len(self.outputs)), bool)
 
+    def spread(self, y: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.outputs, y.sum(0).tolist(), strict=True))
+
     def strangers(self, cells: Sequence[str]) -> dict[str, int]:
         found: Counter[str] = Counter()
         for cell in cells:

@@ -91,6 +91,10 @@ class Number(Target):
     def array(self, values: Sequence[float]) -> np.ndarray:
         return np.array(values, np.float64)
 
+    def spread(self, y: np.ndarray) -> dict[str, float]:
+        names = ("least", "first quarter", "median", "third quarter", "largest")
+        return {**dict(zip(names, np.quantile(y, [0, 0.25, 0.5, 0.75, 1]).tolist(), strict=True)), "mean": float(y.mean())}
+
     def described(self, cells: Sequence[str]) -> str:
         return f"with a number ({self.low:g} to {self.high:g})"
 
