@@ -27,6 +27,8 @@ Options:
   -h, --help  Show this message and exit.
 
 Commands:
+  inspect   Facts about a data set before any work: classes, sizes,
+            duplicates, what is broken.
   fit       Fit a model to a folder or table of labelled images, texts or
             sounds.
   predict   Predict labels with probabilities for files, folders or tables.

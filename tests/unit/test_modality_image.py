@@ -209,3 +209,47 @@ def test_an_opened_picture_whose_file_was_closed_is_unreadable(tmp_path: Path):
         pass
     with pytest.raises(Unreadable):
         image.load(picture).decode()
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    """A smooth picture with some grain, as a camera gives it."""
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8))
+    grain = rng.normal(0, 4, (height, width, 3))
+    return Image.fromarray(np.clip(np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)) + grain, 0, 255).astype(np.uint8))
+
+
+def as_jpeg(path: Path, picture: Image.Image, **options: Any) -> Path:
+    picture.save(path, "JPEG", quality=92, **options)
+    return path
+
+
+@pytest.mark.parametrize(("size", "decoded"), [((1535, 2000), (1535, 2000)), ((1536, 2000), (768, 1000)), ((3300, 3080), (825, 770))])
+def test_a_large_jpeg_is_decoded_smaller(tmp_path: Path, size: tuple[int, int], decoded: tuple[int, int]):
+    found = image.load(as_jpeg(tmp_path / "x.jpg", photograph(*size))).decode()
+    assert found.size == decoded
+    assert image.measure(found) == {"width, pixels": size[0], "height, pixels": size[1]}
+
+
+def test_a_large_jpeg_gives_nearly_the_same_pixels(tmp_path: Path):
+    path = as_jpeg(tmp_path / "x.jpg", photograph(2400, 1600))
+    settings = {"size": 224, "crop_pct": 0.875, "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.5] * 3}
+    prepare = image.preparer(settings, {})
+    ours = prepare(image.load(path).decode()).windows[0]["pixels"].astype(int)
+    with Image.open(path) as opened:
+        whole = prepare(opened.convert("RGB")).windows[0]["pixels"].astype(int)
+    assert np.abs(ours - whole).mean() < 1
+    assert np.abs(ours - whole).max() < 16
+
+
+def test_a_large_turned_jpeg_is_upright(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    found = image.load(as_jpeg(tmp_path / "x.jpg", photograph(2400, 1600), exif=exif)).decode()
+    assert found.size == (800, 1200)
+    assert image.measure(found) == {"width, pixels": 1600, "height, pixels": 2400}
+
+
+def test_other_formats_are_decoded_whole(tmp_path: Path):
+    photograph(1700, 1600).save(tmp_path / "x.png")
+    assert image.load(tmp_path / "x.png").decode().size == (1700, 1600)

@@ -7,7 +7,7 @@ from typing import Any
 
 from regraft.modality import Modality
 
-VERSION = 1
+VERSION = 2
 """Raised when this room would give other features from the same description."""
 
 
