@@ -1,8 +1,4 @@
-"""anatomy: the body of a network: finding a layer by its path, replacing it, freezing.
-
-In: a torch module.     Out: the same module, changed as asked.
-Never: trains, or reads weights from a file.
-"""
+"""Finding a layer by its path, putting another one there, freezing all."""
 
 from __future__ import annotations
 

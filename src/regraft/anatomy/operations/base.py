@@ -1,0 +1,97 @@
+"""What every operation on a network is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from regraft.anatomy.layers import layer_at
+from regraft.anatomy.notation import Written, make, read
+from regraft.anatomy.parts import Parts
+from regraft.anatomy.select import select
+from regraft.anatomy.trace import Shape, Trace
+from regraft.errors import UsageError
+
+
+@dataclass
+class Edit:
+    """A copy of a network while one operation changes it. `seen` and `parts` are of the network before."""
+
+    network: nn.Module
+    seen: Trace
+    parts: Parts
+    head: tuple[str, ...]
+    inputs: dict[str, torch.Tensor]
+    seed: int
+    adapted: set[str] = field(default_factory=set)
+    """Names of parameters whose weights were made from old ones."""
+
+    def paths(self, text: str) -> list[str]:
+        """The topmost layers that a selection means."""
+        return list(select(self.network, self.parts, text).paths)
+
+    def one(self, text: str) -> str:
+        """The single layer that a selection means; UsageError when it means several."""
+        found = self.paths(text)
+        if len(found) != 1:
+            shown = ", ".join(found[:4]) + (" ..." if len(found) > 4 else "")
+            raise UsageError(f"{text!r} means {len(found)} layers ({shown})", expected="one layer")
+        return found[0]
+
+    def came(self, path: str) -> Shape:
+        """The shape that comes to a layer."""
+        calls = self.seen.calls.get(path)
+        if not calls or not calls[0].inputs:
+            raise UsageError(f"no data passes {path!r}: it is a container or never runs", expected="a layer that is called")
+        return calls[0].inputs[0]
+
+    def went(self, path: str) -> Shape:
+        """The shape that a layer gives."""
+        calls = self.seen.calls.get(path)
+        if not calls or not calls[0].outputs:
+            raise UsageError(f"no data passes {path!r}: it is a container or never runs", expected="a layer that is called")
+        return calls[0].outputs[0]
+
+    def new_layer(self, layer: str | Written | nn.Module, came: Shape) -> nn.Module:
+        """A layer from its text, with weights that the seed decides; a module as it is."""
+        if isinstance(layer, nn.Module):
+            return layer
+        written = read(layer) if isinstance(layer, str) else layer
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return make(written, came)
+
+    def parent(self, path: str) -> tuple[nn.Module, str]:
+        """The layer that holds another one, and the name under which it does."""
+        above, _, name = path.rpartition(".")
+        return (layer_at(self.network, above) if above else self.network), name
+
+    def put(self, path: str, layer: nn.Module) -> None:
+        """Another layer in a layer's place; it takes its device, precision and mode."""
+        parent, name = self.parent(path)
+        parent._modules[name] = like(layer, parent._modules[name])
+
+
+def like(layer: nn.Module, other: nn.Module | None) -> nn.Module:
+    """A layer with the device and precision of another one's parameters, where it has any."""
+    first = next(iter(other.parameters()), None) if other is not None else None
+    return layer.to(device=first.device, dtype=first.dtype) if first is not None and first.dtype.is_floating_point else layer
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One way to change a network.
+
+    `arguments` are the keys of its step in a recipe, required ones first; `apply(edit, **arguments)` gives attempts: functions that
+    change the copy, of which the first after which the network runs is kept.
+    """
+
+    name: str
+    about: str
+    required: tuple[str, ...]
+    optional: Mapping[str, Any]
+    apply: Callable[..., Sequence[Callable[[Edit], None]]]

@@ -1,0 +1,60 @@
+"""remove: a block, a stage, the old head, or everything after a point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from regraft.anatomy.operations.base import Edit, Operation
+from regraft.anatomy.parts import CONTAINERS, inside
+from regraft.errors import UsageError
+
+
+def apply(edit: Edit, *, path: str | None = None, after: str | None = None) -> Sequence[Callable[[Edit], None]]:
+    """Take layers out: from their container where they stand in one, else an identity in their place."""
+    if (path is None) == (after is None):
+        raise UsageError("remove takes a path, or after=PATH", expected="remove: layer4, or after: layer3")
+    gone = edit.paths(path) if path is not None else _later(edit, str(after))
+    gone = _whole(edit.network, gone)
+    if "" in gone:
+        raise UsageError("the whole network cannot be removed")
+    return [lambda e: _take_out(e, gone, from_containers=True), lambda e: _take_out(e, gone, from_containers=False)]
+
+
+def _whole(network: nn.Module, gone: Sequence[str]) -> list[str]:
+    """The same layers, with a container in place of all its children."""
+    left = set(gone)
+    for path in sorted({p.rpartition(".")[0] for p in gone if "." in p}, key=lambda p: -p.count(".")):
+        module = network.get_submodule(path)
+        children = {f"{path}.{name}" for name, _ in module.named_children()}
+        if isinstance(module, CONTAINERS) and children <= left:
+            left = (left - children) | {path}
+    order = {name: i for i, (name, _) in enumerate(network.named_modules())}
+    return sorted(left, key=lambda p: order.get(p, 0))
+
+
+def _later(edit: Edit, text: str) -> list[str]:
+    """Everything between a layer's part and the head."""
+    point = edit.one(text)
+    order = [(name, paths) for name, paths in edit.parts.items() if name != "head"]
+    holds = [i for i, (_, paths) in enumerate(order) if any(inside(p, point) or inside(point, p) for p in paths)]
+    later = [p for _, paths in order[max(holds, default=len(order)) + 1 :] for p in paths]
+    if not later:
+        raise UsageError(f"nothing lies between {point!r} and the head")
+    return later
+
+
+def _take_out(edit: Edit, gone: Sequence[str], *, from_containers: bool) -> None:
+    for path in gone:
+        parent, name = edit.parent(path)
+        if name not in parent._modules:
+            raise UsageError(f"{path!r} is a parameter, not a layer", expected="a layer")
+        if from_containers and isinstance(parent, CONTAINERS) and path not in edit.head and len(parent) > 1:
+            # the names of the others stay as they are: a recipe can go on using them
+            del parent._modules[name]
+        else:
+            parent._modules[name] = nn.Identity()
+
+
+OPERATION = Operation("remove", "take layers out", (), {"path": None, "after": None}, apply)
