@@ -190,7 +190,7 @@ def test_intervals_shrink_with_more_examples(name):
 
 @pytest.mark.parametrize("skill", [0.7, 2.0])
 def test_intervals_cover_the_truth_about_as_often_as_they_say(skill):
-    """120 samples of a large population: 95 % intervals should miss about 6 of them.
+    """80 samples of a large population: 95 % intervals should miss about 4 of them.
 
     The bootstrap misses a few more; of average precision, which repeated examples raise, about 15 % at this size.
     """
@@ -198,13 +198,13 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(skill):
     truth = {name: figure.value for name, figure in figures(y, outputs, decided).items()}
     rng = np.random.default_rng(1)
     covered = dict.fromkeys(NAMES, 0)
-    for _ in range(120):
+    for _ in range(80):
         chosen = rng.integers(20_000, size=100)
         found = figures(y[chosen], outputs[chosen], decided[chosen])
         for name in NAMES:
             covered[name] += found[name].low <= truth[name] <= found[name].high
-    assert covered.pop("mean_average_precision") >= 90 and all(count >= 104 for count in covered.values()), covered
-    assert covered["f1_micro"] <= 119 and covered["log_loss"] <= 119, "intervals that always cover are too wide"
+    assert covered.pop("mean_average_precision") >= 60 and all(count >= 69 for count in covered.values()), covered
+    assert covered["f1_micro"] <= 79 and covered["log_loss"] <= 119, "intervals that always cover are too wide"
 
 
 def test_the_same_input_gives_the_same_figures_and_changes_nothing():

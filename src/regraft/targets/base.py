@@ -212,6 +212,11 @@ def named(wanted: Wanted, name: str) -> Wanted:
     return replace(wanted, name=name)
 
 
+def is_count(value: Any) -> bool:
+    """Whether a plain value is a number of examples."""
+    return type(value) is int and 0 <= value < 2**53
+
+
 def number_in(text: str) -> float | None:
     """The number in a text, or None; `nan` and `inf` are numbers here."""
     try:
