@@ -450,7 +450,6 @@ def test_the_bundles_json_and_back(name: str):
     assert back == shipped and back.to_json() == shipped.to_json()
     outputs = learnt(name).outputs
     assert (back.decide(outputs) == shipped.decide(outputs)).all()
-    assert [back.encode(c) for c in ()] == []
     assert plain(back.constant(learnt(name).y)) == plain(shipped.constant(learnt(name).y))
 
 

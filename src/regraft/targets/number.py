@@ -177,15 +177,16 @@ class Number(Target):
     @classmethod
     def from_json(cls, values: Mapping[str, Any], outputs: list[str]) -> Number:
         keys = ("mean", "median", "half_width", "low", "high")
-        held = [float(v) for k in keys if _is_usable(v := values.get(k))]
+        held = [v for k in keys if (v := _usable(values.get(k))) is not None]
         if len(held) < len(keys) or len(outputs) != 1 or held[2] < 0 or held[3] > held[4]:
             raise ValueError(f"its target must have one output and finite numbers {', '.join(keys)}, none of them out of place")
         return cls(outputs, *held)
 
 
-def _is_usable(value: Any) -> bool:
-    # (compared and not converted: a whole number can be too large for that)
-    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max
+def _usable(value: Any) -> float | None:
+    # (compared before it is converted: a whole number can be too large for that)
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if known and -sys.float_info.max <= value <= sys.float_info.max else None
 
 
 def _value(cell: str) -> float | None:
