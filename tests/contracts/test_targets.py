@@ -287,6 +287,7 @@ def test_outputs_are_single_precision_and_readable(name: str):
         assert (found.target.link(raw[row : row + 1]) == outputs[row : row + 1]).all(), "one row by itself gives the same bits"
     sure = found.target.readable(found.target.link(np.where(raw > 0, 2000.0, -2000.0)))
     assert np.isfinite(sure).all()
+    assert np.isnan(found.target.readable(np.full_like(outputs, np.nan))).all(), "rows that were never held out"
 
 
 def test_decisions_out_of_fold_never_look_at_their_own_labels(name: str):

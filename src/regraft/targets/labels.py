@@ -249,7 +249,7 @@ class Labels(Target):
         return replace(self, counts=tuple(y.sum(0).tolist()), examples=len(y), thresholds=tuple(thresholds.tolist()))
 
     def readable(self, outputs: np.ndarray) -> np.ndarray:
-        return np.exp(-np.logaddexp(0, -outputs.astype(np.float64)))
+        return 1 / (1 + np.exp(-np.clip(outputs.astype(np.float64), -700, 700)))
 
     def score(self, metric: str, y: np.ndarray, plain: np.ndarray) -> float:
         return label_scores(y, plain).get(metric, 0.0)
