@@ -31,10 +31,9 @@ def wilson(right: float, n: int) -> Figure:
 
 
 def mean_interval(values: np.ndarray) -> Figure:
-    """A mean with its normal interval."""
+    """A mean with its normal interval; of one value a very wide one, since its deviation is unknown."""
     mean = float(values.mean())
-    half = Z * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
-    half = min(half, 1e6)
+    half = Z * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else max(1e6, abs(mean))
     return Figure(mean, mean - half, mean + half)
 
 

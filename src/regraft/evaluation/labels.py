@@ -96,10 +96,16 @@ def figures(y: np.ndarray, outputs: np.ndarray, decided: np.ndarray) -> dict[str
         micro = percentiles(plain["f1_micro"], n, lambda w: _f1(*(w @ s for s in sums)))
         macro = percentiles(plain["f1_macro"], n, lambda w: _mean_f1(*(w @ p for p in parts)))
     ranked = float(average_precision(y, outputs))
+    if ranked == 1:
+        # nothing is ranked wrongly in any resample either
+        found = int(y.sum())
+        order = Figure(1.0, wilson(float(found), found).low, 1.0)
+    else:
+        order = percentiles(ranked, n, lambda w: average_precision(y, outputs, w))
     return {
         "f1_micro": micro,
         "f1_macro": macro,
-        "mean_average_precision": percentiles(ranked, n, lambda w: average_precision(y, outputs, w)),
+        "mean_average_precision": order,
         "exact": wilson(float((y == decided).all(1).sum()), n),
         "log_loss": mean_interval(losses(y, outputs).mean(1)),
     }

@@ -24,7 +24,8 @@ def figures(y: np.ndarray, values: np.ndarray, half_widths: np.ndarray) -> dict[
     }
     # centred and scaled, so that large values with small differences keep their digits
     spread = float(y.std())
-    if spread > 0:
+    # (equal values can have a spread of rounding errors)
+    if y.min() < y.max() and spread > 0:
         z, e = (y - y.mean()) / spread, errors / spread
         moments = np.stack([e**2, z, z**2], 1)
         found["r2"] = percentiles(float(1 - (e**2).mean()), len(y), lambda w: _r2(w.astype(np.float64) @ moments / len(y)))

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 
@@ -214,6 +214,11 @@ def lookalike_remarks(counts: Counter[str], noun: str) -> list[str]:
 def named(wanted: Wanted, name: str) -> Wanted:
     """The same, with the kind's name."""
     return replace(wanted, name=name)
+
+
+def is_count(value: Any) -> TypeGuard[int]:
+    """Whether a plain value is a number of examples."""
+    return type(value) is int and 0 <= value < 2**53
 
 
 def number_in(text: str) -> float | None:

@@ -14,7 +14,7 @@ from regraft.errors import DataError
 from regraft.evaluation.classes import SCORES, confusion_json, figures, wilson
 from regraft.facts import Figure, Prediction
 from regraft.strategy.rules import weak_spots
-from regraft.targets.base import Found, Strata, Target, Unusable, Wanted, lookalike_remarks, named, number_in
+from regraft.targets.base import Found, Strata, Target, Unusable, Wanted, is_count, lookalike_remarks, named, number_in
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Classes(Target):
     @classmethod
     def learn(cls, cells: Sequence[str], wanted: Wanted) -> Classes:
         counts = Counter(c for c in cells if c)
-        labels = sorted(counts, key=natural)
+        labels = sorted(counts, key=lambda name: (natural(name), name))
         if not labels:
             raise DataError(
                 "no example has a label", expected="one sub-folder per class, or a label column", move="--label COLUMN for a table"
@@ -150,7 +150,8 @@ class Classes(Target):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], outputs: list[str]) -> Classes:
-        counts = values.get("counts") or ()
-        if not isinstance(counts, (list, tuple)) or (counts and len(counts) != len(outputs)) or not all(type(n) is int for n in counts):
+        counts = values.get("counts")
+        counts = [] if counts is None else counts
+        if not isinstance(counts, list) or len(counts) not in (0, len(outputs)) or not all(map(is_count, counts)):
             raise ValueError(f"'counts' of its target must be {len(outputs)} whole numbers")
         return cls(outputs, tuple(counts))

@@ -17,7 +17,7 @@ from regraft.data.formats.base import cell_text
 from regraft.errors import DataError
 from regraft.evaluation.labels import each_label, example_f1, figures, label_scores
 from regraft.facts import Figure, LabelsPrediction
-from regraft.targets.base import Found, Strata, Target, Unusable, Wanted, lookalike_remarks, named
+from regraft.targets.base import Found, Strata, Target, Unusable, Wanted, is_count, lookalike_remarks, named
 
 SEPARATORS = ("|", ";", ",")
 """Tried in this order where none is given."""
@@ -64,9 +64,16 @@ def _python_list(cell: str) -> list[str] | None:
         match = _QUOTED.match(inside, at)
         if match is None or match.end() == at:
             return None
-        found.append(match[1] if match[1] is not None else match[2])
+        found.append(re.sub(r"\\(['\"\\])", r"\1", match[1] if match[1] is not None else match[2]))
         at = match.end()
     return found
+
+
+def _items_or_none(cell: str, separator: str | None) -> tuple[str, ...]:
+    try:
+        return items_of(cell, separator)
+    except Unusable:
+        return ()
 
 
 def _separator_in(cells: Sequence[str]) -> str | None:
@@ -79,7 +86,7 @@ def _separator_in(cells: Sequence[str]) -> str | None:
         several = [c for c in distinct if separator in c]
         if len(several) < 2:
             continue
-        counts = Counter(item for c in distinct for item in items_of(c, separator))
+        counts = Counter(item for c in distinct for item in _items_or_none(c, separator))
         recurring = sum(n > 1 for n in counts.values())
         if len(counts) < len(distinct) and recurring >= 0.8 * len(counts):
             return separator
@@ -111,12 +118,15 @@ class Labels(Target):
             return Found(cls, named(wanted, cls.name), f"target: several labels at once, parted by {wanted.separator!r}")
         lists = sum(c.startswith("[") and c.endswith("]") for c in cells)
         if cells and lists >= 0.5 * len(cells):
-            try:
-                for c in cells:
+            broken = 0
+            for c in cells:
+                try:
                     items_of(c, None)
-            except Unusable:
-                if lists < 0.9 * len(cells):
-                    return None
+                except Unusable:
+                    broken += 1
+            # a few broken lists are named later; names such as [unknown] are classes
+            if broken and (lists < 0.9 * len(cells) or broken > 0.5 * lists):
+                return None
             return Found(cls, named(wanted, cls.name), "target: several labels at once, given as lists (--target class takes each whole)")
         separator = _separator_in(cells)
         if separator is None:
@@ -135,11 +145,8 @@ class Labels(Target):
     def learn(cls, cells: Sequence[str], wanted: Wanted) -> Labels:
         counts: Counter[str] = Counter()
         for cell in cells:
-            try:
-                counts.update(items_of(cell, wanted.separator))
-            except Unusable:
-                continue
-        labels = sorted(counts, key=natural)
+            counts.update(_items_or_none(cell, wanted.separator))
+        labels = sorted(counts, key=lambda name: (natural(name), name))
         if not labels:
             raise DataError("no example has a label", expected="lists of labels, or text with a separator", move="--label COLUMN")
         if max(counts.values()) == 1 and len(cells) > 1:
@@ -175,10 +182,7 @@ class Labels(Target):
     def strangers(self, cells: Sequence[str]) -> dict[str, int]:
         found: Counter[str] = Counter()
         for cell in cells:
-            try:
-                found.update(item for item in items_of(cell, self.separator) if item not in self._numbers)
-            except Unusable:
-                continue
+            found.update(item for item in _items_or_none(cell, self.separator) if item not in self._numbers)
         return dict(found)
 
     def described(self, cells: Sequence[str]) -> str:
@@ -248,7 +252,7 @@ class Labels(Target):
         return replace(self, counts=tuple(y.sum(0).tolist()), examples=len(y), thresholds=tuple(thresholds.tolist()))
 
     def readable(self, outputs: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(-outputs.astype(np.float64)))
+        return 1 / (1 + np.exp(-np.clip(outputs.astype(np.float64), -700, 700)))
 
     def score(self, metric: str, y: np.ndarray, plain: np.ndarray) -> float:
         return label_scores(y, plain).get(metric, 0.0)
@@ -289,9 +293,10 @@ class Labels(Target):
 
     def cells(self, outputs: np.ndarray, decided: Any, truth: Any) -> list[str]:
         names = np.array(self.outputs, dtype=object)
-        chances = self.readable(outputs)
-        shown = [round(float(c), 6) for c in chances]
-        return [_json(names[truth]), _json(names[decided]), "" if np.isnan(outputs).any() else json.dumps(shown)]
+        if np.isnan(outputs).any():
+            return [_json(names[truth]), "", ""]
+        shown = [round(float(c), 6) for c in self.readable(outputs)]
+        return [_json(names[truth]), _json(names[decided]), json.dumps(shown)]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -306,12 +311,12 @@ class Labels(Target):
     def from_json(cls, values: Mapping[str, Any], outputs: list[str]) -> Labels:
         counts, thresholds, examples = values.get("counts"), values.get("thresholds"), values.get("examples")
         separator = values.get("separator")
-        if not isinstance(counts, list) or len(counts) != len(outputs) or not all(type(n) is int for n in counts):
+        if not isinstance(counts, list) or len(counts) != len(outputs) or not all(map(is_count, counts)):
             raise ValueError(f"'counts' of its target must be {len(outputs)} whole numbers")
         if not isinstance(thresholds, list) or len(thresholds) != len(outputs) or not all(_is_chance(t) for t in thresholds):
             raise ValueError(f"'thresholds' of its target must be {len(outputs)} numbers between 0 and 1")
-        if type(examples) is not int or examples < 1 or not (separator is None or (isinstance(separator, str) and separator)):
-            raise ValueError("'examples' of its target must be a whole number above 0, 'separator' a text or null")
+        if not is_count(examples) or examples < max(1, *counts) or not (separator is None or (isinstance(separator, str) and separator)):
+            raise ValueError("'examples' of its target must be a whole number above 0 and no count, 'separator' a text or null")
         return cls(outputs, tuple(counts), examples, tuple(map(float, thresholds)), separator)
 
 

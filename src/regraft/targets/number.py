@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -105,7 +106,8 @@ class Number(Target):
     def strata(self, y: np.ndarray) -> Strata:
         bins = max(1, min(BINS, len(y) // 10))
         edges = np.quantile(y, np.linspace(0, 1, bins + 1)[1:-1])
-        return [(int(b),) for b in np.searchsorted(edges, y, side="right")]
+        # the second is the same for all: a bin that one group fills can be held out too, unlike a class that nobody else has
+        return [(int(b), BINS) for b in np.searchsorted(edges, y, side="right")]
 
     def link(self, scores: np.ndarray) -> np.ndarray:
         return scores.astype(np.float32)
@@ -164,7 +166,7 @@ class Number(Target):
         if np.isnan(outputs).any():
             return [f"{truth:.9g}", "", "", ""]
         value, half = float(decided[0]), float(decided[1])
-        return [f"{truth:.9g}", f"{value:.6g}", f"{value - half:.6g}", f"{value + half:.6g}"]
+        return [f"{v:.9g}" for v in (truth, value, value - half, value + half)]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -179,10 +181,16 @@ class Number(Target):
     @classmethod
     def from_json(cls, values: Mapping[str, Any], outputs: list[str]) -> Number:
         keys = ("mean", "median", "half_width", "low", "high")
-        held = [values.get(k) for k in keys]
-        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in held) or len(outputs) != 1:
-            raise ValueError(f"its target must have one output and finite numbers {', '.join(keys)}")
-        return cls(outputs, *(float(v) for v in held if v is not None))
+        held = [v for k in keys if (v := _usable(values.get(k))) is not None]
+        if len(held) < len(keys) or len(outputs) != 1 or held[2] < 0 or held[3] > held[4]:
+            raise ValueError(f"its target must have one output and finite numbers {', '.join(keys)}, none of them out of place")
+        return cls(outputs, *held)
+
+
+def _usable(value: Any) -> float | None:
+    # (compared before it is converted: a whole number can be too large for that)
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if known and -sys.float_info.max <= value <= sys.float_info.max else None
 
 
 def _value(cell: str) -> float | None:

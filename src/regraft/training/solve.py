@@ -31,7 +31,8 @@ class Problems:
         self.left_out, self.strengths = left_out, strengths
         folds = len(design.starts) - 1
         mass = [float(weights[design.starts[f] : design.starts[f + 1]].sum()) for f in range(folds)]
-        self.mass = torch.tensor([sum(m for f, m in enumerate(mass) if f not in out) for out in left_out])
+        # where nothing of weight is left, the penalty alone decides: a model that says nothing
+        self.mass = torch.tensor([sum(m for f, m in enumerate(mass) if f not in out) for out in left_out]).clamp_min(1e-30)
 
     def __call__(self, w: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """(loss (a,), gradient (width, a, outputs)) at w (width, a, outputs) for the problems numbered `active`."""
@@ -179,7 +180,8 @@ class NormalEquations:
         """Weights (width, 1) in the design's basis for each strength."""
         kept = [f for f in range(len(self.grams)) if f not in left_out]
         gram, side = torch.zeros(self.width, self.width, dtype=torch.float64), torch.zeros(self.width, dtype=torch.float64)
-        mass = sum(self.mass[f] for f in kept)
+        # (where nothing of weight is left, the penalty alone decides)
+        mass = sum(self.mass[f] for f in kept) or 1.0
         for f in kept:
             gram += self.grams[f]
             side += self.sides[f]
@@ -188,7 +190,7 @@ class NormalEquations:
         free = diagonal.clone()
         for strength in strengths:
             diagonal.copy_(free + strength * mass)
-            diagonal[-1] = free[-1]
+            diagonal[-1] = free[-1] if free[-1] > 0 else 1.0
             factor = torch.linalg.cholesky(gram)
             solution = torch.cholesky_solve(side[:, None], factor)
             out.append(self.design.leave(solution.float()))
