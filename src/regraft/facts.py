@@ -19,7 +19,12 @@ class Figure:
 
     def to_json(self) -> dict[str, float]:
         """Plain data, rounded to what means something."""
-        return {"value": round(self.value, 6), "low": round(self.low, 6), "high": round(self.high, 6)}
+        return {"value": _short(self.value), "low": _short(self.low), "high": _short(self.high)}
+
+
+def _short(value: float) -> float:
+    """Six decimals, or six digits of what is smaller than a hundredth."""
+    return round(value, 6) if abs(value) >= 0.01 else float(f"{value:.6g}")
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ class NumberPrediction:
 
     def cells(self) -> list[str]:
         """What follows the name in a table."""
-        return [f"{v:.7g}" for v in (self.value, self.low, self.high)]
+        return [f"{v:.9g}" for v in (self.value, self.low, self.high)]
 
     def short(self) -> list[str]:
         """What follows the name on a screen."""

@@ -339,7 +339,7 @@ def test_a_split_column_of_any_name_divides_and_strangers_are_left_out():
     result = fit(data, label="tags", split="use")
     assert (result["n"], result["test"]["n"]) == (32, 8)
     assert len(result["left_out"]) == 8 and {item["reason"] for item in result["left_out"]} == {
-        "the column 'use' says neither train, val nor test"
+        "the split column says neither train, val nor test"
     }
     with pytest.raises(DataError, match="no row of t.csv is for training by the column 'tags'"):
         fit(data, label="price", split="tags", out="never")

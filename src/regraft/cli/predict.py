@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from regraft.cli.common import json_option, machine_options
+from regraft.cli.common import json_option, machine_options, outside_option
 
 
 @click.command("predict")
@@ -17,6 +17,7 @@ from regraft.cli.common import json_option, machine_options
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER|TABLE...")
 @click.option("--input", metavar="COLUMN", help="The column of a table that holds the text or the path.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a CSV: name, what is predicted, and each label's probability.")
+@outside_option
 @json_option
 @machine_options
 def command(run: str, inputs: tuple[str, ...], as_csv: bool, as_json: bool, **options: Any) -> None:

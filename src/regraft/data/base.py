@@ -77,6 +77,8 @@ class Asked:
     """The column that says which part a row belongs to."""
     usual_split: str | None = None
     """A column that means the same where it is there."""
+    marking: tuple[str, ...] | None = None
+    """Of several label columns those that say yes and no, where that is known already."""
     weight: str | None = None
     """The column that says how much a row counts in training."""
     allow_outside: bool = False
@@ -100,7 +102,7 @@ def ignored(name: str) -> bool:
 
 def natural(text: str) -> list[tuple[int, int, str]]:
     """A sort key by which 10 comes after 9."""
-    return [(0, int(p), "") if p.isdigit() and p.isascii() else (1, 0, p) for p in re.split(r"(\d+)", text) if p]
+    return [(0, int(p), "") if p.isdigit() and p.isascii() and len(p) < 100 else (1, 0, p) for p in re.split(r"(\d+)", text) if p]
 
 
 def task_of_files(names: Sequence[str], asked: Asked) -> str | None:

@@ -13,7 +13,7 @@ LABEL_NAMES = (
     *("label", "labels", "class", "category", "target", "y", "intent", "sentiment", "tag", "tags", "type", "genre", "genres", "species"),
     *("topic", "topics", "score", "rating", "value"),
 )
-TEXT_NAMES = ("text", "sentence", "review", "content", "message", "question", "document", "utterance", "title", "body")
+TEXT_NAMES = ("text", "sentence", "review", "content", "message", "question", "document", "utterance", "body", "title")
 PATH_NAMES = ("path", "file", "filename", "file_name", "filepath", "image", "audio", "wav", "img", "image_path", "audio_path")
 SPLIT_NAMES = ("split", "part", "subset", "fold_name")
 
@@ -33,7 +33,9 @@ def choose_columns(
     sample = rows[:2000]
     values = {name: [row[i].strip() for row in sample if i < len(row) and row[i].strip()] for i, name in enumerate(header)}
     lower = {name: name.lower() for name in header}
-    split = asked.split or next((n for n in header if (lower[n] in SPLIT_NAMES or n == asked.usual_split) and _are_splits(values[n])), None)
+    usual = asked.usual_split if asked.usual_split in header else None
+    split = asked.split or usual or next((n for n in header if lower[n] in SPLIT_NAMES and _are_splits(values[n])), None)
+    odd = next((n for n in header if split is None and lower[n] in SPLIT_NAMES and _some_are_splits(values[n])), None)
     taken = (*label_columns(asked.label, header), asked.group, asked.weight, split)
     free = [n for n in header if values[n] and n not in taken]
     paths = {n: t for n in free if (t := _paths_task(values[n], asked))}
@@ -60,6 +62,10 @@ def choose_columns(
             expected=f"one of {', '.join(n for n in header if n != source)}",
             move="--label COLUMN",
         )
+    notes = []
+    if odd is not None and asked.labelled:
+        strange = next(v for v in values[odd] if v.lower() not in SPLITS)
+        notes.append(f"the column {odd} is not used as a split: it says {strange[:40]!r}; --split {odd} leaves such rows out")
     said = [f"input column: {source} ({'texts' if task == 'text' else f'paths of {task} files'})"]
     if label is not None and asked.labelled:
         taken = (source, *label_columns(label, header), split, asked.group, asked.weight)
@@ -69,11 +75,16 @@ def choose_columns(
         said.append(f"group column: {asked.group}; examples of one group are always on one side")
     if asked.weight is not None:
         said.append(f"weight column: {asked.weight}; it counts in training, the figures count every example once")
-    return source, label, task, split, said
+    return source, label, task, split, said + notes
 
 
 def _are_splits(values: Sequence[str]) -> bool:
     return bool(values) and all(v.lower() in SPLITS for v in set(values))
+
+
+def _some_are_splits(values: Sequence[str]) -> bool:
+    means = {SPLITS[v.lower()] for v in values if v.lower() in SPLITS}
+    return "train" in means and len(means) > 1
 
 
 def _all_numbers(values: Sequence[str]) -> bool:
@@ -126,15 +137,19 @@ def label_columns(label: str | None, header: Sequence[str]) -> list[str]:
 _TRUE, _FALSE = ("1", "true", "yes"), ("0", "false", "no", "")
 
 
-def label_cells(columns: Mapping[str, Sequence[str]]) -> list[str]:
+def marking_columns(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """Those of several label columns that say nothing but yes and no (1 and 0, true and false)."""
+    return [name for name, values in columns.items() if all(v.lower() in (*_TRUE, *_FALSE) for v in set(values))]
+
+
+def label_cells(columns: Mapping[str, Sequence[str]], marking: Sequence[str]) -> list[str]:
     """One label cell a row from several label columns: a JSON list.
 
-    A column of nothing but yes and no (1 and 0, true and false) gives its own name where it says yes; another one gives
-    name=value.
+    A column in `marking` gives its own name where it says yes; another one gives name=value.
     """
     found: list[list[str]] = [[] for _ in next(iter(columns.values()))]
     for name, values in columns.items():
-        marks = all(v.lower() in (*_TRUE, *_FALSE) for v in set(values))
+        marks = name in marking
         for row, value in zip(found, values, strict=True):
             if marks and value.lower() in _TRUE:
                 row.append(name)

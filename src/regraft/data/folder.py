@@ -90,6 +90,11 @@ def read(folder: Path, asked: Asked) -> Dataset:
         raise DataError(f"{folder} holds no files", expected="one sub-folder per class with files in it")
     task = asked.task or need_task(task_of_files([p.name for _, _, p in files], asked), folder)
     tables = [p.name for p in sorted(folder.glob("*")) if p.suffix.lower() in TABLES and not ignored(p.name)]
+    if tables and asked.labelled and not splits and len(sub_folders(folder)) == 1:
+        found = f"{folder} holds one sub-folder ({sub_folders(folder)[0].name}) and a table ({tables[0]})"
+        raise DataError(
+            found, expected="one sub-folder per class, or a table with paths", move=f"{folder / tables[0]} in place of the folder"
+        )
     if tables and asked.labelled:
         said.append(f"{', '.join(tables)} is not used: the sub-folders are the classes. Name the table instead of the folder to use it")
         files = [f for f in files if f[2].parent != folder or f[2].suffix.lower() not in TABLES]

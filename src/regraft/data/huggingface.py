@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader
-from regraft.data.columns import LABEL_NAMES, choose_columns, label_cells, label_columns, weight_of
+from regraft.data.columns import LABEL_NAMES, choose_columns, label_cells, label_columns, marking_columns, weight_of
 from regraft.data.formats.base import SIZE_LIMIT, cell_text, check_header
 from regraft.errors import DataError, MissingExtra, Unreadable, UsageError
 from regraft.facts import LeftOut
@@ -106,7 +106,7 @@ def read(source: Any, asked: Asked) -> Dataset:
     else:
         examples, left_out = rows[first.name]
         if split_column:
-            examples, more, others = _by_column(first, split_column, examples, asked.split)
+            examples, more, others = _by_column(first, split_column, examples, asked.split or asked.usual_split)
             said += more
             left_out += others
     return Dataset(task, examples, said, left_out, decisions)
@@ -372,7 +372,7 @@ def _by_column(split: Split, column: str, examples: list[Example], asked: str | 
     assert kind is not None, column
     own = [SPLITS.get(v.strip().lower(), "" if asked else "train") for v in _cells(split, column, kind)]
     held = "test" if "test" in own else "val" if "val" in own else ""
-    if asked and "train" not in own:
+    if asked and "train" not in own and "test" not in own:
         raise DataError(
             f"no row is for training by the column {asked!r}", expected="train, val (or valid, dev) and test", move="--split COLUMN"
         )
@@ -381,7 +381,7 @@ def _by_column(split: Split, column: str, examples: list[Example], asked: str | 
     at = {e.name: own[int(e.name[len(split.name) + 1 :].partition("]")[0])] for e in examples}
     moved = [replace(e, part=TEST if at[e.name] == held else TRAIN) for e in examples if at[e.name]]
     said = [f"{split.name} has a split column: its {held} rows are the test part"] if held else []
-    return moved, said, [LeftOut(e.name, f"the column {asked!r} says neither train, val nor test") for e in examples if not at[e.name]]
+    return moved, said, [LeftOut(e.name, "the split column says neither train, val nor test") for e in examples if not at[e.name]]
 
 
 # ---------------------------------------------------------------- rows
@@ -399,7 +399,8 @@ def _rows(split: Split, columns: tuple[str, str | None], task: str, asked: Asked
         raise DataError(found, expected=f"the same columns in every split; it has {', '.join(split.table.column_names)}")
     texts = {n: _cells(split, n, k) for n, k in kinds.items() if k is not None and n != name}
     if label is not None and len(several) > 1 and all(n in texts for n in several):
-        texts[label] = label_cells({n: [cell.strip() for cell in texts[n]] for n in several})
+        cells = {n: [cell.strip() for cell in texts[n]] for n in several}
+        texts[label] = label_cells(cells, marking_columns(cells) if asked.marking is None else asked.marking)
     kind = kinds[name]
     assert kind is not None, name
     of_files = kind.holds in MEDIA.values()

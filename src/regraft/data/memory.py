@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, task_of_files
-from regraft.data.columns import choose_columns, label_cells, label_columns, weight_of
+from regraft.data.columns import choose_columns, label_cells, label_columns, marking_columns, weight_of
 from regraft.data.formats.base import cell_text
 from regraft.errors import DataError, UsageError
 from regraft.facts import LeftOut
@@ -49,7 +49,7 @@ def read(source: Any, asked: Asked) -> Dataset:
         elif asked.weight is not None and weight_of(str(row.weight)) is None:
             left_out.append(LeftOut(name, f"its weight {row.weight!r} is not a finite number from 0 on"))
         elif row.part is None:
-            left_out.append(LeftOut(name, f"the column {asked.split!r} says neither train, val nor test"))
+            left_out.append(LeftOut(name, "the split column says neither train, val nor test"))
         else:
             own = label_text(label) if asked.labelled else None
             source = Path(value) if is_path else value
@@ -125,10 +125,15 @@ def _frame_rows(frame: Any, asked: Asked) -> tuple[list[_Row], list[str]]:
     labels = none
     if label is not None and asked.labelled:
         several = label_columns(label, names)
-        labels = by_name[label] if len(several) == 1 else label_cells({n: [label_text(v) or "" for v in by_name[n]] for n in several})
+        if len(several) > 1:
+            cells = {n: [label_text(v) or "" for v in by_name[n]] for n in several}
+            labels = label_cells(cells, marking_columns(cells) if asked.marking is None else asked.marking)
+        else:
+            labels = by_name[label]
     groups = by_name[asked.group] if asked.group is not None else none
     weights = by_name[asked.weight] if asked.weight is not None else none
-    parts, more = _parts([str(v).strip().lower() for v in by_name[split]] if split else None, asked.split, len(values))
+    own = [str(v).strip().lower() for v in by_name[split]] if split else None
+    parts, more = _parts(own, asked.split, len(values), usual=asked.split is None and split == asked.usual_split)
     rows = [_Row(*cells) for cells in zip(values, labels, groups, weights, parts, strict=True)]
     return rows, said + more
 
@@ -137,13 +142,13 @@ def _is_input(value: Any, plain: tuple[type, ...]) -> bool:
     return not isinstance(value, plain) and not _is_missing(value) and not (hasattr(value, "ndim") and value.ndim == 0)
 
 
-def _parts(values: list[str] | None, asked: str | None, count: int) -> tuple[list[str | None], list[str]]:
+def _parts(values: list[str] | None, asked: str | None, count: int, *, usual: bool) -> tuple[list[str | None], list[str]]:
     """The part of each row by a split column; None where it says something unknown and was asked for."""
     found = {SPLITS[v] for v in values or () if v in SPLITS}
     held = "test" if "test" in found else "val" if "val" in found else ""
-    if values is None or (asked is None and (held == "" or found == {held})):
+    if values is None or (asked is None and not usual and (held == "" or found == {held})):
         return [TRAIN] * count, []
-    if "train" not in found:
+    if "train" not in found and not usual:
         raise DataError(
             f"no row is for training by the column {asked!r}: it says {', '.join(sorted(set(values))[:5])}",
             expected="train, val (or valid, dev) and test",
@@ -159,7 +164,9 @@ def _task_of(rows: Sequence[_Row], asked: Asked) -> str:
         return "audio"
     if isinstance(first, (str, os.PathLike)):
         names = [os.fspath(r.value) for r in rows if isinstance(r.value, (str, os.PathLike))]
-        return task_of_files([n for n in names if len(n) < 4096], asked) or "text"
+        task = task_of_files([n for n in names if len(n) < 4096], asked)
+        ending = sum(os.path.splitext(n)[1].lower() in asked.extensions[task] for n in names) if task else 0
+        return task if task and ending > len(names) / 2 else "text"
     return "image"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored
-from regraft.data.columns import choose_columns, label_cells, label_columns, weight_of
+from regraft.data.columns import choose_columns, label_cells, label_columns, marking_columns, weight_of
 from regraft.data.formats import endings, format_of, read_table
 from regraft.errors import DataError
 from regraft.facts import LeftOut
@@ -69,12 +69,14 @@ def read(source: Path, asked: Asked) -> Dataset:
                 f"{path.name} has no column {absent[0]!r}", expected=f"the columns of {files['train'].name}; it has {', '.join(header)}"
             )
         if len(names) > 1:
-            header, rows = _one_label(header, rows, names, str(label))
+            header, rows, marking = _one_label(header, rows, names, str(label), decisions.get("marking", asked.marking))
+            decisions["marking"] = marking
         new, broken = _rows(path, header, rows, (name, label, split_column), task, TEST if split == held else TRAIN, asked)
         examples += new
         left_out += broken
     if decisions["split"]:
-        examples, more, others = _by_column(examples, files["train"].name, asked.split)
+        usual = asked.split is None and asked.usual_split == decisions["split"]
+        examples, more, others = _by_column(examples, files["train"].name, asked.split, usual=usual)
         said += more
         left_out += others
     return Dataset(task, examples, said, left_out, decisions)
@@ -140,35 +142,40 @@ def _outside(path: Path, base: Path, value: str) -> str:
 
 
 def _one_label(
-    header: Sequence[str], rows: Sequence[tuple[str, list[str]]], names: Sequence[str], joined: str
-) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """The table with one column more: all label columns in one cell. Rows of a wrong length stay as they are."""
+    header: Sequence[str], rows: Sequence[tuple[str, list[str]]], names: Sequence[str], joined: str, marking: Sequence[str] | None
+) -> tuple[list[str], list[tuple[str, list[str]]], list[str]]:
+    """The table with one column more, all label columns in one cell, and which of them say yes and no.
+
+    That is found out once, in the training table: a test table may happen to hold nothing else. Rows of a wrong length stay as they are.
+    """
     at = [header.index(n) for n in names]
     whole = [k for k, (_, row) in enumerate(rows) if len(row) <= len(header)]
     cells = {n: [(rows[k][1][i].strip() if i < len(rows[k][1]) else "") for k in whole] for n, i in zip(names, at, strict=True)}
     out = list(rows)
+    chosen = marking_columns(cells) if marking is None else list(marking)
     if whole:
-        for k, cell in zip(whole, label_cells(cells), strict=True):
+        for k, cell in zip(whole, label_cells(cells, chosen), strict=True):
             place, row = rows[k]
             out[k] = (place, [*row, *[""] * (len(header) - len(row)), cell])
     for k, (place, row) in enumerate(rows):
         if len(row) > len(header):
             out[k] = (place, [*row, ""])
-    return [*header, joined], out
+    return [*header, joined], out, chosen
 
 
-def _by_column(examples: list[Example], table: str, asked: str | None) -> tuple[list[Example], list[str], list[LeftOut]]:
+def _by_column(examples: list[Example], table: str, asked: str | None, *, usual: bool) -> tuple[list[Example], list[str], list[LeftOut]]:
     """Use a split column: the test rows, or the val rows where there are none, are the test part.
 
-    In a column that was named (`asked`), rows that say something else are left out; DataError when that leaves no training rows.
+    In a column that was named (`asked`, or `usual`: by an earlier fit), rows that say something else are left out; DataError when
+    that leaves no training rows of one that was asked for.
     """
     values = Counter(e.part.partition(":")[2] for e in examples)
     found = {SPLITS[v] for v in values if v in SPLITS}
     held = "test" if "test" in found else "val" if "val" in found else ""
     left_out: list[LeftOut] = []
-    if asked is not None:
+    if asked is not None or usual:
         strangers = {v: n for v, n in values.items() if v not in SPLITS}
-        if "train" not in found:
+        if "train" not in found and not usual:
             shown = ", ".join(f"{v or '(empty)'} ({n})" for v, n in values.most_common(5))
             raise DataError(
                 f"no row of {table} is for training by the column {asked!r}: it says {shown}",
@@ -176,10 +183,10 @@ def _by_column(examples: list[Example], table: str, asked: str | None) -> tuple[
                 move="--split COLUMN for another column",
             )
         if strangers:
-            left_out = [LeftOut(e.name, f"the column {asked!r} says neither train, val nor test") for e in _saying(examples, strangers)]
+            left_out = [LeftOut(e.name, "the split column says neither train, val nor test") for e in _saying(examples, strangers)]
             examples = [e for e in examples if e.part.partition(":")[2] not in strangers]
-    elif held == "" or found == {held}:
-        return [replace(e, part=TRAIN) for e in examples], [], []
+    if asked is None and (held == "" or found == {held}):
+        return [replace(e, part=TRAIN) for e in examples], [], left_out
     out = []
     for e in examples:
         part, _, own = e.part.partition(":")

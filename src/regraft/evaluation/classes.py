@@ -37,6 +37,11 @@ def mean_interval(values: np.ndarray) -> Figure:
     return Figure(mean, mean - half, mean + half)
 
 
+def above_zero(figure: Figure) -> Figure:
+    """The interval of something that is never negative."""
+    return Figure(figure.value, max(0.0, figure.low), figure.high)
+
+
 def confusion_table(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Counts (classes, classes): row the true class, column the predicted one."""
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
@@ -118,7 +123,7 @@ def figures(labels: np.ndarray, log_probabilities: np.ndarray) -> dict[str, Figu
         "accuracy": wilson(float((predicted == labels).sum()), len(labels)),
         "balanced_accuracy": _mean_recall(table),
         "f1_macro": _bootstrap(table, _f1),
-        "log_loss": mean_interval(losses),
+        "log_loss": above_zero(mean_interval(losses)),
         "calibration_error": calibration_error(labels, log_probabilities),
     }
 

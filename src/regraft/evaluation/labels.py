@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.evaluation.classes import mean_interval, wilson
+from regraft.evaluation.classes import above_zero, mean_interval, wilson
 from regraft.facts import Figure
 
 RESAMPLES = 1000
@@ -38,19 +38,19 @@ def label_scores(y: np.ndarray, decided: np.ndarray) -> dict[str, float]:
     return {"f1_micro": float(_f1(tp.sum(), said.sum(), true.sum())), "f1_macro": float(_mean_f1(tp, said, true))}
 
 
-def resampled(n: int) -> Iterator[np.ndarray]:
+def resampled(n: int, total: int = RESAMPLES) -> Iterator[np.ndarray]:
     """Blocks (r, n) float32 of how often each example is drawn: the bootstrap over examples (Efron 1979)."""
     rng = np.random.default_rng(0)
-    total = RESAMPLES if n <= 20_000 else 200
+    total = total if n <= 20_000 else min(total, 200)
     step = max(1, CELLS // n)
     for start in range(0, total, step):
         draws = [np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(min(step, total - start))]
         yield np.stack(draws).astype(np.float32)
 
 
-def percentiles(value: float, n: int, measure: Callable[[np.ndarray], np.ndarray]) -> Figure:
+def percentiles(value: float, n: int, measure: Callable[[np.ndarray], np.ndarray], total: int = RESAMPLES) -> Figure:
     """`value` with the percentile bootstrap interval of `measure`, which makes figures (r,) of weights (r, n)."""
-    values = np.concatenate([measure(block) for block in resampled(n)])
+    values = np.concatenate([measure(block) for block in resampled(n, total)])
     low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975]) if np.isfinite(values).any() else (value, value)
     return Figure(value, min(value, float(low)), max(value, float(high)))
 
@@ -101,13 +101,13 @@ def figures(y: np.ndarray, outputs: np.ndarray, decided: np.ndarray) -> dict[str
         found = int(y.sum())
         order = Figure(1.0, wilson(float(found), found).low, 1.0)
     else:
-        order = percentiles(ranked, n, lambda w: average_precision(y, outputs, w))
+        order = percentiles(ranked, n, lambda w: average_precision(y, outputs, w), 200)
     return {
         "f1_micro": micro,
         "f1_macro": macro,
         "mean_average_precision": order,
         "exact": wilson(float((y == decided).all(1).sum()), n),
-        "log_loss": mean_interval(losses(y, outputs).mean(1)),
+        "log_loss": above_zero(mean_interval(losses(y, outputs).mean(1))),
     }
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from regraft.evaluation.classes import mean_interval, wilson
+from regraft.evaluation.classes import above_zero, mean_interval, wilson
 from regraft.evaluation.labels import percentiles
 from regraft.facts import Figure
 
@@ -19,7 +19,7 @@ def figures(y: np.ndarray, values: np.ndarray, half_widths: np.ndarray) -> dict[
     errors = y - values
     squared = mean_interval(errors**2)
     found = {
-        "mae": _above_zero(mean_interval(np.abs(errors))),
+        "mae": above_zero(mean_interval(np.abs(errors))),
         "rmse": Figure(*(math.sqrt(max(0.0, v)) for v in (squared.value, squared.low, squared.high))),
     }
     # centred and scaled, so that large values with small differences keep their digits
@@ -31,10 +31,6 @@ def figures(y: np.ndarray, values: np.ndarray, half_widths: np.ndarray) -> dict[
         found["r2"] = percentiles(float(1 - (e**2).mean()), len(y), lambda w: _r2(w.astype(np.float64) @ moments / len(y)))
     found["coverage"] = wilson(float((np.abs(errors) <= half_widths).sum()), len(y))
     return found
-
-
-def _above_zero(figure: Figure) -> Figure:
-    return Figure(figure.value, max(0.0, figure.low), figure.high)
 
 
 def _r2(moments: np.ndarray) -> np.ndarray:

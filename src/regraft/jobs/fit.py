@@ -190,9 +190,8 @@ class _Fit:
             self.emit(Said(said))
         for said in self.target.remarks(self.labelled.train_cells, balanced=self.spec.balance):
             self.emit(Warned(said))
-        if strangers := self.labelled.strangers:
-            shown = ", ".join(f"{label} ({n})" for label, n in list(strangers.items())[:5])
-            self.emit(Warned(f"test examples have labels that do not occur in training; those are not judged: {shown}"))
+        if said := self.labelled.stranger_remark():
+            self.emit(Warned(said))
         chosen = "" if self.spec.model else " (the default; see regraft models)"
         self.emit(Said(f"network: {self.facts.name}{chosen}, licence {self.facts.licence}, trained on {self.facts.trained_on}"))
 

@@ -90,6 +90,8 @@ def inspect(
             on_event(Said(said))
     for said in labelled.target.remarks(labelled.train_cells, balanced=False):
         on_event(Warned(said))
+    if said := labelled.stranger_remark():
+        on_event(Warned(said))
     prepare = _preparer(spec, modality, on_event)
     looks = _look(dataset.examples, modality, prepare, threads or core_count(), on_event)
     left_out = [*dataset.left_out, *(LeftOut(e.name, k.reason) for e, k in zip(dataset.examples, looks, strict=True) if k.reason)]

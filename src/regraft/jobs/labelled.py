@@ -12,7 +12,7 @@ import numpy as np
 from regraft.data import Dataset, open_data
 from regraft.data.base import TEST, TRAIN, Asked, Example
 from regraft.data.open import refuse_unless_table, set_aside
-from regraft.errors import UsageError
+from regraft.errors import DataError, UsageError
 from regraft.facts import LeftOut
 from regraft.jobs.common import as_source, asked
 from regraft.spec import FitSpec
@@ -38,6 +38,13 @@ class Labelled:
         chosen = [(e, v) for e, v in zip(self.dataset.examples, self.values, strict=True) if e.part == name]
         return [e for e, _ in chosen], [v for _, v in chosen]
 
+    def stranger_remark(self) -> str:
+        """A sentence for labels of the test part that do not occur in training, or nothing."""
+        if not self.strangers:
+            return ""
+        shown = ", ".join(f"{label} ({n})" for label, n in list(self.strangers.items())[:5])
+        return f"the test part has labels that do not occur in training; they are not judged: {shown}"
+
     @property
     def train_cells(self) -> list[str]:
         """The labels of the training part, as they stand in the data."""
@@ -59,6 +66,11 @@ def open_labelled(spec: FitSpec, source: Any, test: Any) -> Labelled:
     fraction = spec.test_fraction
     other = None if test is None or fraction is not None else as_source(test)
     dataset = open_data(source, asked_of(spec), test=other)
+    if spec.target is None and any(b.reason == "the label is missing" for b in dataset.left_out):
+        kind = find_target([e.label or "" for e in dataset.examples], Wanted(None, spec.separator)).kind
+        if kind.name == "multilabel":
+            # of several labels none is an answer too
+            dataset = open_data(source, replace(asked_of(spec), target=kind.name), test=other)
     for option in REFUSED:
         refuse_unless_table(getattr(spec, option), f"--{option}", dataset)
     if fraction is not None and dataset.part(TEST):
@@ -66,7 +78,12 @@ def open_labelled(spec: FitSpec, source: Any, test: Any) -> Labelled:
     cells = [e.label or "" for e in dataset.examples if e.part == TRAIN]
     column = dataset.decisions.get("label") or "value"
     found = find_target(cells, Wanted(spec.target, spec.separator, column))
-    _drop_unusable(dataset, found.kind.learn(cells, found.wanted), train_only=True)
+    try:
+        first = found.kind.learn(cells, found.wanted)
+    except DataError as error:
+        reasons = [f"{b.name}: {b.reason}" for b in dataset.left_out[:5]]
+        raise DataError(error.found, expected=error.expected, move=error.move, faults=[*error.faults, *reasons]) from None
+    _drop_unusable(dataset, first, train_only=True)
     if fraction is not None:
         target = found.kind.learn([e.label or "" for e in dataset.examples], found.wanted)
         set_aside(dataset, fraction, spec.seed, _strata(target, dataset.examples))
@@ -74,7 +91,9 @@ def open_labelled(spec: FitSpec, source: Any, test: Any) -> Labelled:
     target = found.kind.learn(cells, found.wanted)
     strangers = target.strangers([e.label or "" for e in dataset.examples if e.part == TEST])
     values = _drop_unusable(dataset, target, train_only=False)
-    return Labelled(dataset, target, values, found.said, strangers)
+    several = "," in column and column not in dataset.decisions.get("header", ())
+    said = f"target: several labels at once, in {column.count(',') + 1} columns" if several and found.said else found.said
+    return Labelled(dataset, target, values, said, strangers)
 
 
 def _drop_unusable(dataset: Dataset, target: Target, *, train_only: bool) -> list[Any]:

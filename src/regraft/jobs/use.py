@@ -36,6 +36,7 @@ def predict(
     inputs: Any,
     *,
     input: str | None = None,
+    allow_outside: bool = False,
     device: str = "auto",
     threads: int | None = None,
     skip_broken: bool = False,
@@ -48,7 +49,9 @@ def predict(
     """
     out: list[AnyPrediction] = []
     broken: list[LeftOut] = []
-    for item in stream_predictions(run, inputs, input=input, device=device, threads=threads, on_event=on_event):
+    for item in stream_predictions(
+        run, inputs, input=input, allow_outside=allow_outside, device=device, threads=threads, on_event=on_event
+    ):
         if isinstance(item, LeftOut):
             broken.append(item)
         else:
@@ -62,14 +65,22 @@ def predict(
 
 
 def stream_predictions(
-    run: PathLike, inputs: Any, *, input: str | None = None, device: str = "auto", threads: int | None = None, on_event: Emit = silent
+    run: PathLike,
+    inputs: Any,
+    *,
+    input: str | None = None,
+    allow_outside: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    on_event: Emit = silent,
 ) -> Iterator[AnyPrediction | LeftOut]:
     """Predictions one by one, in order; an input that cannot be read gives a LeftOut in its place."""
     from regraft.artifacts import predict as run_model
 
     model = open_run(run).model
     several = isinstance(inputs, (list, tuple)) and not _is_sound(inputs)
-    dataset = open_inputs(list(inputs) if several else [inputs], asked(model.manifest["task"], input, None, labelled=False))
+    plain = asked(model.manifest["task"], input, None, labelled=False)
+    dataset = open_inputs(list(inputs) if several else [inputs], replace(plain, allow_outside=allow_outside))
     on_event(Started("predicting", len(dataset.examples), model.modality.nouns))
     yield from dataset.left_out
     cores = threads or core_count()
@@ -110,7 +121,8 @@ def evaluate(
     columns = _columns_of(held.path)
     plain = asked(manifest["task"], input or columns.get("input"), label or columns.get("label"))
     usual = None if split else columns.get("split")
-    dataset = open_data(as_source(data), replace(plain, target=target.name, split=split, usual_split=usual, allow_outside=allow_outside))
+    more = {"target": target.name, "split": split, "usual_split": usual, "allow_outside": allow_outside}
+    dataset = open_data(as_source(data), replace(plain, **more, marking=_marking_of(held.path)))
     examples = dataset.part(TEST) or dataset.examples
     if len(examples) < len(dataset.examples):
         on_event(Said(f"the data has a test part: its {len(examples):,} {modality.nouns} are judged, the others are not"))
@@ -166,6 +178,15 @@ def _columns_of(run: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {k: v for k in ("input", "label", "split") if isinstance(v := decisions.get(k), str)}
+
+
+def _marking_of(run: Path) -> tuple[str, ...] | None:
+    """Of several label columns those that a run's fit found to say yes and no."""
+    try:
+        found = read_json(run / "decisions.json").get("marking")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return tuple(map(str, found)) if isinstance(found, list) else None
 
 
 def _without_network(run: Path, target: Target) -> tuple[dict[str, Any], Target, np.ndarray, np.ndarray] | None:

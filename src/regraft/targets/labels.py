@@ -17,7 +17,7 @@ from regraft.data.formats.base import cell_text
 from regraft.errors import DataError
 from regraft.evaluation.labels import each_label, example_f1, figures, label_scores
 from regraft.facts import Figure, LabelsPrediction
-from regraft.targets.base import Found, Strata, Target, Unusable, Wanted, is_count, lookalike_remarks, named
+from regraft.targets.base import Found, Strata, Target, Unusable, Wanted, is_count, lookalike_remarks, named, number_in
 
 SEPARATORS = ("|", ";", ",")
 """Tried in this order where none is given."""
@@ -82,6 +82,8 @@ def _separator_in(cells: Sequence[str]) -> str | None:
     Asks that there be fewer labels than combinations, and that most labels occur in several: "New York, NY" stays one label.
     """
     distinct = set(cells)
+    if all(number_in(c.replace(",", ".")) is not None for c in distinct):
+        return None  # decimal commas
     for separator in SEPARATORS:
         several = [c for c in distinct if separator in c]
         if len(several) < 2:
