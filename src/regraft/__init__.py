@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "fit": "regraft.jobs",
     "inspect": "regraft.jobs",
+    "load": "regraft.jobs",
     "predict": "regraft.jobs",
     "evaluate": "regraft.jobs",
     "extract_features": "regraft.jobs",
@@ -27,7 +28,7 @@ _NAMES = {
 if TYPE_CHECKING:
     from regraft.errors import RegraftError
     from regraft.facts import Prediction
-    from regraft.jobs import Run, cache, clear_cache, evaluate, extract_features, fit, inspect, models, open_run, predict, runs, show
+    from regraft.jobs import Run, cache, clear_cache, evaluate, extract_features, fit, inspect, load, models, open_run, predict, runs, show
 
 __all__ = [
     "Prediction",
@@ -40,6 +41,7 @@ __all__ = [
     "extract_features",
     "fit",
     "inspect",
+    "load",
     "models",
     "open_run",
     "predict",

@@ -18,7 +18,7 @@ from regraft.errors import BundleError, ModelError
 from regraft.facts import AnyPrediction, LeftOut, ModelFacts
 from regraft.features import stream
 from regraft.modality import MODALITIES, Modality
-from regraft.pretrained.architectures import architecture_of, build
+from regraft.pretrained.architectures import architecture_of
 from regraft.targets import Target, target_from_json
 from regraft.workspace.bundle import WEIGHTS, read_bundle, write_bundle
 
@@ -101,7 +101,9 @@ class Model:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        network = build(self.manifest["architecture"], len(self.labels))
+        from regraft.anatomy import build_network
+
+        network = build_network(self.manifest["architecture"], len(self.labels))
         try:
             state = load_file(self.folder / WEIGHTS)
         except (SafetensorError, ValueError) as error:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from regraft.errors import UsageError, nearest
 
@@ -52,6 +52,16 @@ class FitSpec:
     (usual), f1_macro, log_loss. A number: mae (usual), rmse, r2."""
     model: str | None = None
     """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`."""
+    recipe: str | None = None
+    """A YAML or JSON file with a list of changes to the network: remove, replace, insert, reinit, resize_input."""
+    remove: tuple[str, ...] = ()
+    """Take layers out of the network, such as layer4 or "last 2 blocks"; may be given several times."""
+    replace: tuple[str, ...] = ()
+    """Put another layer in a layer's place, such as "layer4=Conv2d(512, 1, stride=2)"; sizes of inputs are filled in."""
+    insert: tuple[str, ...] = ()
+    """Add a layer after another one, such as "layer3=Dropout(0.1)"."""
+    resize_input: int | None = None
+    """Another side of images, in pixels."""
     train: str = "head"
     """How much to train; head: freeze the network, train a new output layer."""
     device: str = "auto"
@@ -90,6 +100,8 @@ class FitSpec:
         fraction = self.test_fraction
         if fraction is not None and not 0 < fraction < 1:
             faults.append(f"--test {self.test}: a fraction lies between 0 and 1, such as 0.2")
+        if self.resize_input is not None and not 16 <= self.resize_input <= 2048:
+            faults.append(f"--resize-input {self.resize_input}: expected 16 to 2048 pixels")
         refuse(faults)
 
     @property
@@ -115,11 +127,14 @@ class FitSpec:
             if f.name in values and not _fits(values[f.name], str(f.type)):
                 faults.append(f"{f.name} is {values[f.name]!r}: expected {f.type}")
         refuse(faults)
-        return cls(**values)
+        plain: dict[str, Any] = {k: tuple(cast("Sequence[str]", v)) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
 
 def _fits(value: object, kind: str) -> bool:
     """Whether a plain value is of a field's type, such as `int | None`."""
+    if kind == "tuple[str, ...]":
+        return isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in cast("Sequence[object]", value))
     kinds = {"str": str, "int": int, "bool": bool, "None": type(None)}
     return type(value) in [kinds[k.strip()] for k in kind.split("|")]
 

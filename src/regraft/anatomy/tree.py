@@ -31,7 +31,9 @@ class Row:
     def to_json(self) -> dict[str, object]:
         """Plain data."""
         shape = list(self.output) if self.output else None
-        plain = {k: getattr(self, k) for k in ("path", "kind", "part", "depth", "calls", "parameters", "trained", "macs", "new")}
+        plain = {
+            k: getattr(self, k) for k in ("path", "kind", "part", "depth", "calls", "children", "parameters", "trained", "macs", "new")
+        }
         return {**plain, "output": shape}
 
 
@@ -53,7 +55,7 @@ def rows(network: nn.Module, seen: Trace, parts: Parts, trained: Selected, new: 
                 Row(
                     path=path,
                     kind=type(module).__name__,
-                    part=parts.part_of(path),
+                    part=parts.part_of(path) or ("blocks" if any(inside(b, path) for paths in parts.blocks for b in paths) else ""),
                     depth=level,
                     order=seen.first(path) if calls else min((seen.first(p) for p in seen.calls if p and inside(p, path)), default=1 << 60),
                     output=shape,

@@ -50,6 +50,19 @@ def data_options(command: Command) -> Command:
     return command
 
 
+def edit_options(command: Command) -> Command:
+    """What changes a network: --recipe, --remove, --replace, --insert, --resize-input"""
+    for decorate in (
+        option("--resize-input", type=int, metavar="PIXELS"),
+        option("--insert", multiple=True, metavar="PATH=LAYER"),
+        option("--replace", multiple=True, metavar="PATH=LAYER"),
+        option("--remove", multiple=True, metavar="PATH"),
+        option("--recipe", metavar="FILE"),
+    ):
+        command = decorate(command)
+    return command
+
+
 def machine_options(command: Command) -> Command:
     """--device and --threads"""
     return option("--device", default="auto", metavar="DEVICE")(option("--threads", type=int, metavar="N")(command))

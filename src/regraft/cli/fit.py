@@ -8,6 +8,7 @@ import click
 
 from regraft.cli.common import (
     data_options,
+    edit_options,
     json_option,
     machine_options,
     option,
@@ -23,6 +24,7 @@ from regraft.spec import ALL_METRICS
 @data_options
 @option("--metric", type=click.Choice(ALL_METRICS))
 @option("--model", metavar="NAME")
+@edit_options
 @option("--train", metavar="HOW", default="head", show_default=True)
 @machine_options
 @option("--out", metavar="DIR")

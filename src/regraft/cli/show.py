@@ -2,19 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
-from regraft.cli.common import json_option, print_json
+from regraft.cli.common import edit_options, json_option, print_json
 
 TARGET_NAMES = {"class": "classes", "multilabel": "labels", "number": "number"}
 """What stands before the names of the outputs."""
 
 
 @click.command("show")
-@click.argument("run")
+@click.argument("what", metavar="RUN|MODEL")
+@edit_options
+@click.option("--train", metavar="LAYERS", help="Layers that would train, such as head or 'last 2 blocks, head'.  [default: head]")
+@click.option("--depth", type=int, metavar="N", help="How many names deep layers are listed.  [default: so deep that blocks are seen]")
 @json_option
-def command(run: str, as_json: bool) -> None:
-    """Show RUN (a run's folder or a bundle): the model, its origin and licence, figures, confusion, what was left out."""
+def command(what: str, as_json: bool, train: str | None, depth: int | None, **edits: Any) -> None:
+    """Show RUN (a run's folder or a bundle): the model, its origin and licence, figures, what was left out.
+
+    Or MODEL, a pretrained network such as efficientnet-lite0: its layers in the order in which data passes, with shapes of one
+    example, parameters, multiply-adds, and what would train. With --remove, --replace, --insert or --recipe it is shown
+    after these changes, and what they change. Layers are chosen by path (blocks.3), glob (blocks.*.attn), range (blocks.8-11),
+    kind (kind:BatchNorm2d) or word (stem, blocks, head, norms, last 2 blocks, last 30%).
+    """
+    from pathlib import Path
+
+    from regraft.errors import UsageError
+
+    edited = any(value for value in edits.values())
+    if Path(what).exists():
+        if edited or train or depth is not None:
+            raise UsageError(f"{what} is a folder: --train, --depth and changes are for the name of a network")
+        _show_run(what, as_json)
+        return
+    if "/" in what and ":" not in what:
+        _show_run(what, as_json)  # says that there is no such run
+        return
+    if depth is not None and not 1 <= depth <= 20:
+        raise UsageError(f"--depth {depth}: expected 1 to 20")
+    _show_model(what, as_json, train or "head", depth, edits)
+
+
+def _show_model(name: str, as_json: bool, train: str, depth: int | None, edits: Mapping[str, Any]) -> None:
+    from regraft.cli.render import console, show, table
+    from regraft.jobs.network import show_model, written_steps
+
+    steps = written_steps(edits["recipe"], edits["remove"], edits["replace"], edits["insert"], edits["resize_input"])
+    found = show_model(name, steps=steps, train=train, depth=depth)
+    if as_json:
+        print_json(found)
+        return
+    out, model = console(), found["model"]
+    inputs = ", ".join(f"{k} {'x'.join(map(str, v))}" for k, v in found["inputs"].items())
+    show(out, f"{model['name']}: {model['about']}", f"input: {inputs}", "")
+    rows, part = [], None
+    for layer in found["layers"]:
+        own = "blocks" if layer["part"].startswith("block") else layer["part"]
+        if layer["part"] in ("", "blocks") and layer["children"] and layer["depth"] < found["depth"]:
+            continue  # a container whose layers are listed themselves
+        if own and own != part:
+            part = own
+            rows.append([part, "", "", "", "", ""])
+        state = "new" if layer["new"] else ""
+        if layer["parameters"]:
+            share = layer["trained"] / layer["parameters"]
+            state += ", " if state else ""
+            state += "trained" if share == 1 else "frozen" if share == 0 else f"{100 * share:.2g} % trained"
+        shape = "x".join(map(str, layer["output"])) if layer["output"] else ""
+        calls = f" ({layer['calls']} times)" if layer["calls"] > 1 else ""
+        name = "  " * layer["depth"] + layer["path"] + calls
+        rows.append([name, layer["kind"], shape, short(layer["parameters"]), short(layer["macs"]), state])
+    show(out, table(["layer", "kind", "output", "parameters", "multiply-adds", ""], rows, (3, 4)))
+    share = 100 * found["trained"] / max(1, found["parameters"])
+    total = f"{short(found['trained'])} of {short(found['parameters'])} parameters trained, {share:.2g} %"
+    show(out, "", f"{total}; {short(found['macs'])} multiply-adds an example")
+    for line in found.get("patch", []):
+        show(out, line)
+
+
+def short(count: int) -> str:
+    """A large number with three digits: 4.65 M."""
+    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return str(count) if count else ""
+
+
+def _show_run(run: str, as_json: bool) -> None:
     from regraft import jobs
     from regraft.cli.fit import report
     from regraft.cli.render import console, details, show, table
@@ -38,6 +114,8 @@ def command(run: str, as_json: bool) -> None:
         ["size", f"{weights:.1f} MB"],
         ["written by", ", ".join(f"{k} {v}" for k, v in bundle["versions"].items())],
     ]
+    if recipe := bundle["architecture"].get("recipe"):
+        rows.insert(3, ["changed", "; ".join(f"{s['op']} {', '.join(str(v) for k, v in s.items() if k != 'op')}" for s in recipe)])
     show(out, table(["", ""], rows))
     if result:
         for line in report(result):

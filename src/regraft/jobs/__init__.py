@@ -9,7 +9,22 @@ from __future__ import annotations
 from regraft.jobs.fit import fit
 from regraft.jobs.inspect import inspect
 from regraft.jobs.look import cache, clear_cache, models, runs, show
+from regraft.jobs.network import load
 from regraft.jobs.run import Run, open_run
 from regraft.jobs.use import evaluate, extract_features, predict
 
-__all__ = ["Run", "cache", "clear_cache", "evaluate", "extract_features", "fit", "inspect", "models", "open_run", "predict", "runs", "show"]
+__all__ = [
+    "Run",
+    "cache",
+    "clear_cache",
+    "evaluate",
+    "extract_features",
+    "fit",
+    "inspect",
+    "load",
+    "models",
+    "open_run",
+    "predict",
+    "runs",
+    "show",
+]

@@ -30,6 +30,7 @@ from regraft.jobs.common import (
 )
 from regraft.jobs.frozen import choose_network, frozen_pretrained
 from regraft.jobs.labelled import Labelled, open_labelled, same_value
+from regraft.jobs.network import Edited, edit_network, written_steps
 from regraft.jobs.run import Run
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import source_of
@@ -63,6 +64,11 @@ def fit(
     test: Any = None,
     metric: str | None = None,
     model: str | None = None,
+    recipe: str | os.PathLike[str] | None = None,
+    remove: Sequence[str] = (),
+    replace: Sequence[str] = (),
+    insert: Sequence[str] = (),
+    resize_input: int | None = None,
     train: str = "head",
     device: str = "auto",
     threads: int | None = None,
@@ -100,6 +106,11 @@ def fit(
         test=test_text,
         metric=metric,
         model=model,
+        recipe=None if recipe is None else os.fspath(recipe),
+        remove=(remove,) if isinstance(remove, str) else tuple(remove),
+        replace=(replace,) if isinstance(replace, str) else tuple(replace),
+        insert=(insert,) if isinstance(insert, str) else tuple(insert),
+        resize_input=resize_input,
         train=train,
         device=device,
         threads=threads,
@@ -114,9 +125,11 @@ def fit(
     _check_options(spec, labelled.target)
     modality = MODALITIES[labelled.dataset.task]
     facts = choose_network(spec.model, labelled.dataset.task)
+    steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input)
+    edited = edit_network(facts, steps) if steps else None
     folder = new_run(spec.out, _name_of(source) if named else "data", spec.to_json())
     try:
-        return _Fit(spec, labelled, modality, facts, folder, on_event, start)()
+        return _Fit(spec, labelled, modality, edited.facts if edited else facts, edited, folder, on_event, start)()
     finally:
         folder.close()
 
@@ -137,6 +150,7 @@ class _Fit:
     labelled: Labelled
     modality: Modality
     facts: ModelFacts
+    edited: Edited | None
     folder: RunFolder
     listener: Emit
     start: float
@@ -162,6 +176,7 @@ class _Fit:
             labels=self.target.outputs,
             model=facts.name,
             train=spec.train,
+            **({"recipe": self.edited.steps, "patch": self.edited.patch} if self.edited else {}),
             device=device,
             threads=threads,
             **self.dataset.decisions,
@@ -194,9 +209,13 @@ class _Fit:
             self.emit(Warned(said))
         chosen = "" if self.spec.model else " (the default; see regraft models)"
         self.emit(Said(f"network: {self.facts.name}{chosen}, licence {self.facts.licence}, trained on {self.facts.trained_on}"))
+        if self.edited:
+            self.emit(Said("\n  ".join(["changed:", *self.edited.patch])))
+            if self.edited.new_weights:
+                self.emit(Warned(f"{self.edited.new_weights:,} new weights stay random: only the output layer is trained (--train head)"))
 
     def _features(self, examples: Sequence[Example], device: str, threads: int) -> tuple[Extracted, dict[str, Tensor]]:
-        backbone = source_of(self.facts).weights(self.facts)
+        backbone = self.edited.weights() if self.edited else source_of(self.facts).weights(self.facts)
         frozen = frozen_pretrained(self.facts, lambda: backbone)
         self.folder.decide(features=frozen.maker(device, threads))
         return frozen.run(examples, device, threads, keep=self.spec.store, summaries=True, emit=self.emit), backbone

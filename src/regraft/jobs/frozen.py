@@ -95,10 +95,10 @@ def frozen_pretrained(facts: ModelFacts, weights: Callable[[], dict[str, Tensor]
     """A pretrained network as it came. `weights` gives its state dict."""
 
     def trunk(device: str) -> TorchTrunk:
+        from regraft.anatomy import build_network
         from regraft.features.engines.torch import TorchTrunk
-        from regraft.pretrained.architectures import build
 
-        network = build(facts.architecture, 0)
+        network = build_network(facts.architecture, 0)
         network.load_state_dict(weights())
         return TorchTrunk(network, modality, facts.preprocessing, facts.tile, device)
 

@@ -286,6 +286,7 @@ MODALITY = Modality(
     load=load,
     preparer=preparer,
     collate=collate,
+    blank=lambda preprocessing: preparer(preprocessing, {})(np.sin(np.arange(2 * RATE) / 20).astype(np.float32)).windows[0],
     measure=lambda samples: {"seconds": len(samples) / RATE},
     summary=summary,
     summary_version="log-mel-1",

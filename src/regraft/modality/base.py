@@ -46,6 +46,7 @@ class Modality:
     load(source)                        a Path, str, Stored or object -> Loaded
     preparer(preprocessing, files)      -> a function from what `decode` gives to Prepared
     collate(windows, preprocessing)     equal-shaped windows -> the network's keyword arguments, as tensors
+    blank(preprocessing)                -> a window of nothing, of a usual shape
     measure(decoded)                    -> sizes worth knowing, name (with its unit) -> number
     summary(decoded)                    -> a row (d,) float32 for the model without a network, or the text itself
     learn_vectoriser(summaries)         the training summaries -> what `vectorise` needs, as plain data
@@ -64,6 +65,7 @@ class Modality:
     load: Callable[[Any], Loaded]
     preparer: Callable[[Mapping[str, Any], Mapping[str, Path]], Callable[[Any], Prepared]]
     collate: Callable[[Sequence[Mapping[str, np.ndarray]], Mapping[str, Any]], dict[str, Tensor]]
+    blank: Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
     measure: Callable[[Any], dict[str, float]]
     summary: Callable[[Any], Any]
     summary_version: str

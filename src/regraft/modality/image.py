@@ -175,6 +175,7 @@ MODALITY = Modality(
     load=load,
     preparer=preparer,
     collate=collate,
+    blank=lambda preprocessing: {"pixels": np.zeros((int(preprocessing["size"]), int(preprocessing["size"]), 3), np.uint8)},
     measure=measure,
     summary=summary,
     summary_version=f"pixels-{TINY}-2",
