@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from regraft.jobs.fit import fit
 from regraft.jobs.inspect import inspect
-from regraft.jobs.look import cache, clear_cache, models, runs, show
+from regraft.jobs.look import cache, clear_cache, runs, show
 from regraft.jobs.network import load
+from regraft.jobs.networks import models
 from regraft.jobs.run import Run, open_run
 from regraft.jobs.use import evaluate, extract_features, predict
 

@@ -1,4 +1,4 @@
-"""show, runs, models, cache: what there is."""
+"""show, runs, cache: what there is."""
 
 from __future__ import annotations
 
@@ -7,23 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from regraft.errors import UsageError
-from regraft.facts import ModelFacts
 from regraft.jobs.run import open_run
-from regraft.pretrained import all_models, source_of
-from regraft.spec import TASKS, one_of, refuse
 from regraft.workspace.runs import list_runs
 from regraft.workspace.store import Store
-
-
-def models(*, task: str | None = None) -> list[dict[str, Any]]:
-    """The pretrained networks there are to reuse; `here` says whether the weights are installed."""
-    refuse(one_of("--task", task, TASKS))
-    return [_model(facts) for facts in all_models() if task in (None, facts.task)]
-
-
-def _model(facts: ModelFacts) -> dict[str, Any]:
-    line = source_of(facts).missing(facts)
-    return {**facts.to_json(), "here": not line, "install": line}
 
 
 def show(run: str | os.PathLike[str]) -> dict[str, Any]:
