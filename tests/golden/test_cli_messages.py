@@ -48,7 +48,8 @@ OPTIONS = {
     "predict": ("--csv", "--json"),
     "evaluate": ("--json",),
     "features": ("--model", "--out"),
-    "show": (),
+    "show": ("--recipe", "--remove", "--replace", "--insert", "--resize-input", "--train", "--depth"),
+    "inspect": ("--task", "--target", "--split", "--group", "--model"),
     "runs": (),
     "models": (),
     "cache": (),
@@ -203,7 +204,12 @@ def test_a_table_without_a_label_column(command: Any):
 
 
 def test_runs_that_are_none(command: Any, tmp_path: Path):
-    for words in (("show", "nowhere"), ("predict", "nowhere", "x.jpg"), ("evaluate", "nowhere", "d")):
+    said = failed(command("show", "nowhere"), 2)
+    assert said[0] == "error: there is no network 'nowhere', and no folder of a run"
+    for words in (("show", "runs/nowhere"), ("predict", "nowhere", "x.jpg"), ("evaluate", "nowhere", "d")):
+        if words[0] == "show":
+            assert failed(command(*words), 1)[0] == "error: runs/nowhere is not a run: there is no such folder"
+            continue
         assert failed(command(*words), 1) == ["error: nowhere is not a run: there is no such folder", "  try: regraft runs"]
     answer = command("runs")
     assert (answer.code, answer.out) == (0, "no runs in runs\n")

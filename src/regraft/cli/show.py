@@ -23,8 +23,8 @@ def command(what: str, as_json: bool, train: str | None, depth: int | None, **ed
     """Show RUN (a run's folder or a bundle): the model, its origin and licence, figures, what was left out.
 
     Or MODEL, a pretrained network such as efficientnet-lite0: its layers in the order in which data passes, with shapes of one
-    example, parameters, multiply-adds, and what would train. With --remove, --replace, --insert or --recipe it is shown
-    after these changes, and what they change. Layers are chosen by path (blocks.3), glob (blocks.*.attn), range (blocks.8-11),
+    example, parameters, multiply-adds, and what would train; after changes, and with what they change, where there are any
+    (--remove, --replace, --insert, --recipe). Layers are chosen by path (blocks.3), glob (blocks.*.attn), range (blocks.8-11),
     kind (kind:BatchNorm2d) or word (stem, blocks, head, norms, last 2 blocks, last 30%).
     """
     from pathlib import Path
@@ -47,8 +47,17 @@ def command(what: str, as_json: bool, train: str | None, depth: int | None, **ed
 
 def _show_model(name: str, as_json: bool, train: str, depth: int | None, edits: Mapping[str, Any]) -> None:
     from regraft.cli.render import console, show, table
+    from regraft.errors import UsageError
     from regraft.jobs.network import show_model, written_steps
+    from regraft.pretrained import find_model
 
+    try:
+        find_model(name)
+    except UsageError as error:
+        found, dot, hint = error.found.partition(". ")
+        raise UsageError(
+            f"{found.rstrip('.')}, and no folder of a run{dot}{hint}", move=error.move or "regraft models, or regraft runs"
+        ) from None
     steps = written_steps(edits["recipe"], edits["remove"], edits["replace"], edits["insert"], edits["resize_input"])
     found = show_model(name, steps=steps, train=train, depth=depth)
     if as_json:
