@@ -26,6 +26,7 @@ from regraft.errors import DataError, RegraftError, WriteError
 from regraft.features.extract import extract
 from regraft.modality import MODALITIES, audio
 from regraft.modality.base import Stored
+from regraft.workspace.bundle import write_bundle
 from regraft.workspace.files import read_json, write_json
 from regraft.workspace.runs import list_runs, new_run, read_run
 from regraft.workspace.store import Space, Store, content_id
@@ -251,6 +252,13 @@ def test_a_run_on_a_full_disk_says_so(small_disk: Path):
     assert "No space left" in caught.value.found and "make room" in caught.value.move
 
 
+def test_a_bundle_that_the_disk_does_not_take(small_disk: Path):
+    with pytest.raises(WriteError, match="cannot be written: No space left") as caught:
+        write_bundle(small_disk / "bundle", {}, {"weight": np.ones(100_000)}, {})
+    check_error(caught.value)
+    assert os.listdir(small_disk) == []
+
+
 def test_a_run_whose_disk_fills_up(small_disk: Path):
     folder = new_run(str(small_disk / "r"), "data", {"data": "x"})
     fill(small_disk)
@@ -284,17 +292,22 @@ def test_writing_that_fails(number: int, tmp_path: Path, monkeypatch: pytest.Mon
     assert space.gather([b"i" * 16]).tolist() == [[1.0] * 4]
 
 
-def test_a_limit_on_the_size_of_files(tmp_path: Path):
+@pytest.mark.parametrize(
+    "writing", ["write_json(Path(sys.argv[1]), 'x' * 100_000)", "write_bundle(Path(sys.argv[1]), {}, {'weight': np.ones(100_000)}, {})"]
+)
+def test_a_limit_on_the_size_of_files(writing: str, tmp_path: Path):
     """What a quota does where no small disk can be mounted."""
     code = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from regraft.workspace.bundle import write_bundle\n"
         "from regraft.workspace.files import write_json\n"
         "from regraft.errors import WriteError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try:\n"
-        "    write_json(Path(sys.argv[1]), 'x' * 100_000)\n"
+        f"    {writing}\n"
         "except WriteError as error:\n"
         "    print(error)\n"
     )

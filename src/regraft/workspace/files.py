@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -37,13 +38,17 @@ def written_aside(path: Path) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
 
 
-def cannot_write(path: Path, error: OSError) -> OSError:
+def cannot_write(path: Path, error: Exception) -> Exception:
     """The error to raise when writing `path` failed; others than those of writing stay as they are."""
-    if isinstance(error, RegraftError):
+    number = error.errno if isinstance(error, OSError) else None
+    if found := re.search(r"\(os error (\d+)\)", str(error)):
+        # as libraries in Rust say it, in errors of their own
+        number = int(found[1])
+    if isinstance(error, RegraftError) or (number is None and not isinstance(error, OSError)):
         return error
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     move = "make room there, or name a folder on another disk" if full else "name a folder that can be written to"
-    return WriteError(f"{path} cannot be written: {error.strerror or error}", move=move)
+    return WriteError(f"{path} cannot be written: {os.strerror(number) if number else error}", move=move)
 
 
 def write_json(path: Path, value: Any) -> None:
