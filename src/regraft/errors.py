@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+TEXT_LIMIT = 2_000
+"""Characters of one part of a message; a longer one is cut."""
+
+_RAW = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What must not reach a screen: control characters, escape sequences, marks that turn the writing, halves of characters."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with what moves or recolours a screen written out (`\\x1b`, `\\n`); characters in `keep` stay."""
+    return text if text.isascii() and text.isprintable() else _RAW.sub(lambda m: m[0] if m[0] in keep else _written_out(m[0]), text)
+
+
+def _written_out(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _clear(text: str) -> str:
+    text = printable(text, keep="\n")
+    return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 4] + " ..."
 
 
 class RegraftError(Exception):
@@ -14,7 +35,8 @@ class RegraftError(Exception):
     exit_code = 1
 
     def __init__(self, found: str, *, expected: str = "", move: str = "", faults: Sequence[str] = ()) -> None:
-        self.found, self.expected, self.move, self.faults = found, expected, move, tuple(faults)
+        self.found, self.expected, self.move = _clear(found), _clear(expected), _clear(move)
+        self.faults = tuple(_clear(fault) for fault in faults)
         super().__init__(str(self))
 
     def __str__(self) -> str:
@@ -61,6 +83,10 @@ class BundleError(RegraftError):
 
 class RunError(RegraftError):
     """A run folder is missing, taken or not finished."""
+
+
+class WriteError(RunError, OSError):
+    """What regraft wants to keep cannot be written: a full disk, or a folder that may not be written to."""
 
 
 class Unreadable(Exception):

@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from regraft.errors import printable
+
+REASON_LIMIT = 500
+"""Characters of a reason; libraries quote what they could not read."""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -29,10 +34,16 @@ def _short(value: float) -> float:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An example that could not be used, and why."""
+    """An example that could not be used, and why; both can be shown on a screen as they are."""
 
     name: str
     reason: str
+
+    def __post_init__(self) -> None:
+        """Names and reasons may hold what stood in a file."""
+        object.__setattr__(self, "name", printable(self.name))
+        reason = printable(self.reason)
+        object.__setattr__(self, "reason", reason if len(reason) <= REASON_LIMIT else reason[: REASON_LIMIT - 4] + " ...")
 
     def to_json(self) -> dict[str, str]:
         """Plain data."""
@@ -95,7 +106,7 @@ class Prediction:
 
     def short(self) -> list[str]:
         """What follows the name on a screen."""
-        return [self.label, f"{self.probability:.3f}"]
+        return [printable(self.label), f"{self.probability:.3f}"]
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,7 @@ class LabelsPrediction:
 
     def short(self) -> list[str]:
         """What follows the name on a screen."""
-        return [", ".join(f"{label} {self.probabilities[label]:.3f}" for label in self.labels) or "-"]
+        return [", ".join(f"{printable(label)} {self.probabilities[label]:.3f}" for label in self.labels) or "-"]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 import regraft
-from regraft.errors import RegraftError, nearest
+from regraft.errors import RegraftError, nearest, printable
 
 COMMANDS = {
     "inspect": "Facts about a data set before any work: classes, sizes, duplicates, what is broken.",
@@ -69,6 +70,10 @@ def main() -> None:
     if not debug:
         warnings.simplefilter("ignore")
     as_json = "--json" in sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):
+        # names of files may hold bytes that are no text: in JSON this is how it spells them
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -96,10 +101,8 @@ def main() -> None:
             raise
         if as_json:
             _print_json({"error": type(error).__name__, "found": str(error), "expected": "", "try": "REGRAFT_DEBUG=1", "faults": []})
-        print(
-            f"error: {type(error).__name__}: {error}\n  this is a fault of regraft; REGRAFT_DEBUG=1 shows where it happened",
-            file=sys.stderr,
-        )
+        print(f"error: {type(error).__name__}: {printable(str(error))}", file=sys.stderr)
+        print("  this is a fault of regraft; REGRAFT_DEBUG=1 shows where it happened", file=sys.stderr)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
 

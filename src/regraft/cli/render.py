@@ -13,10 +13,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from regraft.errors import printable
 from regraft.events import Done, Event, Progress, Said, Started, Warned
 
 PLAIN_EVERY = 15.0
 """Seconds between two lines of progress where there is no terminal."""
+
+
+NEW_LINE = "\n"
+"""All that messages may do to a screen: labels and names come from files, which can hold escape sequences."""
 
 
 def console(stderr: bool = False) -> Console:
@@ -52,15 +57,15 @@ class Screen:
             self._stop()
             if not self.quiet:
                 self.console.print(
-                    f"  {event.stage}: {escape(event.note)}, {event.seconds:.1f} s"
+                    f"  {event.stage}: {escape(printable(event.note))}, {event.seconds:.1f} s"
                     if event.note
                     else f"  {event.stage}: {event.seconds:.1f} s",
                     style="dim",
                 )
         elif isinstance(event, Said) and not self.quiet:
-            self.console.print(f"  {escape(event.message)}")
+            self.console.print(f"  {escape(printable(event.message, keep=NEW_LINE))}")
         elif isinstance(event, Warned):
-            self.console.print(Text("  note: " + event.message.replace("\n", "\n  "), style="yellow"))
+            self.console.print(Text("  note: " + printable(event.message, keep=NEW_LINE).replace("\n", "\n  "), style="yellow"))
 
     def _start(self, event: Started) -> None:
         self._stop()
@@ -121,6 +126,7 @@ def amount(value: float) -> str:
 def show(out: Console, *things: Any) -> None:
     """Print tables and lines; without a terminal, lines end where their text ends."""
     for thing in things:
+        thing = printable(thing, keep=NEW_LINE) if isinstance(thing, str) else thing
         if out.is_terminal:
             out.print(thing, markup=False)
             continue
@@ -133,9 +139,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence
     """A table without lines; `right` names the columns whose cells stand to the right."""
     out = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
     for i, column in enumerate(columns):
-        out.add_column(column, justify="right" if i in right else "left", overflow="fold", no_wrap=False)
+        out.add_column(Text(printable(column)), justify="right" if i in right else "left", overflow="fold", no_wrap=False)
     for row in rows:
-        out.add_row(*(Text(cell) for cell in row))
+        out.add_row(*(Text(printable(cell)) for cell in row))
     return out
 
 

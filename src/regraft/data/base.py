@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regraft.errors import DataError
+from regraft.errors import DataError, printable
 from regraft.facts import LeftOut
 
 TRAIN, TEST = "train", "test"
@@ -41,6 +41,11 @@ class Example:
     """Examples of one group (a patient, a speaker) stay on one side of every split and fold."""
     weight: float = 1.0
     """How much it counts in training."""
+
+    def __post_init__(self) -> None:
+        """A name can be shown on a screen as it is; file names and cells may hold anything."""
+        if not self.name.isprintable():
+            object.__setattr__(self, "name", printable(self.name))
 
 
 @dataclass
@@ -122,7 +127,13 @@ def shown(path: Path, base: Path) -> str:
         text = path.relative_to(base).as_posix()
     except ValueError:
         text = str(path)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\n", "\\n")
+    return printable(text)
+
+
+def listed(names: Sequence[str], limit: int = 20) -> str:
+    """Names in a sentence; of many the first ones."""
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def need_task(found: str | None, where: Path) -> str:

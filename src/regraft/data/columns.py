@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 
-from regraft.data.base import SPLITS, Asked, task_of_files
+from regraft.data.base import SPLITS, Asked, listed, task_of_files
 from regraft.errors import DataError, UsageError, nearest
 
 LABEL_NAMES = (
@@ -27,7 +27,7 @@ def choose_columns(
     options += [("--label", name) for name in label_columns(asked.label, header)]
     for option, name in options:
         if name is not None and name not in header:
-            faults.append(f"{option} {name}: {where} has the columns {', '.join(header)}. {nearest(name, header)}".rstrip())
+            faults.append(f"{option} {name}: {where} has the columns {listed(header)}. {nearest(name, header)}".rstrip())
     if faults:
         raise UsageError(faults[0]) if len(faults) == 1 else UsageError("columns that do not exist", faults=faults)
     sample = rows[:2000]
@@ -51,7 +51,7 @@ def choose_columns(
     if source is None:
         raise DataError(
             f"{where} has no column of {'paths' if asked.task else 'texts or paths'}",
-            expected=f"one of its columns ({', '.join(header)}) to hold them, paths relative to the table",
+            expected=f"one of its columns ({listed(header)}) to hold them, paths relative to the table",
             move="--input COLUMN",
         )
     task = asked.task or paths.get(source) or "text"
@@ -59,7 +59,7 @@ def choose_columns(
     if label is None and asked.labelled:
         raise DataError(
             f"{where} has no column that looks like labels",
-            expected=f"one of {', '.join(n for n in header if n != source)}",
+            expected=f"one of {listed([n for n in header if n != source])}",
             move="--label COLUMN",
         )
     notes = []
@@ -70,7 +70,7 @@ def choose_columns(
     if label is not None and asked.labelled:
         taken = (source, *label_columns(label, header), split, asked.group, asked.weight)
         others = [n for n in header if n not in taken and values[n]]
-        said.append(f"label column: {label}" + (f" (not used: {', '.join(others)})" if others else ""))
+        said.append(f"label column: {label}" + (f" (not used: {listed(others)})" if others else ""))
     if asked.group is not None:
         said.append(f"group column: {asked.group}; examples of one group are always on one side")
     if asked.weight is not None:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored, natural, need_task, shown, task_of_files
+from regraft.data.base import (
+    SPLITS,
+    TEST,
+    TRAIN,
+    Asked,
+    Dataset,
+    Example,
+    Reader,
+    ignored,
+    listed,
+    natural,
+    need_task,
+    shown,
+    task_of_files,
+)
 from regraft.data.formats import endings
-from regraft.errors import DataError
+from regraft.errors import DataError, printable
 from regraft.facts import LeftOut
 
 TABLES = endings()
@@ -23,21 +38,34 @@ def fits(source: Any) -> bool:
 def files_below(folder: Path) -> list[Path]:
     """All files below a folder in a fixed order, hidden ones aside; links to folders are followed, circles are not."""
     found: list[Path] = []
-    seen: set[str] = set()
-
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}", move="give yourself the right to read it, or move it away")
-
-    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        # a link may lead to a folder above it: each real folder is read once
-        real = os.path.realpath(root)
-        if real in seen:
-            folders[:] = []
-            continue
-        seen.add(real)
-        folders[:] = sorted((d for d in folders if not ignored(d)), key=natural)
-        found += [Path(root, n) for n in sorted(names, key=natural) if not ignored(n)]
+    seen: set[tuple[int, int]] = set()
+    # a list in place of calls inside calls: folders can lie deeper than Python calls may
+    waiting = [os.fspath(folder)]
+    while waiting:
+        root = waiting.pop()
+        try:
+            # a link may lead to a folder above it: each real folder is read once
+            facts = os.stat(root)
+            if (facts.st_dev, facts.st_ino) in seen:
+                continue
+            seen.add((facts.st_dev, facts.st_ino))
+            with os.scandir(root) as entries:
+                kinds = {e.name: _is_folder(e) for e in entries if not ignored(e.name)}
+        except OSError as error:
+            raise DataError(
+                f"{error.filename or root} cannot be read: {error.strerror}", move="give yourself the right to read it, or move it away"
+            ) from None
+        ordered = sorted(kinds, key=natural)
+        found += [Path(root, n) for n in ordered if not kinds[n]]
+        waiting += [os.path.join(root, n) for n in reversed(ordered) if kinds[n]]
     return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def sub_folders(folder: Path) -> list[Path]:
@@ -115,9 +143,7 @@ def read(folder: Path, asked: Asked) -> Dataset:
             else:
                 examples.append(Example(shown(path, folder), path, None, part))
         else:
-            examples.append(
-                Example(shown(path, folder), path, inside[0] if inside[0].isprintable() else shown(Path(inside[0]), base), part)
-            )
+            examples.append(Example(shown(path, folder), path, _class_name(inside[0]), part))
     if not examples:
         raise DataError(
             f"{folder} holds no {task} file" + (" inside a class folder" if asked.labelled else ""),
@@ -125,7 +151,23 @@ def read(folder: Path, asked: Asked) -> Dataset:
             faults=[f"{len(left_out):,} files are something else, such as {left_out[0].name}: {left_out[0].reason}"] if left_out else [],
             move="--task for another kind of data" if asked.task else "regraft fit FOLDER, where FOLDER holds the class folders",
         )
+    if asked.labelled:
+        said += _without_examples(classes, examples)
     return Dataset(task, examples, said, left_out, decisions)
+
+
+def _class_name(folder: str) -> str:
+    """What a class folder calls its class."""
+    return printable(folder)
+
+
+def _without_examples(classes: Mapping[Path, set[str]], examples: Sequence[Example]) -> list[str]:
+    """A sentence for class folders that hold nothing that is used, in any part."""
+    used = {e.label for e in examples}
+    empty = sorted({name for names in classes.values() for name in names if _class_name(name) not in used}, key=natural)
+    if not empty:
+        return []
+    return [f"{len(empty):,} folder{'s hold' if len(empty) > 1 else ' holds'} no example: {listed([_class_name(n) for n in empty], 5)}"]
 
 
 READER = Reader("folder", "one sub-folder per class; or train/, val/, test/ with such folders", fits, read)

@@ -6,6 +6,7 @@ never run, so nothing in a folder can execute and no connection is opened.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +16,11 @@ from typing import Any
 
 from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader
 from regraft.data.columns import LABEL_NAMES, choose_columns, label_cells, label_columns, marking_columns, weight_of
-from regraft.data.formats.base import SIZE_LIMIT, cell_text, check_header
-from regraft.errors import DataError, MissingExtra, Unreadable, UsageError
+from regraft.data.formats.base import ROW_LIMIT, SIZE_LIMIT, cell_text, check_header
+from regraft.errors import DataError, MissingExtra, Unreadable, UsageError, printable
 from regraft.facts import LeftOut
 from regraft.modality.base import Stored, check_length
 from regraft.workspace.files import read_json
-
-ROW_LIMIT = 5_000_000
-"""Rows of one split; so many examples of a line each stay in memory."""
 
 SAMPLE = 2_000
 """Rows looked at to find out which column is what, spread evenly: saved data is often sorted by label."""
@@ -43,6 +41,8 @@ class Split:
     features: Mapping[str, Any]
     base: Path | None = None
     """The folder that it lies in; paths are relative to it."""
+    files: tuple[tuple[Path, int], ...] = ()
+    """The files that stay open while their rows are read, and their sizes."""
 
     def __len__(self) -> int:
         return len(self.table) if self.rows is None else len(self.rows)
@@ -68,7 +68,9 @@ class Kind:
 def fits(source: Any) -> bool:
     """An object of the library `datasets`, known by its type's name, or a folder with the files that `save_to_disk` writes."""
     if isinstance(source, Path):
-        return (source / DICT_FILE).is_file() or ((source / INFO_FILE).is_file() and (source / STATE_FILE).is_file())
+        # unlike Path.is_file, this is no error where the folder may not be looked into
+        there = [os.path.isfile(source / name) for name in (DICT_FILE, INFO_FILE, STATE_FILE)]
+        return there[0] or (there[1] and there[2])
     return bool(_type_name(source))
 
 
@@ -161,23 +163,27 @@ def _saved_split(name: str, folder: Path) -> Split:
     features = info.get("features") or {}
     if not isinstance(features, dict):
         raise DataError(f"{folder / INFO_FILE} does not say what the columns are", move="save the data set again with save_to_disk")
-    tables = []
+    tables, sizes = [], []
     for file in files:
         path = folder / _inside(file["filename"], folder / STATE_FILE)
         try:
+            if not path.is_file():
+                # a pipe would be waited for without end
+                raise ValueError("it is not a plain file" if path.exists() else "there is no such file")
             with pyarrow.memory_map(str(path)) as mapped:
                 if _is_compressed(pyarrow, mapped):
                     raise DataError(f"{path} is compressed", expected="Arrow as save_to_disk writes it", move="save the data set again")
                 mapped.seek(0)
+                sizes.append((path, mapped.size()))
                 tables.append(pyarrow.ipc.open_stream(mapped).read_all())
         except (pyarrow.ArrowException, OSError, ValueError, struct.error, EOFError) as error:
             text = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
             raise DataError(f"{path} is not an Arrow file that can be read ({text})", move="save the data set again") from None
     split = state.get("_split")
-    name = name or (split if isinstance(split, str) and split else "train")
+    name = printable(name or (split if isinstance(split, str) and split else "train"))
     try:
         table = pyarrow.concat_tables(tables) if tables else pyarrow.table({})
-        found = _checked(Split(name, table, None, features, folder))
+        found = _checked(Split(name, table, None, features, folder, tuple(sizes)))
         # offsets are believed from here on: a damaged one would read beyond the file
         table.select([n for n in table.column_names if _kind(found, n)]).validate(full=True)
     except (pyarrow.ArrowException, ValueError, OverflowError, KeyError) as error:
@@ -465,11 +471,17 @@ def _files(split: Split, name: str) -> Iterator[tuple[str, Any]]:
     there = split.taken(compute.is_valid(contents)).to_pylist() if contents is not None else [False] * count
     numbers = range(count) if split.rows is None else split.rows.to_pylist()
     for path, has_content, number in zip(told, there, numbers, strict=True):
-        yield path, partial(_content, contents, number) if has_content else None
+        yield path, partial(_content, contents, number, split.files) if has_content else None
 
 
-def _content(column: Any, row: int) -> bytes:
-    """The bytes of one row, copied only now; the file itself stays on disk."""
+def _content(column: Any, row: int, files: Sequence[tuple[Path, int]]) -> bytes:
+    """The bytes of one row, copied only now; the file itself stays on disk.
+
+    Where a file has become shorter meanwhile, reading beyond its end would end the process.
+    """
+    for path, size in files:
+        if path.stat().st_size < size:
+            raise Unreadable(f"{path.name} has become shorter since it was opened")
     value = column[row].as_buffer()
     if value is None:
         raise Unreadable("there is no content")

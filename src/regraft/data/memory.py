@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,7 +105,7 @@ def _list_rows(source: Sequence[Any], asked: Asked) -> list[_Row]:
 def _frame_rows(frame: Any, asked: Asked) -> tuple[list[_Row], list[str]]:
     """The rows of a DataFrame; which column is what is found out as for a table on disk."""
     names = [str(c) for c in frame.columns]
-    twice = sorted({n for n in names if names.count(n) > 1})
+    twice = sorted(n for n, count in Counter(names).items() if count > 1)
     if twice:
         raise DataError(f"the column {twice[0]!r} occurs more than once", move="give every column its own name")
     columns = [list(frame.iloc[:, i]) for i in range(len(names))]

@@ -39,10 +39,21 @@ def open_data(source: Any, asked: Asked, *, test: Any = None) -> Dataset:
     return dataset
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; DataError where that cannot be told."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    return True
+
+
 def _read(source: Any, asked: Asked) -> Dataset:
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        if not path.exists():
+        if not is_there(path):
             raise DataError(f"{path} does not exist", expected="a folder, or a table such as a CSV file")
         source = path
     for reader in READERS.values():
@@ -64,7 +75,14 @@ def open_inputs(sources: Sequence[Any], asked: Asked) -> Dataset:
     for source in sources:
         if isinstance(source, Path) or (isinstance(source, (str, os.PathLike)) and task != "text"):
             path = Path(source)
-            if huggingface.fits(path):
+            try:
+                there = is_there(path)
+            except DataError:
+                there = False
+            if not there:
+                # named in its place with the reason, like one that cannot be decoded
+                examples.append(Example(str(path), path, None, TRAIN))
+            elif huggingface.fits(path):
                 part = huggingface.read(path, asked)
                 examples += part.examples
                 left_out += part.left_out
@@ -85,7 +103,6 @@ def open_inputs(sources: Sequence[Any], asked: Asked) -> Dataset:
                 examples += part.examples
                 left_out += part.left_out
             else:
-                # one that is missing is named in its place, like one that cannot be read
                 examples.append(Example(str(path), path, None, TRAIN))
         elif huggingface.fits(source):
             part = huggingface.read(source, asked)

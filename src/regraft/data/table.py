@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored
+from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored, listed
 from regraft.data.columns import choose_columns, label_cells, label_columns, marking_columns, weight_of
 from regraft.data.formats import endings, format_of, read_table
 from regraft.errors import DataError
@@ -66,7 +66,7 @@ def read(source: Path, asked: Asked) -> Dataset:
         absent = [c for c in (name, *names, asked.group, asked.weight) if c is not None and c not in header]
         if absent:
             raise DataError(
-                f"{path.name} has no column {absent[0]!r}", expected=f"the columns of {files['train'].name}; it has {', '.join(header)}"
+                f"{path.name} has no column {absent[0]!r}", expected=f"the columns of {files['train'].name}; it has {listed(header)}"
             )
         if len(names) > 1:
             header, rows, marking = _one_label(header, rows, names, str(label), decisions.get("marking", asked.marking))
@@ -116,7 +116,7 @@ def _rows(
             source: Any = value
             if task != "text":
                 source = path.parent / value
-                reason = "" if asked.allow_outside else _outside(source, path.parent, value)
+                reason = _elsewhere(value) or ("" if asked.allow_outside else _outside(source, path.parent, value))
                 if reason:
                     left_out.append(LeftOut(shown_as, reason))
                     continue
@@ -131,6 +131,10 @@ def _start(text: str) -> str:
     """The first words of a text, on one line."""
     line = " ".join(text[:200].split())
     return line if len(line) <= 60 else line[:57] + "..."
+
+
+def _elsewhere(value: str) -> str:
+    return "it lies elsewhere, and regraft opens no connection" if "://" in value else ""
 
 
 def _outside(path: Path, base: Path, value: str) -> str:

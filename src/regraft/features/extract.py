@@ -121,6 +121,8 @@ def _read(
             out.append(_Read(index, identity, None, None, str(reason)))
         except RegraftError:
             raise
+        except OSError as error:
+            out.append(_Read(index, identity, None, None, f"cannot be read: {error.strerror or error}"))
         except Exception as error:
             # decoders meet files that their authors never saw; one of them must not end the pass
             out.append(_Read(index, identity, None, None, f"cannot be read ({type(error).__name__}: {error})"))

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,15 @@ STEP = 0.5
 RATES = (100, 768_000)
 """Samples a second that are believed."""
 
+VALUES = LONGEST * 192_000
+"""Samples held at the file's own rate; more than these are brought to RATE piece by piece."""
+
+BLOCK = 1 << 22
+"""Values, those of all channels, that are read at a time."""
+
+LOUDEST = 1e12
+"""Samples beyond it are no sound: their squares overflow. Sound lies between -1 and 1; some files hold 32-bit whole numbers as floats."""
+
 FFT, HOP, MELS = 400, 160, 80
 
 
@@ -50,7 +60,8 @@ def load(source: Any) -> Loaded:
     """A path, stored content, or a pair (samples, rate): floats in -1..1, (n,) or (n, channels)."""
     if isinstance(source, (str, Path)):
         path = Path(source)
-        return Loaded(_file_identity(path), lambda: _decode(str(path)))
+        identity, state = _file_identity(path)
+        return Loaded(identity, lambda: _decode_file(path, state))
     if isinstance(source, Stored):
         content = read_stored(source)
         return Loaded(content_id(content), lambda: _decode(io.BytesIO(content)))
@@ -67,13 +78,35 @@ def load(source: Any) -> Loaded:
     raise Unreadable(f"a {source_kind(source)} is not a path or a pair (samples, rate)")
 
 
-def _file_identity(path: Path) -> bytes:
+def _decode_file(path: Path, state: tuple[int, ...]) -> np.ndarray:
+    """The samples of a file, which must be the one that was hashed: its features are kept under that hash."""
+    # a name may hold bytes that are no text; on Windows all names are text
+    place = str(path) if os.name == "nt" else os.fsencode(path)
+    try:
+        return _decode(place)
+    finally:
+        if _state_of(path) != state:
+            raise Unreadable("it changed while it was read")
+
+
+def _state_of(place: Path | int) -> tuple[int, ...]:
+    """What differs once a file is written to or replaced."""
+    try:
+        found = os.stat(place)
+    except OSError:
+        return ()
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _file_identity(path: Path) -> tuple[bytes, tuple[int, ...]]:
+    """The hash of a file's bytes, and its state before they were read."""
     digest = hashlib.blake2b(digest_size=ID_BYTES)
     size = 0
     try:
         if not path.is_file():
             raise Unreadable("there is no such file" if not path.exists() else "not a plain file")
         with open(path, "rb") as file:
+            state = _state_of(file.fileno())
             while block := file.read(1 << 20):
                 digest.update(block)
                 size += len(block)
@@ -81,25 +114,29 @@ def _file_identity(path: Path) -> bytes:
         raise Unreadable(f"cannot be opened: {error.strerror or error}") from None
     if size == 0:
         raise Unreadable("the file is empty (0 bytes)")
-    return digest.digest()
+    return digest.digest(), state
 
 
-def _decode(place: str | io.BytesIO) -> np.ndarray:
+def _decode(place: str | bytes | io.BytesIO) -> np.ndarray:
     soundfile, _ = _libraries()
     try:
         with soundfile.SoundFile(place) as file:
             rate, frames, channels = file.samplerate, file.frames, file.channels
             if not _is_rate(rate) or not 1 <= channels <= 64:
                 raise Unreadable(f"{rate} samples a second in {channels} channels is not a sound that can be read")
-            if frames <= LONGEST * rate:
-                samples = file.read(LONGEST * rate, dtype="float32", always_2d=True)
+            if frames <= min(LONGEST * rate, VALUES):
+                samples = _read(file, max(0, frames))
             else:
-                count = LONGEST // PIECE
+                count = LONGEST // PIECE if frames > LONGEST * rate else math.ceil(frames / (PIECE * rate))
+                one_after_the_other = np.arange(count) * PIECE * rate
+                starts = np.linspace(0, frames - PIECE * rate, count).astype(int) if frames > LONGEST * rate else one_after_the_other
                 pieces = []
-                for start in np.linspace(0, frames - PIECE * rate, count).astype(int):
+                for start in starts:
                     file.seek(int(start))
-                    pieces.append(_mono(file.read(PIECE * rate, dtype="float32", always_2d=True)))
+                    piece = _read(file, PIECE * rate)
+                    pieces.append(_to_rate(piece, rate) if count * PIECE * rate > VALUES else piece)
                 samples = np.concatenate(pieces)
+                rate = RATE if count * PIECE * rate > VALUES else rate
     except Unreadable:
         raise
     except (soundfile.LibsndfileError, RuntimeError, OSError, ValueError, TypeError) as error:
@@ -107,7 +144,17 @@ def _decode(place: str | io.BytesIO) -> np.ndarray:
         raise Unreadable(f"not a sound that can be read ({text})") from None
     except MemoryError:
         raise Unreadable("too large for the memory there is") from None
-    return _checked(_to_rate(_mono(samples), rate))
+    return _checked(_to_rate(samples, rate))
+
+
+def _read(file: Any, frames: int) -> np.ndarray:
+    """So many samples from where the file stands, or as many as there are, the channels in one."""
+    out = np.empty(frames, np.float32)
+    at, step = 0, max(1, BLOCK // file.channels)
+    while at < frames and len(block := file.read(min(step, frames - at), dtype="float32", always_2d=True)):
+        out[at : at + len(block)] = _mono(block)
+        at += len(block)
+    return out[:at]
 
 
 def _is_rate(rate: Any) -> bool:
@@ -131,6 +178,8 @@ def _to_rate(samples: np.ndarray, rate: int) -> np.ndarray:
         raise Unreadable("the sound has no samples")
     if not np.isfinite(samples).all():
         raise Unreadable("holds samples that are not numbers")
+    if (loudest := max(float(samples.max()), -float(samples.min()))) > LOUDEST:
+        raise Unreadable(f"holds samples up to {loudest:.0e}; sound lies between -1 and 1")
     if rate != RATE:
         samples = _libraries()[1].resample(samples, rate, RATE)
     return samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections import Counter
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 CHARACTERS = 50_000
 """Beyond this a text is cut before it is tokenised: no window is that long, and a tokeniser's memory grows with the text."""
 
+BLOCK = 1 << 20
+"""Bytes of a file that are decoded at a time."""
+
 WORDS = 1024
 """Words and pairs of words that the model without a network counts."""
 
@@ -37,18 +41,33 @@ def load(source: Any) -> Loaded:
     """A string, a path to a file of text, or stored content of one."""
     if isinstance(source, (Path, Stored)):
         content = read_stored(source) if isinstance(source, Stored) else read_file(source)
-        return Loaded(content_id(content), lambda: _stripped(_decode(content)))
+        return Loaded(content_id(content), lambda: _decode(content))
     if isinstance(source, str):
         return Loaded(content_id(source.encode("utf-8", "surrogatepass")), lambda: _stripped(source))
     raise Unreadable(f"a {source_kind(source)} is not a text")
 
 
 def _decode(content: bytes) -> str:
+    """The text without white space around it, as far as it is read: one character more than CHARACTERS, if it is longer.
+
+    All of it is decoded, block by block: a file that is no text further on is none.
+    """
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise Unreadable(f"not UTF-8 text (byte {error.start})") from None
+    decoder = codecs.getincrementaldecoder(encoding)()
+    text, more = "", False
+    for start in range(0, len(content), BLOCK):
+        waiting = len(decoder.getstate()[0])
+        try:
+            part = decoder.decode(content[start : start + BLOCK], start + BLOCK >= len(content))
+        except UnicodeDecodeError as error:
+            raise Unreadable(f"not UTF-8 text (byte {start - waiting + error.start})") from None
+        if "\0" in part:
+            raise Unreadable("holds zero bytes: it is not text in UTF-8")
+        if len(text) <= CHARACTERS:
+            text = (text + part).lstrip()
+            part, text = text[CHARACTERS + 1 :], text[: CHARACTERS + 1]
+        more = more or not (part.isspace() or not part)
+    return text if more else _stripped(text)
 
 
 def _stripped(text: str) -> str:

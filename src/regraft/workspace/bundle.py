@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from regraft.errors import BundleError
-from regraft.workspace.files import read_json, sha256_file, write_json
+from regraft.workspace.files import cannot_write, read_json, sha256_file, write_json
 
 FORMAT = 2
 """Raised when a bundle written today could not be read by an older regraft. 1: one class of several only."""
@@ -40,13 +40,17 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
 
 
 def write_bundle(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray], extra: Mapping[str, Path]) -> None:
-    """Write a bundle aside and rename it into place. `tensors` are C-contiguous; `extra` is copied in by name."""
+    """Write a bundle aside and rename it into place. `tensors` are C-contiguous; `extra` is copied in by name.
+
+    WriteError where the disk does not take it.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
-    aside.mkdir()
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside.mkdir()
         # (ascontiguousarray alone would give a counter without dimensions one)
         save_file({k: np.ascontiguousarray(v).reshape(v.shape) for k, v in sorted(tensors.items())}, aside / WEIGHTS)
         for name, source in sorted(extra.items()):
@@ -57,6 +61,8 @@ def write_bundle(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str
             # of a run that was interrupted after its bundle was written
             shutil.rmtree(folder)
         os.replace(aside, folder)
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(folder, error) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

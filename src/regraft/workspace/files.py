@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from regraft.errors import RegraftError, WriteError
 
 JSON_LIMIT = 64 << 20
 """Bytes; a larger JSON file is refused before it is parsed."""
@@ -17,25 +22,50 @@ JSON_LIMIT = 64 << 20
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """A path to write to; renamed to `path` when the block ends well, removed when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A path to write to; renamed to `path` when the block ends well, removed when it does not.
+
+    WriteError where the disk does not take it.
+    """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         os.replace(aside, path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: Exception) -> Exception:
+    """The error to raise when writing `path` failed; others than those of writing stay as they are."""
+    number = error.errno if isinstance(error, OSError) else None
+    if found := re.search(r"\(os error (\d+)\)", str(error)):
+        # as libraries in Rust say it, in errors of their own
+        number = int(found[1])
+    if isinstance(error, RegraftError) or (number is None and not isinstance(error, OSError)):
+        return error
+    full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    move = "make room there, or name a folder on another disk" if full else "name a folder that can be written to"
+    return WriteError(f"{path} cannot be written: {os.strerror(number) if number else error}", move=move)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write plain data, keys in the order given, so that equal values give equal bytes."""
     with written_aside(path) as aside:
-        aside.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # a path's bytes that are no text stand in it as JSON spells them (\udcff)
+        aside.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def read_json(path: Path) -> Any:
     """Parse a JSON file; ValueError when it is too large, not UTF-8, nested beyond reason or not JSON."""
-    size = path.stat().st_size
+    facts = path.stat()
+    size = facts.st_size
+    if not stat.S_ISREG(facts.st_mode):
+        # a pipe would be waited for without end
+        raise ValueError(f"{path.name} is not a plain file")
     if size > JSON_LIMIT:
         raise ValueError(f"{path.name} has {size} bytes, more than the {JSON_LIMIT} that such a file may have")
     try:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from regraft.errors import RunError
 from regraft.events import Event, Progress
-from regraft.workspace.files import read_json, write_json
+from regraft.workspace.files import cannot_write, read_json, write_json
 
 RESULT = "run.json"
 BUNDLE = "bundle"
@@ -42,7 +43,12 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._decisions: dict[str, Any] = {}
-        self._events = open(path / "events.jsonl", "w", encoding="utf-8", newline="\n")  # noqa: SIM115 - open as long as the run
+        try:
+            self._events = open(  # noqa: SIM115 - open as long as the run
+                path / "events.jsonl", "w", encoding="utf-8", newline="\n", errors="backslashreplace"
+            )
+        except OSError as error:
+            raise cannot_write(path / "events.jsonl", error) from None
 
     def decide(self, **decisions: Any) -> None:
         """Record decisions before they are acted on."""
@@ -52,8 +58,11 @@ class RunFolder:
     def log(self, event: Event) -> None:
         """Append an event; progress ticks are not kept."""
         if not isinstance(event, Progress):
-            self._events.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
-            self._events.flush()
+            try:
+                self._events.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
+                self._events.flush()
+            except OSError as error:
+                raise cannot_write(self.path / "events.jsonl", error) from None
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result: the run is whole from here on."""
@@ -61,8 +70,9 @@ class RunFolder:
         write_json(self.path / RESULT, result)
 
     def close(self) -> None:
-        """Close the log; safe to call twice."""
-        self._events.close()
+        """Close the log; safe to call twice. What a full disk did not take of it was said before."""
+        with suppress(OSError):
+            self._events.close()
 
 
 def new_run(out: str | None, data_name: str, spec: Mapping[str, Any]) -> RunFolder:
@@ -90,7 +100,7 @@ def _may_be_written(path: Path) -> bool:
 
 
 def _numbered(parent: Path, data_name: str) -> Path:
-    name = re.sub(r"[^\w.-]+", "-", data_name).strip("-.") or "data"
+    name = re.sub(r"[^\w.-]+", "-", data_name)[:80].strip("-.") or "data"
     for number in range(1, 100_000):
         path = parent / f"{name}-{number}"
         try:

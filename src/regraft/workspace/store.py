@@ -113,7 +113,7 @@ class Space:
                 notes_file = ids_file.with_name(ids_file.name.replace(".ids.npy", ".notes.json"))
                 if notes_file.exists():
                     self.notes.update({bytes.fromhex(k): str(v) for k, v in read_json(notes_file).items()})
-            except (OSError, ValueError, EOFError, AttributeError):
+            except Exception:  # a damaged header makes numpy raise whatever its parser or the memory raises
                 self.damaged += 1
                 continue
             number = len(self._segments)
@@ -207,7 +207,7 @@ class Store:
                 maker = read_json(folder / "space.json")
                 used = (folder / "space.json").stat().st_mtime
                 rows = sum(len(np.load(f, mmap_mode="r", allow_pickle=False)) for f in folder.glob("*.ids.npy"))
-            except (OSError, ValueError, EOFError):
+            except Exception:  # as above: nothing here may keep the others from being listed
                 maker, used, rows = {}, 0.0, 0
             found.append(SpaceFacts(folder.name, maker if isinstance(maker, dict) else {}, rows, folder_bytes(folder), used))
         return sorted(found, key=lambda s: -s.used)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from regraft.data.formats import csv, excel, jsonl, parquet
 from regraft.data.formats.base import Table, TableFormat
+from regraft.errors import DataError
 
 FORMATS: dict[str, TableFormat] = {f.name: f for f in (csv.FORMAT, jsonl.FORMAT, parquet.FORMAT, excel.FORMAT)}
 
@@ -30,4 +31,7 @@ def read_table(path: Path) -> Table:
     """The table in a file; DataError says what is wrong with it."""
     found = format_of(path)
     assert found is not None, path
-    return found.read(path)
+    try:
+        return found.read(path)
+    except MemoryError:
+        raise DataError(f"{path} is too large for the memory there is", move="split it") from None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -14,6 +18,18 @@ from regraft.facts import LeftOut
 
 SIZE_LIMIT = 512 << 20
 """Bytes of a table's file, and of what a compressed one unfolds to: all its cells are held in memory."""
+
+HELD_LIMIT = 800 << 20
+"""Bytes that the cells of a table may take in memory: short ones and those with an emoji take many times what the file does."""
+
+ROW_LIMIT = 2_000_000
+"""Rows of a table; each becomes an example with a name."""
+
+LINE_LIMIT = 16 << 20
+"""Characters of one line, or of one cell; a quote that never closes runs into it."""
+
+_ROW_BYTES = 200
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,26 +64,50 @@ def check_size(path: Path) -> None:
         raise DataError(f"{path} has {size >> 20} MB; a table may have {SIZE_LIMIT >> 20} MB", move="split it")
 
 
-def decoded(path: Path) -> str:
-    """The text of a file of bearable size in UTF-8, with or without a byte-order mark, or in UTF-16 with one."""
+class Budget:
+    """Counts what the rows of one table take in memory; DataError when it is more than a table may."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._rows, self._bytes = path, 0, 0
+
+    def take(self, cells: Sequence[str], rows: int = 1) -> None:
+        """Count so many more rows, and these cells."""
+        self._rows += rows
+        self._bytes += sum(map(sys.getsizeof, cells)) + _ROW_BYTES * rows
+        if self._rows > ROW_LIMIT:
+            raise DataError(f"{self._path} has more than {ROW_LIMIT:,} rows", move="split it, or take a sample")
+        if self._bytes > HELD_LIMIT:
+            found = f"{self._path} needs more than {HELD_LIMIT >> 20} MB of memory"
+            raise DataError(found, move="split it, or take away columns that nobody needs")
+
+
+def opened(path: Path, newline: str | None = "") -> io.TextIOWrapper:
+    """The text of a file of bearable size in UTF-8, with or without a byte-order mark, or in UTF-16 with one; all of it can be decoded.
+
+    `newline` as in Python's `open`.
+    """
     check_size(path)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{path} is not UTF-8 (line {line})", expected="text in UTF-8", move="save it as UTF-8") from None
-    if "\0" in text:
-        raise DataError(f"{path} holds zero bytes: it is not text", expected="text in UTF-8")
-    return text
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    decoder = codecs.getincrementaldecoder(encoding)()
+    for start in range(0, len(content), _BLOCK):
+        waiting = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(content[start : start + _BLOCK], start + _BLOCK >= len(content))
+        except UnicodeDecodeError as error:
+            line = content[: start - waiting + error.start].count(b"\n") + 1
+            raise DataError(f"{path} is not UTF-8 (line {line})", expected="text in UTF-8", move="save it as UTF-8") from None
+        if "\0" in text:
+            raise DataError(f"{path} holds zero bytes: it is not text", expected="text in UTF-8")
+    return io.TextIOWrapper(io.BytesIO(content), encoding, newline=newline)
 
 
 def check_header(path: Path, header: Sequence[str]) -> None:
     """Refuse a header that names a column twice."""
-    twice = sorted({n for n in header if header.count(n) > 1 and n})
+    twice = sorted(n for n, count in Counter(n.strip() for n in header).items() if count > 1 and n)
     if twice:
         raise DataError(f"{path}: the column {twice[0]!r} occurs more than once", move="give every column its own name")
 

@@ -57,6 +57,8 @@ def read(path: Path) -> Table:
         raise DataError(f"{path} {_not_a_zip(path, error)}", move="save it again as .xlsx, or as CSV") from None
     except MemoryError:
         raise DataError(f"{path} is too large for the memory there is", move="save it as CSV, or split it") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
     except Exception as error:  # openpyxl raises whatever a damaged part makes it raise
         text = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise DataError(f"{path} is not an Excel workbook that can be read ({text})", move="save it again as .xlsx, or as CSV") from None

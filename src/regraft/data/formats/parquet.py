@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from regraft.data.formats.base import SIZE_LIMIT, Table, TableFormat, cell_text, check_header, check_size
+from regraft.data.formats.base import ROW_LIMIT, SIZE_LIMIT, Budget, Table, TableFormat, cell_text, check_header, check_size
 from regraft.errors import DataError, MissingExtra
 
-ROW_LIMIT = 5_000_000
-"""Rows of a Parquet file; so many cells of a few columns stay in memory."""
+CELL_LIMIT = 10_000_000
+"""Cells of all columns that are read; the file holds equal ones as a count."""
 
 VALUE_LIMIT = 20_000_000
 """Values in all lists of one column: the file holds equal ones as a count, memory one by one."""
@@ -36,12 +36,16 @@ def read(path: Path) -> Table:
         schema = facts.schema.to_arrow_schema()
         plain = [field.name for field in schema if _is_plain(pyarrow, field.type) or _is_list(pyarrow, field.type)]
         check_header(path, plain)
+        if facts.num_rows * len(plain) > CELL_LIMIT:
+            found = f"{path} has {facts.num_rows * len(plain):,} cells in {len(plain):,} columns"
+            raise DataError(found, expected=f"at most {CELL_LIMIT:,}", move="take away columns that nobody needs, or split it")
         _check_lists(path, facts, [field.name for field in schema if _is_list(pyarrow, field.type)])
         # a page may hold one long string and a million references to it: kept as references, it stays one string
         leaves = [facts.schema.column(i) for i in range(facts.num_columns)]
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and _column_of(leaf.path, plain)]
         read = pyarrow.parquet.ParquetFile(path, read_dictionary=texts).read(columns=plain) if plain else None
-        values = [_cells(path, pyarrow, read.column(name)) for name in plain] if read is not None else []
+        budget = Budget(path)
+        values = [_cells(path, pyarrow, read.column(name), budget) for name in plain] if read is not None else []
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"{path} is not a Parquet file that can be read ({text})") from None
@@ -51,7 +55,7 @@ def read(path: Path) -> Table:
     return Table([name.strip() for name in plain], rows)
 
 
-def _cells(path: Path, pyarrow: Any, column: Any) -> list[str]:
+def _cells(path: Path, pyarrow: Any, column: Any, budget: Budget) -> list[str]:
     """The values of a column as text; equal values of a dictionary are one object."""
     cells: list[str] = []
     written = 0
@@ -69,6 +73,7 @@ def _cells(path: Path, pyarrow: Any, column: Any) -> list[str]:
                 cells.append(texts[row])
         elif hasattr(chunk, "dictionary"):
             known = [cell_text(v) for v in chunk.dictionary.to_pylist()]
+            budget.take(known, rows=0)
             cells += ["" if i is None else known[i] for i in chunk.indices.to_pylist()]
         else:
             cells += [cell_text(v) for v in chunk.to_pylist()]
