@@ -96,6 +96,15 @@ def main() -> None:
         # the reader of our output went away (| head): not an error, and nothing more can be said
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        # what the machine refuses (a disk, a right, a device) is no fault of regraft
+        if debug:
+            raise
+        text = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        if as_json:
+            _print_json({"error": type(error).__name__, "found": text, "expected": "", "try": "", "faults": []})
+        print(f"error: {printable(text)}", file=sys.stderr)
+        code = 1
     except Exception as error:
         if debug:
             raise

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from regraft.pretrained import source_of
 from regraft.spec import FitSpec, one_of, refuse
 from regraft.strategy.rules import fold_count, strengths_for
 from regraft.targets import Target
-from regraft.workspace.files import write_json
+from regraft.workspace.files import write_json, written_aside
 from regraft.workspace.runs import BUNDLE, RunFolder, new_run
 
 if TYPE_CHECKING:
@@ -394,7 +394,8 @@ class _Fit:
             rung=self.spec.train,
             versions=versions(),
         )
-        np.savez_compressed(self.folder.path / "without_network.npz", weight=result.theirs.weight, bias=result.theirs.bias)
+        with written_aside(self.folder.path / "without_network.npz") as aside, open(aside, "wb") as file:
+            np.savez_compressed(file, weight=result.theirs.weight, bias=result.theirs.bias)
         write_json(self.folder.path / "without_network.json", {"vectoriser": dict(result.learnt), "target": result.bare_target.to_json()})
 
     def _finish(self, result: _Result, left_out: Sequence[LeftOut], parts: _Parts) -> None:
@@ -434,21 +435,24 @@ class _Fit:
     def _write_out_of_fold(self, result: _Result, parts: _Parts) -> None:
         import csv
 
-        from regraft.workspace.files import written_aside
-
         target, held, y = result.view, result.ours.out_of_fold, parts.y
         if target is not self.target:
             held, y = held[:, result.columns], y[:, result.columns]
         with written_aside(self.folder.path / "out_of_fold.npy") as aside, open(aside, "wb") as file:
             np.save(file, target.readable(held), allow_pickle=False)
         places = np.cumsum(result.folds >= 0) - 1
-        with written_aside(self.folder.path / "out_of_fold.csv") as aside, open(aside, "w", encoding="utf-8", newline="") as file:
+        with written_aside(self.folder.path / "out_of_fold.csv") as aside, _text_file(aside) as file:
             writer = csv.writer(file)
             writer.writerow(["name", "fold", *target.cell_names])
             for k, example in enumerate(parts.examples):
                 fold = int(result.folds[k])
                 decided = result.decided[places[k]] if fold >= 0 else None
                 writer.writerow([example.name, fold, *target.cells(held[k], decided, y[k])])
+
+
+def _text_file(path: Path) -> TextIO:
+    """A text file to write; what is no text (a lone surrogate) is spelt out."""
+    return open(path, "w", encoding="utf-8", newline="", errors="backslashreplace")
 
 
 @dataclass
