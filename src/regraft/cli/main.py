@@ -100,11 +100,7 @@ def main() -> None:
         # what the machine refuses (a disk, a right, a device) is no fault of regraft
         if debug:
             raise
-        text = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        if as_json:
-            _print_json({"error": type(error).__name__, "found": text, "expected": "", "try": "", "faults": []})
-        print(f"error: {printable(text)}", file=sys.stderr)
-        code = 1
+        code = _refused(error, as_json)
     except Exception as error:
         if debug:
             raise
@@ -114,6 +110,15 @@ def main() -> None:
         print("  this is a fault of regraft; REGRAFT_DEBUG=1 shows where it happened", file=sys.stderr)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refused(error: OSError, as_json: bool) -> int:
+    """Say what the machine refused; the exit code."""
+    text = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+    if as_json:
+        _print_json({"error": type(error).__name__, "found": text, "expected": "", "try": "", "faults": []})
+    print(f"error: {printable(text)}", file=sys.stderr)
+    return 1
 
 
 def _print_json(value: Any) -> None:
