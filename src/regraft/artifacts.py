@@ -44,7 +44,7 @@ def save_bundle(
     versions: dict[str, str],
 ) -> None:
     """Write the network with its output layer replaced: weight (outputs, d), bias (outputs,)."""
-    head = architecture_of(facts.architecture).head
+    head = architecture_of(facts.architecture).head(facts.architecture)
     tensors = {name: tensor.numpy() for name, tensor in backbone.items()}
     manifest = {
         "task": facts.task,
@@ -63,6 +63,7 @@ def save_bundle(
             "origin": facts.origin,
             "package": f"{facts.package}=={facts.version}" if facts.package else "",
             "sha256": facts.sha256,
+            **({"repository": facts.repository, "revision": facts.revision} if facts.repository else {}),
         },
         "versions": versions,
     }
@@ -159,7 +160,7 @@ def open_model(folder: Path) -> Model:
         architecture_of(manifest["architecture"])
     except ModelError as error:
         raise BundleError(f"{folder}: {error.found}", move=error.move) from None
-    head, path = manifest["head"], architecture_of(manifest["architecture"]).head
+    head, path = manifest["head"], architecture_of(manifest["architecture"]).head(manifest["architecture"])
     if head.get("path") != path or head.get("out") != len(manifest["labels"]) or not isinstance(head.get("in"), int):
         raise BundleError(
             f"{folder}: the output layer that bundle.json describes is {head}", expected=f"{path} with {len(manifest['labels'])} outputs"

@@ -52,6 +52,10 @@ class FitSpec:
     (usual), f1_macro, log_loss. A number: mae (usual), rmse, r2."""
     model: str | None = None
     """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`."""
+    offline: bool = False
+    """Fetch nothing: use only networks that are on this machine."""
+    allow_code: bool = False
+    """Let --model name code of your own, package.module:function, which is then imported and run."""
     train: str = "head"
     """How much to train; head: freeze the network, train a new output layer."""
     device: str = "auto"

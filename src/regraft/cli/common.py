@@ -50,6 +50,11 @@ def data_options(command: Command) -> Command:
     return command
 
 
+def network_options(command: Command) -> Command:
+    """--offline and --allow-code"""
+    return option("--offline", is_flag=True)(option("--allow-code", is_flag=True)(command))
+
+
 def machine_options(command: Command) -> Command:
     """--device and --threads"""
     return option("--device", default="auto", metavar="DEVICE")(option("--threads", type=int, metavar="N")(command))

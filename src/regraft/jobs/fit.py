@@ -32,7 +32,7 @@ from regraft.jobs.frozen import choose_network, frozen_pretrained
 from regraft.jobs.labelled import Labelled, open_labelled, same_value
 from regraft.jobs.run import Run
 from regraft.modality import MODALITIES, Modality
-from regraft.pretrained import source_of
+from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
 from regraft.strategy.rules import fold_count, strengths_for
 from regraft.targets import Target
@@ -63,6 +63,8 @@ def fit(
     test: Any = None,
     metric: str | None = None,
     model: str | None = None,
+    offline: bool = False,
+    allow_code: bool = False,
     train: str = "head",
     device: str = "auto",
     threads: int | None = None,
@@ -100,6 +102,8 @@ def fit(
         test=test_text,
         metric=metric,
         model=model,
+        offline=offline,
+        allow_code=allow_code,
         train=train,
         device=device,
         threads=threads,
@@ -113,7 +117,7 @@ def fit(
     labelled = open_labelled(spec, source, test)
     _check_options(spec, labelled.target)
     modality = MODALITIES[labelled.dataset.task]
-    facts = choose_network(spec.model, labelled.dataset.task)
+    facts = choose_network(spec.model, labelled.dataset.task, Access(offline=spec.offline, allow_code=spec.allow_code))
     folder = new_run(spec.out, _name_of(source) if named else "data", spec.to_json())
     try:
         return _Fit(spec, labelled, modality, facts, folder, on_event, start)()
@@ -161,6 +165,7 @@ class _Fit:
             target=self.target.name,
             labels=self.target.outputs,
             model=facts.name,
+            **({"repository": facts.repository, "revision": facts.revision} if facts.repository else {}),
             train=spec.train,
             device=device,
             threads=threads,
@@ -193,6 +198,8 @@ class _Fit:
         if strangers := self.labelled.strangers:
             shown = ", ".join(f"{label} ({n})" for label, n in list(strangers.items())[:5])
             self.emit(Warned(f"test examples have labels that do not occur in training; those are not judged: {shown}"))
+        if self.facts.repository:
+            self.emit(Said(f"weights: {self.facts.file} of {self.facts.repository} on the hub, at revision {self.facts.revision[:12]}"))
         chosen = "" if self.spec.model else " (the default; see regraft models)"
         self.emit(Said(f"network: {self.facts.name}{chosen}, licence {self.facts.licence}, trained on {self.facts.trained_on}"))
 

@@ -21,7 +21,7 @@ from regraft.jobs.frozen import choose_network, frozen_model, frozen_pretrained
 from regraft.jobs.labelled import encode_all
 from regraft.jobs.run import open_run
 from regraft.modality import MODALITIES
-from regraft.pretrained import source_of
+from regraft.pretrained import Access, source_of
 from regraft.targets import Target, target_from_json
 from regraft.workspace.files import read_json, written_aside
 
@@ -182,6 +182,8 @@ def extract_features(
     data: Any,
     *,
     model: str | None = None,
+    offline: bool = False,
+    allow_code: bool = False,
     task: str | None = None,
     input: str | None = None,
     label: str | None = None,
@@ -203,7 +205,7 @@ def extract_features(
         raise UsageError(f"--out {target}: features are written to {', '.join(_WRITERS)}", move=f"--out {target.stem}.parquet")
     source = as_source(data)
     dataset = _labelled_or_not(source, task, input, label)
-    facts = choose_network(model, dataset.task)
+    facts = choose_network(model, dataset.task, Access(offline=offline, allow_code=allow_code))
     on_event(Said(f"network: {facts.name}, licence {facts.licence}, {facts.features} features an example"))
     modality, examples = MODALITIES[dataset.task], dataset.examples
     cores, where = threads or core_count(), choose_device(device)
