@@ -121,19 +121,292 @@ def put_timm(name: str, *, pickle: bool = False) -> Callable[[Hub, Path], tuple[
     return put
 
 
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+SEEN = {**SMALL, "image_size": 32, "patch_size": 8}
+WORDS = ["a", "short", "one", "how", "do", "i", "get", "refund", "for", "the", "blue", "shoes", "that", "bought", "?", "query", ":", "##s"]
+
+
+def tokenizer(folder: Path) -> None:
+    """A tokenizer of a few words, with [CLS] and [SEP] around a text, and its settings."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    made = Tokenizer(models.WordPiece({word: i for i, word in enumerate([*special, *WORDS])}, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    made.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 16, "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "cls_token": "[CLS]", "sep_token": "[SEP]"}))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def saved_encoder(kind: str, whole: str, folder: Path, options: dict[str, Any], shards: bool = False) -> Any:
+    """A tiny network of transformers with random weights, saved by transformers itself as `whole` (the class with its old head)."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.AutoConfig.for_model(kind, **options)
+    torch.manual_seed(0)
+    network = getattr(transformers, whole)(config)
+    with torch.no_grad():
+        for tensor in network.parameters():
+            tensor.add_(torch.randn(tensor.shape) * 0.05)
+        for name, tensor in network.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                tensor.add_(torch.rand(tensor.shape))
+    network.eval().save_pretrained(folder, **({"max_shard_size": "20KB"} if shards else {}))
+    return network
+
+
+def put_text(
+    kind: str,
+    whole: str,
+    options: dict[str, Any],
+    *,
+    pooling: str = "",
+    extra: dict[str, Any] | None = None,
+    shards: bool = False,
+    pickle: bool = False,
+):
+    """With `pooling`, as a repository of sentence-transformers."""
+
+    def put(hub: Hub, folder: Path) -> tuple[str, Callable[[Any], np.ndarray]]:
+        folder = folder / "made"
+        folder.mkdir()
+        options_ = {**options, "vocab_size": 40, "pad_token_id": 0}
+        network = saved_encoder(kind, whole, folder, options_, shards)
+        tokenizer(folder)
+        if pickle:
+            (folder / "model.safetensors").unlink()
+            torch.save(network.state_dict(), folder / "pytorch_model.bin")
+        if pooling:
+            modules = ["Transformer", "Pooling", *(["Normalize"] if extra and extra.get("normalize") else [])]
+            paths = ["", "1_Pooling", "2_Normalize"]
+            rows = [
+                {"idx": i, "name": str(i), "path": paths[i], "type": f"sentence_transformers.models.{m}"} for i, m in enumerate(modules)
+            ]
+            (folder / "modules.json").write_text(json.dumps(rows))
+            (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 12, "do_lower_case": False}))
+            (folder / "1_Pooling").mkdir()
+            modes = {f"pooling_mode_{m}": m == pooling for m in ("cls_token", "mean_tokens", "max_tokens")}
+            (folder / "1_Pooling" / "config.json").write_text(
+                json.dumps({"word_embedding_dimension": options_.get("hidden_size", 32), **modes})
+            )
+            prompts = (extra or {}).get("prompts")
+            if prompts:
+                (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts, "default_prompt_name": "query"}))
+        hub.repos["someone/texts"] = Repo(files_of(folder), {"license": "mit"})
+
+        def theirs(text: str) -> np.ndarray:
+            if pooling:
+                library = pytest.importorskip("sentence_transformers")
+                return library.SentenceTransformer(str(folder), device="cpu", local_files_only=True).encode([text])[0]
+            from tokenizers import Tokenizer
+
+            made = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            made.enable_truncation(16)
+            with torch.inference_mode():
+                body = getattr(network, network.base_model_prefix, network)
+                return body(input_ids=torch.tensor([made.encode(text).ids])).last_hidden_state[0].mean(0).numpy()
+
+        return "hf:someone/texts", theirs
+
+    return put
+
+
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "ViTImageProcessor": {"size": {"height": 32, "width": 32}, "resample": 2},
+    "CLIPImageProcessor": {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}},
+    "ConvNextImageProcessor": {"size": {"shortest_edge": 32}, "crop_pct": 0.875},
+    "DeiTImageProcessor": {"size": {"height": 37, "width": 37}, "crop_size": {"height": 32, "width": 32}},
+}
+
+
+def put_image(kind: str, whole: str, options: dict[str, Any], processor: str = "ViTImageProcessor", pooled: bool = True, part: str = ""):
+    def put(hub: Hub, folder: Path) -> tuple[str, Callable[[Any], np.ndarray]]:
+        transformers = pytest.importorskip("transformers")
+        folder = folder / "made"
+        folder.mkdir()
+        network = saved_encoder(kind, whole, folder, options)
+        prepared = getattr(transformers, f"{processor}Pil", getattr(transformers, processor))(**PROCESSORS[processor])
+        prepared.save_pretrained(folder)
+        hub.repos["someone/pictures"] = Repo(files_of(folder), {"license": "mit"})
+
+        def theirs(source: Any) -> np.ndarray:
+            pixels = prepared(images=source, return_tensors="pt")["pixel_values"]
+            body = getattr(network, part or network.base_model_prefix, network)
+            with torch.inference_mode():
+                out = body(pixel_values=pixels)
+            return (out.pooler_output.flatten(1) if pooled else out.last_hidden_state[:, 0])[0].numpy()
+
+        return "hf:someone/pictures", theirs
+
+    return put
+
+
+SOUND = {
+    **SMALL,
+    "conv_dim": [16] * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "num_feat_extract_layers": 7,
+}
+
+
+def put_sound(kind: str, whole: str, options: dict[str, Any]):
+    def put(hub: Hub, folder: Path) -> tuple[str, Callable[[Any], np.ndarray]]:
+        transformers = pytest.importorskip("transformers")
+        folder = folder / "made"
+        folder.mkdir()
+        network = saved_encoder(kind, whole, folder, options)
+        prepared = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True)
+        prepared.save_pretrained(folder)
+        hub.repos["someone/sounds"] = Repo(files_of(folder), {"license": "mit"})
+
+        def theirs(source: Any) -> np.ndarray:
+            body = getattr(network, network.base_model_prefix, network)
+            values = prepared(source[0], sampling_rate=16_000, return_tensors="pt")["input_values"]
+            with torch.inference_mode():
+                return body(input_values=values).last_hidden_state[0].mean(0).numpy()
+
+        return "hf:someone/sounds", theirs
+
+    return put
+
+
+def put_whisper(hub: Hub, folder: Path) -> tuple[str, Callable[[Any], np.ndarray]]:
+    pytest.importorskip("transformers")
+    folder = folder / "made"
+    folder.mkdir()
+    options = {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "decoder_ffn_dim": 64,
+        "encoder_ffn_dim": 64,
+        "decoder_layers": 1,
+        "vocab_size": 100,
+    }
+    token = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1, "begin_suppress_tokens": None}
+    network = saved_encoder("whisper", "WhisperForConditionalGeneration", folder, {**options, **token})
+    hub.repos["someone/whisper"] = Repo(files_of(folder), {"license": "mit"})
+
+    def theirs(source: Any) -> np.ndarray:
+        from regraft.modality.audio import log_mel
+
+        # the window that the network itself takes is 30 s; ours is shorter, so the encoder is run on its first positions
+        encoder, mel = network.model.encoder, torch.from_numpy(log_mel(source[0]))[None]
+        with torch.inference_mode():
+            hidden = torch.nn.functional.gelu(encoder.conv2(torch.nn.functional.gelu(encoder.conv1(mel)))).permute(0, 2, 1)
+            hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+            for layer in encoder.layers:
+                hidden = layer(hidden, None)
+            return encoder.layer_norm(hidden)[0].mean(0).numpy()
+
+    return "hf:someone/whisper", theirs
+
+
+def put_file(kind: str, name: str, ending: str):
+    """A state dict for a named architecture in a file."""
+
+    def put(hub: Hub, folder: Path) -> tuple[str, Callable[[Any], np.ndarray]]:
+        if kind == "torchvision":
+            models = pytest.importorskip("torchvision.models")
+            network, transform = stirred(models.get_model(name, weights=None)), models.get_model_weights(name).DEFAULT.transforms()
+            body = stirred(models.get_model(name, weights=None))
+            body.fc = torch.nn.Identity()
+        else:
+            network, body = (stirred(timm.create_model(name, pretrained=False, num_classes=n)) for n in (4, 0))
+            transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network), is_training=False)
+        body.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("fc.")})
+        path, labels = folder / f"weights{ending}", json.dumps(list("abcd"))
+        if ending == ".safetensors":
+            path.write_bytes(saved(network.state_dict(), {"architecture": f"{kind}:{name}", "labels": labels}))
+        else:
+            torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, path)
+
+        def theirs(source: Any) -> np.ndarray:
+            with torch.inference_mode():
+                return body(transform(source)[None])[0].numpy()
+
+        return f"path:{path}" + ("" if ending == ".safetensors" else f"?{kind}={name}"), theirs
+
+    return put
+
+
+def put_folder(put: Callable[[Hub, Path], Any]) -> Callable[[Hub, Path], tuple[str, Callable[[Any], np.ndarray]]]:
+    """What another case laid on the hub, in a folder."""
+
+    def again(hub: Hub, folder: Path) -> tuple[str, Callable[[Any], np.ndarray]]:
+        _, theirs = put(hub, folder)
+        hub.repos.clear()
+        return f"path:{folder / 'made'}", theirs
+
+    return again
+
+
 CASES = {
     "timm resnet": Case("image", put_timm("test_resnet.r160_in1k")),
     "timm vit": Case("image", put_timm("test_vit.r160_in1k")),
     "timm convnext": Case("image", put_timm("test_convnext.r160_in1k")),
     "timm efficientnet": Case("image", put_timm("test_efficientnet.r160_in1k")),
     "timm byobnet, a pickle of tensors": Case("image", put_timm("test_byobnet.r160_in1k", pickle=True)),
+    "bert, the mean": Case("text", put_text("bert", "BertForMaskedLM", SMALL)),
+    "bert in shards": Case("text", put_text("bert", "BertForSequenceClassification", SMALL, shards=True)),
+    "distilbert, a pickle of tensors": Case(
+        "text", put_text("distilbert", "DistilBertModel", {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}, pickle=True)
+    ),
+    "sentence-transformers, mean, length one": Case(
+        "text", put_text("bert", "BertModel", SMALL, pooling="mean_tokens", extra={"normalize": True})
+    ),
+    "sentence-transformers, first token, a prompt": Case(
+        "text", put_text("mpnet", "MPNetModel", SMALL, pooling="cls_token", extra={"prompts": {"query": "query: "}})
+    ),
+    "modernbert": Case(
+        "text",
+        put_text("modernbert", "ModernBertModel", {**SMALL, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}),
+    ),
+    "vit": Case("image", put_image("vit", "ViTForImageClassification", SEEN, pooled=False)),
+    "resnet of transformers": Case(
+        "image",
+        put_image(
+            "resnet",
+            "ResNetForImageClassification",
+            {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]},
+            "ConvNextImageProcessor",
+        ),
+    ),
+    "dinov2": Case("image", put_image("dinov2", "Dinov2Model", SEEN, "DeiTImageProcessor", part="x")),
+    "clip, its part for pictures": Case(
+        "image",
+        put_image(
+            "clip",
+            "CLIPModel",
+            {"vision_config": SEEN, "text_config": {**SMALL, "vocab_size": 50}},
+            "CLIPImageProcessor",
+            part="vision_model",
+        ),
+    ),
+    "wav2vec2": Case("audio", put_sound("wav2vec2", "Wav2Vec2ForCTC", SOUND)),
+    "wav2vec2 that takes a mask": Case(
+        "audio", put_sound("wav2vec2", "Wav2Vec2Model", {**SOUND, "feat_extract_norm": "layer", "do_stable_layer_norm": True})
+    ),
+    "whisper": Case("audio", put_whisper),
+    "a file that says its architecture": Case("image", put_file("timm", "test_resnet", ".safetensors")),
+    "a pickle of tensors for a named architecture": Case("image", put_file("timm", "test_resnet", ".pth")),
+    "a file for torchvision": Case("image", put_file("torchvision", "resnet18", ".pth")),
+    "a folder of sentence-transformers": Case("text", put_folder(put_text("bert", "BertModel", SMALL, pooling="mean_tokens"))),
+    "a folder of transformers": Case("image", put_folder(put_image("vit", "ViTForImageClassification", SEEN, pooled=False))),
     "timm mobilenetv4, head behind a convolution": Case("image", put_timm("mobilenetv4_conv_small_050.e3000_r224_in1k")),
 }
 
 INPUTS: dict[str, list[Any]] = {
     "image": [picture(), picture(64, 90, 1)],
     "text": ["a short one", "How do I get a refund for the blue shoes that I bought?"],
-    "audio": [],
+    "audio": [(np.random.default_rng(i).normal(0, 0.1, 8_000 * (i + 1)).astype(np.float32), 16_000) for i in range(2)],
 }
 
 every = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
@@ -245,7 +518,7 @@ TRANSFORMS = (
 def test_the_input_is_timms_bit_for_bit(name):
     pytest.importorskip("torchvision")
     from regraft.pretrained.architectures.timm import describe
-    from regraft.pretrained.timm import preprocessing_of
+    from regraft.pretrained.named import preprocessing_of
 
     settings = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     theirs = timm.data.create_transform(**settings, is_training=False)
@@ -259,7 +532,7 @@ def test_the_input_is_timms_bit_for_bit(name):
 
 def test_what_cannot_be_followed_bit_for_bit_is_refused_by_name():
     from regraft.pretrained.architectures.timm import describe
-    from regraft.pretrained.timm import preprocessing_of
+    from regraft.pretrained.named import preprocessing_of
 
     refused = [n for n in timm.list_models(pretrained=True) if timm.get_pretrained_cfg(n).crop_mode == "border"]
     with pytest.raises(ModelError, match="'border'"):
@@ -322,3 +595,247 @@ def test_a_pickle_that_unfolds_beyond_reason_is_refused(tmp_path):
         archive.writestr("archive/data/0", bytes(20 << 20))
     with pytest.raises(ModelError, match="would unfold"):
         read_state(tmp_path / "bomb.pth")
+
+
+# ---------------------------------------------------------------- hf
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole", "options", "processor"),
+    [
+        ("vit", "ViTForImageClassification", {**SEEN, "num_labels": 5}, "ViTImageProcessor"),
+        (
+            "resnet",
+            "ResNetForImageClassification",
+            {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "num_labels": 5},
+            "ViTImageProcessor",
+        ),
+        (
+            "convnext",
+            "ConvNextForImageClassification",
+            {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2, "num_labels": 5},
+            "ViTImageProcessor",
+        ),
+        (
+            "swin",
+            "SwinForImageClassification",
+            {"image_size": 32, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4, "num_labels": 5},
+            "ViTImageProcessor",
+        ),
+    ],
+)
+def test_old_classes_are_those_of_the_makers_code(hub, tmp_path, kind, whole, options, processor):
+    options = {**options, "id2label": {i: f"thing {i}" for i in range(5)}}
+    name, _ = put_image(kind, whole, options, processor)(hub, tmp_path)
+    facts = find_model(name)
+    assert facts.outputs == 5 and facts.labels == tuple(f"thing {i}" for i in range(5))
+    network = build(facts.architecture, facts.outputs)
+    network.load_state_dict({**source_of(facts).weights(facts), **source_of(facts).old_head(facts)})
+    transformers = pytest.importorskip("transformers")
+    theirs = getattr(transformers, whole).from_pretrained(tmp_path / "made").eval()
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(network.eval()(x=x), theirs(pixel_values=x).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("processor", list(PROCESSORS))
+def test_pictures_are_prepared_as_transformers_does(processor, hub, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    name, _ = put_image("vit", "ViTModel", SEEN, processor)(hub, tmp_path)
+    facts = find_model(name)
+    theirs = getattr(transformers, f"{processor}Pil")(**PROCESSORS[processor])
+    for seed, (width, height) in enumerate(SIZES):
+        source = picture(width, height, seed)
+        ours = MODALITIES["image"].collate(windows_of(facts, source), facts.preprocessing)["x"]
+        torch.testing.assert_close(ours, theirs(images=source, return_tensors="pt")["pixel_values"], rtol=0, atol=1e-5)
+
+
+def changed(file: str, **values: Any) -> Callable[[dict[str, bytes]], None]:
+    def change(files: dict[str, bytes]) -> None:
+        files[file] = json.dumps({**json.loads(files.get(file, b"{}")), **values}).encode()
+
+    return change
+
+
+def without(file: str) -> Callable[[dict[str, bytes]], None]:
+    return lambda files: files.pop(file) and None
+
+
+def dense_module(files: dict[str, bytes]) -> None:
+    kinds = ("Transformer", "Pooling", "Dense")
+    files["modules.json"] = json.dumps([{"path": "", "type": f"sentence_transformers.models.{k}"} for k in kinds]).encode()
+
+
+BROKEN = {
+    "own code, unknown kind": (
+        changed("config.json", model_type="strange", auto_map={"AutoModel": "x.Y"}),
+        "code of its own, which is never run",
+    ),
+    "a generator of text": (changed("config.json", model_type="gpt2"), "not an encoder"),
+    "another network": (changed("config.json", num_hidden_layers=3), "the weights are not those of"),
+    "another width": (changed("config.json", intermediate_size=48), "the weights are not those of"),
+    "layers beyond reason": (changed("config.json", num_hidden_layers=10**9), "num_hidden_layers 1,000,000,000"),
+    "numbers beyond reason": (changed("config.json", hidden_size=10**12), "hidden_size"),
+    "a value of another type": (changed("config.json", hidden_size="wide"), "refuses the configuration|cannot"),
+    "quantized": (changed("config.json", quantization_config={"bits": 4}), "quantization_config"),
+    "no tokenizer": (without("tokenizer.json"), "no tokenizer.json"),
+    "no configuration": (without("config.json"), "no config.json"),
+    "no weights": (without("model.safetensors"), "no weights that are read"),
+    "a dense module": (dense_module, "the modules of hf:someone/texts are Transformer, Pooling, Dense"),
+    "a prompt that is not there": (
+        changed("config_sentence_transformers.json", prompts={}, default_prompt_name="query"),
+        "names a prompt 'query'",
+    ),
+    "shards elsewhere": (
+        lambda files: None,
+        "shards that are not there",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), list(BROKEN.values()), ids=list(BROKEN))
+def test_what_is_not_supported_or_broken_is_refused_by_name(hub, tmp_path, change, words, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *args: pytest.fail("something was asked on the terminal"))
+    name, _ = put_text("bert", "BertModel", SMALL)(hub, tmp_path)
+    files = dict(hub.repos["someone/texts"].files)
+    change(files)
+    hub.repos["someone/texts"] = Repo(files)
+    with pytest.raises(ModelError, match=words):
+        facts = find_model(name)
+        source_of(facts).weights(facts)
+
+
+def test_code_in_a_repository_is_not_fetched_or_run(hub, tmp_path):
+    """The kind is known to transformers, and the repository offers its own code beside: it is passed over."""
+    name, theirs = put_text("bert", "BertModel", SMALL)(hub, tmp_path)
+    files = dict(hub.repos["someone/texts"].files)
+    files["modeling.py"] = b"from pathlib import Path; Path('ran').touch()"
+    changed("config.json", auto_map={"AutoModel": "modeling.Y", "AutoConfig": "modeling.Z"}, _attn_implementation="someone/kernel")(files)
+    hub.repos["someone/texts"] = Repo(files)
+    facts = find_model(name)
+    row = trunk_of(facts)(windows_of(facts, "a short one"))[0]
+    np.testing.assert_allclose(row, theirs("a short one"), rtol=2e-4, atol=1e-5)
+    assert not any("modeling.py" in r for r in hub.requests) and not Path("ran").exists()
+    assert "auto_map" not in facts.architecture["config"] and "_attn_implementation" not in facts.architecture["config"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"resample": 5},
+        {"do_flip_channel_order": True},
+        {"image_processor_type": "OddProcessor"},
+        {"do_pad": True},
+        {"rescale_factor": 1.0},
+        {"size": {"longest_edge": 100}},
+        {"crop_size": {"height": 64, "width": 64}},
+    ],
+)
+def test_pictures_that_cannot_be_prepared_exactly_are_refused(hub, tmp_path, change):
+    name, _ = put_image("vit", "ViTModel", SEEN, "CLIPImageProcessor")(hub, tmp_path)
+    files = dict(hub.repos["someone/pictures"].files)
+    changed("preprocessor_config.json", **change)(files)
+    hub.repos["someone/pictures"] = Repo(files)
+    with pytest.raises(ModelError, match="prepared"):
+        find_model(name)
+
+
+def test_fits_of_texts_and_sounds_from_the_hub(hub, tmp_path, text_table, tone_folder, command, monkeypatch):
+    texts, _ = put_text("bert", "BertModel", SMALL, pooling="mean_tokens", extra={"prompts": {"query": "query: "}})(hub, tmp_path)
+    assert command("fit", text_table, "--model", texts, "--out", "texts", "--threads", 1).code == 0
+    (tmp_path / "two").mkdir()
+    sounds, _ = put_sound("wav2vec2", "Wav2Vec2Model", SOUND)(hub, tmp_path / "two")
+    assert command("fit", tone_folder, "--model", sounds, "--out", "sounds", "--threads", 1).code == 0
+    wrong = command("fit", tone_folder, "--model", texts, "--threads", 1)
+    assert wrong.code == 2 and "is for text, the data is audio" in wrong.err
+    before = len(hub.requests)
+    monkeypatch.setenv("REGRAFT_HOME", str(tmp_path / "empty-home"))
+    assert len(regraft.predict("texts", ["the soup was hot"], threads=1)) == 1
+    assert len(regraft.predict("sounds", sorted(tone_folder.rglob("*.wav"))[:2], threads=1)) == 2
+    assert len(hub.requests) == before
+
+
+# ---------------------------------------------------------------- path and torchvision
+
+
+def test_the_backbone_of_a_run_and_its_old_labels(hub, tmp_path, image_folder, command):
+    name, theirs = put_timm("test_resnet.r160_in1k")(hub, tmp_path)
+    assert command("fit", image_folder, "--model", name, "--out", "first", "--threads", 1).code == 0
+    before = len(hub.requests)
+    facts = find_model("path:first")
+    assert facts.labels == ("blue", "green", "red") and facts.licence == "apache-2.0"
+    np.testing.assert_allclose(trunk_of(facts)(windows_of(facts, picture()))[0], theirs(picture()), rtol=2e-4, atol=1e-5)
+    network = build(facts.architecture, facts.outputs)
+    network.load_state_dict({**source_of(facts).weights(facts), **source_of(facts).old_head(facts)})
+    answer = command("fit", image_folder, "--model", "path:first", "--out", "second", "--threads", 1, "--json")
+    assert answer.code == 0, answer.err
+    assert str(tmp_path) not in Path("second/bundle/bundle.json").read_text()
+    assert find_model("path:second/bundle").sha256 == facts.sha256
+    assert len(hub.requests) == before
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "words"),
+    [
+        (lambda f: None, "absent.pth", "no network 'path:absent.pth'"),
+        (lambda f: (f / "x.pth").write_bytes(pickled({"a": Evil()})), "x.pth?timm=test_resnet", "run code that lies in it"),
+        (lambda f: (f / "x.pth").write_bytes(b""), "x.pth?timm=test_resnet", "cannot be read"),
+        (lambda f: (f / "x.pth").write_bytes(pickled({"a": torch.zeros(2)})), "x.pth", "does not say which architecture"),
+        (lambda f: (f / "x.pth").write_bytes(pickled({"a": torch.zeros(2)})), "x.pth?tim=test_resnet", "timm"),
+        (lambda f: (f / "x.pth").write_bytes(pickled({"a": torch.zeros(2)})), "x.pth?timm=test_resnett", "no network 'test_resnett'"),
+        (lambda f: (f / "x.pth").write_bytes(pickled({"a": torch.zeros(2)})), "x.pth?torchvision=resnet19", "did you mean 'resnet1"),
+        (lambda f: (f / "x.pth").write_bytes(pickled({"a": torch.zeros(2)})), "x.pth?timm=test_resnet", "not those of test_resnet"),
+        (lambda f: (f / "x.py").write_text("1"), "x.py", "not a file of weights"),
+        (lambda f: (f / "x").mkdir(), "x", "holds no network that is known"),
+        (lambda f: (f / "x").mkdir() or (f / "x" / "bundle.json").write_text("{"), "x", "cannot be read"),
+        (lambda f: (f / "x").mkdir() or (f / "x" / "config.json").write_text("[" * 100_000), "x", "not JSON|no config"),
+    ],
+)
+def test_bad_paths_are_refused_by_name(tmp_path, make, name, words):
+    make(tmp_path)
+    with pytest.raises((ModelError, UsageError), match=words):
+        facts = find_model(f"path:{name}")
+        source_of(facts).weights(facts)
+    assert not Path("ran").exists()
+
+
+def test_a_link_that_leaves_a_saved_folder_is_not_followed(hub, tmp_path):
+    put_text("bert", "BertModel", SMALL)(hub, tmp_path)
+    folder = tmp_path / "made"
+    (folder / "tokenizer.json").rename(tmp_path / "elsewhere.json")
+    (folder / "tokenizer.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(ModelError, match=r"no tokenizer\.json"):
+        find_model(f"path:{folder}")
+
+
+def test_a_file_that_changed_meanwhile_is_refused(hub, tmp_path):
+    name, _ = put_file("timm", "test_resnet", ".safetensors")(hub, tmp_path)
+    facts = find_model(name)
+    (tmp_path / "weights.safetensors").write_bytes(saved(stirred(timm.create_model("test_resnet", num_classes=4), 1).state_dict()))
+    with pytest.raises(ModelError, match="has changed"):
+        source_of(facts).weights(facts)
+
+
+def test_torchvision_alone_says_where_its_weights_must_come_from():
+    pytest.importorskip("torchvision")
+    with pytest.raises(ModelError, match=r"path:FILE\.pth\?torchvision=resnet18"):
+        find_model("torchvision:resnet18")
+    with pytest.raises(UsageError, match="did you mean 'resnet18'"):
+        find_model("torchvision:resnet1")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "convnext_tiny", "vit_b_16", "swin_t", "efficientnet_b0"])
+def test_torchvision_networks_are_described_and_prepared_as_torchvision_does(name):
+    models = pytest.importorskip("torchvision.models")
+    from regraft.pretrained.architectures.torchvision import describe
+
+    architecture, preprocessing, features, _ = describe(name)
+    network = build(architecture, 5)
+    layer = network.get_submodule(architecture_of(architecture).head(architecture))
+    assert (layer.in_features, layer.out_features) == (features, 5)
+    transform = models.get_model_weights(name).DEFAULT.transforms()
+    modality = MODALITIES["image"]
+    for seed, (width, height) in enumerate(SIZES):
+        source = picture(width, height, seed)
+        windows = modality.preparer(preprocessing, {})(modality.load(source).decode()).windows
+        torch.testing.assert_close(modality.collate(windows, preprocessing)["x"][0], transform(source), rtol=0, atol=1e-6)

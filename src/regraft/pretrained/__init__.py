@@ -11,10 +11,10 @@ import contextlib
 
 from regraft.errors import MissingExtra, UsageError, nearest
 from regraft.facts import ModelFacts
-from regraft.pretrained import packaged, timm
+from regraft.pretrained import hf, packaged, path, timm, torchvision
 from regraft.pretrained.base import FREELY, Access, Source
 
-SOURCES: dict[str, Source] = {s.name: s for s in (packaged.SOURCE, timm.SOURCE)}
+SOURCES: dict[str, Source] = {s.name: s for s in (packaged.SOURCE, timm.SOURCE, hf.SOURCE, path.SOURCE, torchvision.SOURCE)}
 
 __all__ = ["FREELY", "SOURCES", "Access", "Source", "all_models", "default_model", "find_model", "source_of"]
 

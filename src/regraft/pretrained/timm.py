@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.errors import ModelError
 from regraft.facts import ModelFacts
-from regraft.pretrained.architectures import build
 from regraft.pretrained.architectures.timm import Found, describe, library_of_networks
 from regraft.pretrained.base import Access, Source
 from regraft.pretrained.hub import Repository, open_repository
-from regraft.pretrained.tensors import fitting, read_state
+from regraft.pretrained.named import preprocessing_of, split
+from regraft.pretrained.tensors import read_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,25 +45,6 @@ def find(rest: str, may: Access) -> ModelFacts | None:
     return _facts(f"timm:{name}{'@' + revision if revision else ''}", describe(name), repository, may)
 
 
-def preprocessing_of(found: Found, name: str) -> dict[str, Any]:
-    """timm's settings of the input as the image modality takes them; ModelError for those that it cannot follow bit for bit."""
-    wanted = found.input
-    height, width = wanted["input_size"][1:]
-    if wanted["crop_mode"] not in ("center", "squash") or (height != width and wanted["crop_mode"] != "squash"):
-        raise ModelError(
-            f"{name} takes pictures of {width} x {height} by {wanted['crop_mode']!r}",
-            expected="square pictures by center, or any by squash",
-        )
-    if wanted["interpolation"] not in ("bicubic", "bilinear") or wanted["crop_pct"] > 1:
-        raise ModelError(
-            f"{name} resizes by {wanted['interpolation']!r} with crop_pct {wanted['crop_pct']}", expected="bicubic or bilinear, at most 1"
-        )
-    out: dict[str, Any] = {"size": height if height == width else [height, width], "crop_pct": float(wanted["crop_pct"])}
-    if wanted["crop_mode"] == "squash":
-        out["crop_mode"] = "squash"
-    return {**out, "interpolation": wanted["interpolation"], "mean": list(wanted["mean"]), "std": list(wanted["std"])}
-
-
 def _facts(name: str, found: Found, repository: Repository, may: Access) -> ModelFacts:
     settings = dict(found.settings)
     file = next((f for f in FILES if f in repository.files), None)
@@ -72,8 +53,10 @@ def _facts(name: str, found: Found, repository: Repository, may: Access) -> Mode
     if repository.offline:
         # said now, before any work is done
         repository.fetch(file)
-    config = repository.json("config.json") or {}
-    theirs = config.get("pretrained_cfg") if isinstance(config.get("pretrained_cfg"), Mapping) else {}
+    config = repository.json("config.json")
+    config = config if isinstance(config, dict) else {}
+    own = config.get("pretrained_cfg")
+    theirs: dict[str, Any] = own if isinstance(own, dict) else {}
     outputs = int(settings.get("num_classes") or 0) if found.description["head"] else 0
     labels = _labels({**settings, **theirs, **config}, outputs)
     licence = settings.get("license") or repository.licence
@@ -148,27 +131,12 @@ def _state(facts: ModelFacts) -> dict[str, Tensor]:
 
 def weights(facts: ModelFacts) -> dict[str, Tensor]:
     """The backbone's tensors; ModelError names what does not fit."""
-    return split_state(facts, _state(facts))[0]
+    return split(facts, _state(facts))[0]
 
 
 def old_head(facts: ModelFacts) -> dict[str, Tensor]:
     """The tensors of the old output layer."""
-    return split_state(facts, _state(facts))[1] if facts.outputs else {}
-
-
-def split_state(facts: ModelFacts, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(the backbone's tensors, those of the old output layer where it is one linear layer)."""
-    found = describe(str(facts.architecture["name"]))
-    wrap = "backbone." if facts.architecture.get("head") == "" else ""
-
-    def is_old(name: str) -> bool:
-        return any(name.removeprefix(wrap).startswith(f"{path}.") for path in found.old)
-
-    state = {wrap + name: tensor for name, tensor in state.items()}
-    body = fitting(state, lambda: build(facts.architecture, 0), str(facts.architecture["name"]), optional=is_old)
-    path = str(facts.architecture.get("head"))
-    head = {name: tensor.float() for name, tensor in state.items() if path and name.startswith(f"{path}.")}
-    return body, head
+    return split(facts, _state(facts))[1] if facts.outputs else {}
 
 
 def files(facts: ModelFacts) -> dict[str, Path]:
