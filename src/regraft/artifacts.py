@@ -97,6 +97,13 @@ class Model:
         """Files that travel with the network."""
         return {name: self.folder / name for name in self.manifest["files"] if name != WEIGHTS}
 
+    def allow_code(self) -> None:
+        """Let the code that its architecture names be imported and run; a network that is made without code needs no such leave."""
+        from regraft.pretrained.architectures.python import allow
+
+        if self.manifest["architecture"].get("builder") == "python":
+            allow(str(self.manifest["architecture"].get("function")))
+
     def network(self) -> nn.Module:
         """The plain module in evaluation mode: its input is what `modality.collate` gives, its output (n, classes) scores."""
         from safetensors import SafetensorError

@@ -4,6 +4,7 @@ bundle needs nothing but itself. The hub is one on this machine, with tiny netwo
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -839,3 +840,84 @@ def test_torchvision_networks_are_described_and_prepared_as_torchvision_does(nam
         source = picture(width, height, seed)
         windows = modality.preparer(preprocessing, {})(modality.load(source).decode()).windows
         torch.testing.assert_close(modality.collate(windows, preprocessing)["x"][0], transform(source), rtol=0, atol=1e-6)
+
+
+# ---------------------------------------------------------------- code of one's own
+
+OWN = """
+from pathlib import Path
+import torch
+Path("ran").touch()
+INPUT = {"size": 16, "crop_pct": 1.0, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
+
+def network():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+
+def made():
+    return network(), INPUT
+
+def bare():
+    return network()
+
+def picture():
+    return torch.nn.Identity(), INPUT
+
+def breaks():
+    raise RuntimeError("on purpose")
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture
+def own_code(tmp_path, monkeypatch):
+    from regraft.pretrained.architectures import python
+
+    monkeypatch.setattr(python, "_allowed", set())
+    (tmp_path / "code_of_mine.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("code_of_mine", None)
+
+
+@pytest.mark.parametrize("name", ["python:code_of_mine:made", "code_of_mine:made"])
+def test_own_code_runs_only_when_it_is_allowed_and_again_for_its_bundle(own_code, name, image_folder, command, monkeypatch):
+    from regraft.pretrained.architectures import python
+
+    refused = command("fit", image_folder, "--model", name, "--threads", 1)
+    assert refused.code == 2 and "--allow-code" in refused.err and not Path("ran").exists()
+    assert command("fit", image_folder, "--model", name, "--allow-code", "--out", "run", "--threads", 1).code == 0
+    Path("ran").unlink()
+    sys.modules.pop("code_of_mine")
+    monkeypatch.setattr(python, "_allowed", set())
+    source = next(image_folder.rglob("*.png"))
+    refused = command("predict", "run", source, "--threads", 1)
+    assert refused.code == 1 and "--allow-code" in refused.err and not Path("ran").exists()
+    assert command("predict", "run", source, "--allow-code", "--threads", 1).code == 0
+    assert Path("ran").exists()
+    assert command("evaluate", "run", image_folder, "--allow-code", "--threads", 1).code == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("bare", "does not say how its input is prepared"),
+        ("picture", "for two examples"),
+        ("breaks", "raised RuntimeError: on purpose"),
+        ("number", "gave a int"),
+        ("absent", "cannot be imported"),
+    ],
+)
+def test_code_that_gives_no_network_is_named(own_code, function, words):
+    with pytest.raises(ModelError, match=words):
+        find_model(f"python:code_of_mine:{function}", Access(allow_code=True))
+
+
+def test_a_bundle_that_names_code_does_not_run_it_by_being_opened(own_code, image_folder, command):
+    assert command("fit", image_folder, "--model", "code_of_mine:made", "--allow-code", "--out", "run", "--threads", 1).code == 0
+    Path("ran").unlink()
+    sys.modules.pop("code_of_mine")
+    assert command("show", "run").code == 0
+    assert not Path("ran").exists()

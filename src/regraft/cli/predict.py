@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from regraft.cli.common import json_option, machine_options
+from regraft.cli.common import code_option, json_option, machine_options
 
 
 @click.command("predict")
@@ -19,6 +19,7 @@ from regraft.cli.common import json_option, machine_options
 @click.option("--csv", "as_csv", is_flag=True, help="Print a CSV: name, what is predicted, and each label's probability.")
 @json_option
 @machine_options
+@code_option
 def command(run: str, inputs: tuple[str, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
     """Predict with the model in RUN (a run's folder or a bundle), for any number of inputs, in order: the label and its
     probability; the labels at or above their thresholds; or a number and the interval that holds nine of ten.

@@ -38,6 +38,7 @@ def predict(
     input: str | None = None,
     device: str = "auto",
     threads: int | None = None,
+    allow_code: bool = False,
     skip_broken: bool = False,
     on_event: Emit = silent,
 ) -> list[AnyPrediction]:
@@ -48,7 +49,7 @@ def predict(
     """
     out: list[AnyPrediction] = []
     broken: list[LeftOut] = []
-    for item in stream_predictions(run, inputs, input=input, device=device, threads=threads, on_event=on_event):
+    for item in stream_predictions(run, inputs, input=input, device=device, threads=threads, allow_code=allow_code, on_event=on_event):
         if isinstance(item, LeftOut):
             broken.append(item)
         else:
@@ -62,12 +63,21 @@ def predict(
 
 
 def stream_predictions(
-    run: PathLike, inputs: Any, *, input: str | None = None, device: str = "auto", threads: int | None = None, on_event: Emit = silent
+    run: PathLike,
+    inputs: Any,
+    *,
+    input: str | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    allow_code: bool = False,
+    on_event: Emit = silent,
 ) -> Iterator[AnyPrediction | LeftOut]:
     """Predictions one by one, in order; an input that cannot be read gives a LeftOut in its place."""
     from regraft.artifacts import predict as run_model
 
     model = open_run(run).model
+    if allow_code:
+        model.allow_code()
     several = isinstance(inputs, (list, tuple)) and not _is_sound(inputs)
     dataset = open_inputs(list(inputs) if several else [inputs], asked(model.manifest["task"], input, None, labelled=False))
     on_event(Started("predicting", len(dataset.examples), model.modality.nouns))
@@ -91,6 +101,7 @@ def evaluate(
     split: str | None = None,
     device: str = "auto",
     threads: int | None = None,
+    allow_code: bool = False,
     strict: bool = False,
     allow_outside: bool = False,
     store: bool = True,
@@ -106,6 +117,8 @@ def evaluate(
     on_event = messages = Messages(on_event)
     held = open_run(run)
     model = held.model
+    if allow_code:
+        model.allow_code()
     modality, manifest, target = model.modality, model.manifest, model.target
     columns = _columns_of(held.path)
     plain = asked(manifest["task"], input or columns.get("input"), label or columns.get("label"))

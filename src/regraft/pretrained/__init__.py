@@ -8,13 +8,14 @@ Invariant: weights are read with safetensors or `torch.load(weights_only=True)`,
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 
 from regraft.errors import MissingExtra, UsageError, nearest
 from regraft.facts import ModelFacts
-from regraft.pretrained import hf, packaged, path, timm, torchvision
+from regraft.pretrained import hf, packaged, path, python, timm, torchvision
 from regraft.pretrained.base import FREELY, Access, Source
 
-SOURCES: dict[str, Source] = {s.name: s for s in (packaged.SOURCE, timm.SOURCE, hf.SOURCE, path.SOURCE, torchvision.SOURCE)}
+SOURCES: dict[str, Source] = {s.name: s for s in (packaged.SOURCE, timm.SOURCE, hf.SOURCE, path.SOURCE, torchvision.SOURCE, python.SOURCE)}
 
 __all__ = ["FREELY", "SOURCES", "Access", "Source", "all_models", "default_model", "find_model", "source_of"]
 
@@ -35,6 +36,8 @@ def find_model(name: str, may: Access = FREELY) -> ModelFacts:
         if candidate in known:
             return known[candidate]
     prefix, _, rest = name.partition(":")
+    if prefix not in SOURCES and rest and (facts := _own_code(name, may)) is not None:
+        return facts
     if prefix in SOURCES and rest:
         source = SOURCES[prefix]
         if (facts := source.find(rest, may)) is not None:
@@ -44,6 +47,14 @@ def find_model(name: str, may: Access = FREELY) -> ModelFacts:
         # compared without what all names begin with, or any short word would be near some short name
         hint = nearest(rest or name, [full.split(":", 1)[1] for full in known])
     raise UsageError(f"there is no network {name!r}. {hint}".rstrip(), move=_elsewhere(name) or "regraft models")
+
+
+def _own_code(name: str, may: Access) -> ModelFacts | None:
+    """package.module:function without `python:` before it, when there is such a package; looking for that runs none of its code."""
+    package = name.split(":", 1)[0].split(".", 1)[0]
+    if not package.isidentifier() or importlib.util.find_spec(package) is None:
+        return None
+    return python.SOURCE.find(name, may)
 
 
 def _elsewhere(name: str) -> str:

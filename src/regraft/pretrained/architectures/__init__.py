@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import ModelError, nearest
-from regraft.pretrained.architectures import ngram, sentence, speech, timm, torchvision, transformers, voice
+from regraft.pretrained.architectures import ngram, python, sentence, speech, timm, torchvision, transformers, voice
 from regraft.pretrained.base import Architecture
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         voice.ARCHITECTURE,
         transformers.ARCHITECTURE,
         torchvision.ARCHITECTURE,
+        python.ARCHITECTURE,
     )
 }
 
