@@ -817,6 +817,31 @@ def test_a_file_that_changed_meanwhile_is_refused(hub, tmp_path):
         source_of(facts).weights(facts)
 
 
+def test_offline_with_nothing_but_the_cache_that_others_share(hub, tmp_path):
+    """What another program fetched is enough, and no connection is opened for it."""
+    _, theirs = put_text("bert", "BertModel", SMALL, pooling="mean_tokens")(hub, tmp_path)
+    repo = hub.repos["someone/texts"]
+    folder = tmp_path / "shared" / "models--someone--texts"
+    for name, content in repo.files.items():
+        path = folder / "snapshots" / repo.commit / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(repo.commit)
+    facts = find_model("hf:someone/texts", Access(offline=True))
+    assert facts.revision == repo.commit
+    row = trunk_of(facts)(windows_of(facts, "a short one"))[0]
+    np.testing.assert_allclose(row, theirs("a short one"), rtol=2e-4, atol=1e-5)
+    assert not hub.requests
+
+
+def test_what_a_card_says_cannot_steer_a_terminal(hub, tmp_path):
+    name, _ = put_text("bert", "BertModel", SMALL)(hub, tmp_path)
+    hub.repos["someone/texts"].card = {"license": "mit\x1b[2J\x07" + "x" * 500, "datasets": ["a\x1b[1m"]}
+    facts = find_model(name)
+    assert facts.licence.isprintable() and len(facts.licence) <= 120 and facts.trained_on.isprintable()
+
+
 def test_torchvision_alone_says_where_its_weights_must_come_from():
     pytest.importorskip("torchvision")
     with pytest.raises(ModelError, match=r"path:FILE\.pth\?torchvision=resnet18"):
@@ -852,7 +877,8 @@ INPUT = {"size": 16, "crop_pct": 1.0, "interpolation": "bilinear", "mean": [0.5]
 
 def network():
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    nn = torch.nn
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
 
 def made():
     return network(), INPUT

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from regraft.facts import ModelFacts
 from regraft.pretrained import encoders
 from regraft.pretrained.base import Access, Source
-from regraft.pretrained.hub import open_repository
+from regraft.pretrained.hub import open_repository, reopen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,17 +35,17 @@ def find(rest: str, may: Access) -> ModelFacts | None:
 
 def weights(facts: ModelFacts) -> dict[str, Tensor]:
     """The backbone's tensors; fetched when they are not here."""
-    return encoders.weights_of(open_repository(facts.repository, facts.revision, Access()), facts)
+    return encoders.weights_of(reopen(facts.repository, facts.revision), facts)
 
 
 def old_head(facts: ModelFacts) -> dict[str, Tensor]:
     """The tensors of the old output layer."""
-    return encoders.old_head_of(open_repository(facts.repository, facts.revision, Access()), facts)
+    return encoders.old_head_of(reopen(facts.repository, facts.revision), facts)
 
 
 def files(facts: ModelFacts) -> dict[str, Path]:
     """The tokenizer of a network of texts."""
-    repository = open_repository(facts.repository, facts.revision, Access())
+    repository = reopen(facts.repository, facts.revision)
     return {name: repository.check(path) for name, (path, _) in facts.extra_files.items()}
 
 

@@ -69,14 +69,14 @@ class Repository:
     def licence(self) -> str:
         """As the card states it."""
         value = self.card.get("license_name") or self.card.get("license")
-        return value if isinstance(value, str) and value else "not stated in its repository"
+        return _printable(value) if isinstance(value, str) and value else "not stated in its repository"
 
     @property
     def trained_on(self) -> str:
         """The data sets that the card names."""
         found = self.card.get("datasets")
         names = [found] if isinstance(found, str) else [n for n in found if isinstance(n, str)] if isinstance(found, list) else []
-        return ", ".join(names[:6]) or "not stated in its repository"
+        return _printable(", ".join(names[:6])) or "not stated in its repository"
 
     def fetch(self, name: str, limit: int | None = None) -> Path:
         """The checked file called `name`, fetched when it is not here. ModelError when it cannot be had or has more than `limit` bytes."""
@@ -135,11 +135,24 @@ class Repository:
         return not stated.sha256 or sha256_file(path) == stated.sha256
 
 
+def _printable(text: str) -> str:
+    """What a stranger wrote, without what would steer a terminal, and not longer than a line."""
+    return "".join(c if c.isprintable() else " " for c in text)[:120]
+
+
 def is_offline(may: Access) -> bool:
     """Whether nothing may go over the network."""
     return may.offline or any(
         os.environ.get(k, "").upper() in ("1", "ON", "YES", "TRUE") for k in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     )
+
+
+_opened: dict[tuple[str, str], Repository] = {}
+
+
+def reopen(name: str, commit: str) -> Repository:
+    """A repository that this process opened before, with the leave that it had then; else anew, freely."""
+    return _opened.get((name, commit)) or open_repository(name, commit, Access())
 
 
 def open_repository(name: str, revision: str, may: Access) -> Repository:
@@ -148,10 +161,14 @@ def open_repository(name: str, revision: str, may: Access) -> Repository:
     What it means is asked of the hub, unless it is a commit that was seen before, or `may.offline`. ModelError when the hub does not
     answer as it should.
     """
-    revision = revision or "main"
+    found = _open(name, revision or "main", is_offline(may))
+    _opened[name, found.revision] = found
+    return found
+
+
+def _open(name: str, revision: str, offline: bool) -> Repository:
     if not _REPOSITORY.fullmatch(name) or ".." in name or len(revision) > 200:
         raise ModelError(f"{name!r} is not the name of a repository", expected="OWNER/NAME, or OWNER/NAME@REVISION")
-    offline = is_offline(may)
     ref = _root(name) / "refs" / f"{quote(revision, safe='')}.json"
     if (offline or _COMMIT.fullmatch(revision)) and ref.is_file():
         with contextlib.suppress(ValueError, OSError, KeyError, TypeError, AttributeError):

@@ -13,7 +13,7 @@ from regraft.errors import ModelError
 from regraft.facts import ModelFacts
 from regraft.pretrained.architectures.timm import Found, describe, library_of_networks
 from regraft.pretrained.base import Access, Source
-from regraft.pretrained.hub import Repository, open_repository
+from regraft.pretrained.hub import Repository, open_repository, reopen
 from regraft.pretrained.named import preprocessing_of, split
 from regraft.pretrained.tensors import read_state
 
@@ -125,7 +125,7 @@ def nearest_names(rest: str) -> list[str]:
 
 def _state(facts: ModelFacts) -> dict[str, Tensor]:
     # the files of this commit are here, or are fetched now: find() has said so where that is not allowed
-    repository = open_repository(facts.repository, facts.revision, Access())
+    repository = reopen(facts.repository, facts.revision)
     return read_state(repository.check(facts.file))
 
 
