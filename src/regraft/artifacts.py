@@ -44,7 +44,7 @@ def save_bundle(
     versions: dict[str, str],
 ) -> None:
     """Write the network with its output layer replaced: weight (outputs, d), bias (outputs,)."""
-    head = architecture_of(facts.architecture).head
+    head = architecture_of(facts.architecture).head(facts.architecture)
     tensors = {name: tensor.numpy() for name, tensor in backbone.items()}
     manifest = {
         "task": facts.task,
@@ -63,6 +63,7 @@ def save_bundle(
             "origin": facts.origin,
             "package": f"{facts.package}=={facts.version}" if facts.package else "",
             "sha256": facts.sha256,
+            **({"repository": facts.repository, "revision": facts.revision} if facts.repository else {}),
         },
         "versions": versions,
     }
@@ -95,6 +96,13 @@ class Model:
     def files(self) -> dict[str, Path]:
         """Files that travel with the network."""
         return {name: self.folder / name for name in self.manifest["files"] if name != WEIGHTS}
+
+    def allow_code(self) -> None:
+        """Let the code that its architecture names be imported and run; a network that is made without code needs no such leave."""
+        from regraft.pretrained.architectures.python import allow
+
+        if self.manifest["architecture"].get("builder") == "python":
+            allow(str(self.manifest["architecture"].get("function")))
 
     def network(self) -> nn.Module:
         """The plain module in evaluation mode: its input is what `modality.collate` gives, its output (n, classes) scores."""
@@ -161,7 +169,7 @@ def open_model(folder: Path) -> Model:
         architecture_of(manifest["architecture"])
     except ModelError as error:
         raise BundleError(f"{folder}: {error.found}", move=error.move) from None
-    head, path = manifest["head"], architecture_of(manifest["architecture"]).head
+    head, path = manifest["head"], architecture_of(manifest["architecture"]).head(manifest["architecture"])
     if head.get("path") != path or head.get("out") != len(manifest["labels"]) or not isinstance(head.get("in"), int):
         raise BundleError(
             f"{folder}: the output layer that bundle.json describes is {head}", expected=f"{path} with {len(manifest['labels'])} outputs"

@@ -76,6 +76,16 @@ class ModelFacts:
     sha256: str = ""
     extra_files: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     """Files that travel with the network (a tokenizer): name in the bundle -> ending of the path in the package, SHA-256."""
+    outputs: int = 0
+    """How many outputs its old output layer has; 0 when it has none that is kept."""
+    labels: tuple[str, ...] = ()
+    """What the outputs of the old output layer mean, in order; empty when that is not known."""
+    repository: str = ""
+    """Of a network from a hub: owner/name."""
+    revision: str = ""
+    """The commit of the repository, forty characters."""
+    place: str = ""
+    """Where a network that lies on this machine was found; not written into a bundle."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

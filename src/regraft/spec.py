@@ -62,6 +62,10 @@ class FitSpec:
     """Add a layer after another one, such as "layer3=Dropout(0.1)"."""
     resize_input: int | None = None
     """Another side of images, in pixels."""
+    offline: bool = False
+    """Fetch nothing: use only networks that are on this machine."""
+    allow_code: bool = False
+    """Let --model name code of your own, package.module:function, which is then imported and run."""
     train: str = "head"
     """How much to train; head: freeze the network, train a new output layer."""
     device: str = "auto"

@@ -101,7 +101,7 @@ def test_features_have_the_width_that_the_facts_say(facts):
 @every
 def test_the_new_output_layer_is_a_real_one_where_the_architecture_says(facts):
     network = build(facts.architecture, 7)
-    layer = network.get_submodule(architecture_of(facts.architecture).head)
+    layer = network.get_submodule(architecture_of(facts.architecture).head(facts.architecture))
     assert isinstance(layer, torch.nn.Linear)
     assert (layer.in_features, layer.out_features) == (facts.features, 7)
 

@@ -46,7 +46,7 @@ def build_net(description: Mapping[str, Any], classes: int, state: Mapping[str, 
         network.load_state_dict(state)
     steps = description.get(RECIPE) or []
     try:
-        return look_at(network, _inputs(description.get(INPUTS)), [architecture_of(plain).head]).follow(steps)
+        return look_at(network, _inputs(description.get(INPUTS)), [architecture_of(plain).head(plain)]).follow(steps)
     except UsageError as error:
         raise ModelError(f"the recipe of the network does not fit it: {error.found}", expected=error.expected) from None
 

@@ -63,6 +63,16 @@ def edit_options(command: Command) -> Command:
     return command
 
 
+def network_options(command: Command) -> Command:
+    """--offline and --allow-code"""
+    return option("--offline", is_flag=True)(option("--allow-code", is_flag=True)(command))
+
+
+def code_option(command: Command) -> Command:
+    """--allow-code, of a model that was fitted before"""
+    return click.option("--allow-code", is_flag=True, help="Import and run the code of your own that the model was made with.")(command)
+
+
 def machine_options(command: Command) -> Command:
     """--device and --threads"""
     return option("--device", default="auto", metavar="DEVICE")(option("--threads", type=int, metavar="N")(command))

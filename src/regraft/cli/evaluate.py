@@ -6,7 +6,17 @@ from typing import Any
 
 import click
 
-from regraft.cli.common import column_options, json_option, machine_options, option, outside_option, print_json, store_option, strict_option
+from regraft.cli.common import (
+    code_option,
+    column_options,
+    json_option,
+    machine_options,
+    option,
+    outside_option,
+    print_json,
+    store_option,
+    strict_option,
+)
 
 
 @click.command("evaluate")
@@ -15,6 +25,7 @@ from regraft.cli.common import column_options, json_option, machine_options, opt
 @column_options
 @option("--split", metavar="COLUMN")
 @machine_options
+@code_option
 @strict_option
 @outside_option
 @store_option

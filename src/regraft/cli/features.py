@@ -6,12 +6,22 @@ from typing import Any
 
 import click
 
-from regraft.cli.common import column_options, json_option, machine_options, print_json, store_option, strict_option, task_option
+from regraft.cli.common import (
+    column_options,
+    json_option,
+    machine_options,
+    network_options,
+    print_json,
+    store_option,
+    strict_option,
+    task_option,
+)
 
 
 @click.command("features")
 @click.argument("data")
 @click.option("--model", metavar="NAME", help="The pretrained network; the default of the task when not given.")
+@network_options
 @click.option("--out", required=True, metavar="FILE", help="Where to write: .parquet, .npz (with names and labels) or .npy (rows alone).")
 @task_option
 @column_options

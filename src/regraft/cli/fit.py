@@ -11,6 +11,7 @@ from regraft.cli.common import (
     edit_options,
     json_option,
     machine_options,
+    network_options,
     option,
     print_json,
     store_option,
@@ -24,6 +25,7 @@ from regraft.spec import ALL_METRICS
 @data_options
 @option("--metric", type=click.Choice(ALL_METRICS))
 @option("--model", metavar="NAME")
+@network_options
 @edit_options
 @option("--train", metavar="HOW", default="head", show_default=True)
 @machine_options

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from regraft.cli.common import json_option, machine_options, outside_option
+from regraft.cli.common import code_option, json_option, machine_options, outside_option
 
 
 @click.command("predict")
@@ -20,6 +20,7 @@ from regraft.cli.common import json_option, machine_options, outside_option
 @outside_option
 @json_option
 @machine_options
+@code_option
 def command(run: str, inputs: tuple[str, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
     """Predict with the model in RUN (a run's folder or a bundle), for any number of inputs, in order: the label and its
     probability; the labels at or above their thresholds; or a number and the interval that holds nine of ten.

@@ -33,7 +33,7 @@ from regraft.jobs.labelled import Labelled, open_labelled, same_value
 from regraft.jobs.network import Edited, edit_network, written_steps
 from regraft.jobs.run import Run
 from regraft.modality import MODALITIES, Modality
-from regraft.pretrained import source_of
+from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
 from regraft.strategy.rules import fold_count, strengths_for
 from regraft.targets import Target
@@ -69,6 +69,8 @@ def fit(
     replace: Sequence[str] = (),
     insert: Sequence[str] = (),
     resize_input: int | None = None,
+    offline: bool = False,
+    allow_code: bool = False,
     train: str = "head",
     device: str = "auto",
     threads: int | None = None,
@@ -111,6 +113,8 @@ def fit(
         replace=(replace,) if isinstance(replace, str) else tuple(replace),
         insert=(insert,) if isinstance(insert, str) else tuple(insert),
         resize_input=resize_input,
+        offline=offline,
+        allow_code=allow_code,
         train=train,
         device=device,
         threads=threads,
@@ -124,7 +128,7 @@ def fit(
     labelled = open_labelled(spec, source, test)
     _check_options(spec, labelled.target)
     modality = MODALITIES[labelled.dataset.task]
-    facts = choose_network(spec.model, labelled.dataset.task)
+    facts = choose_network(spec.model, labelled.dataset.task, Access(offline=spec.offline, allow_code=spec.allow_code))
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input)
     edited = edit_network(facts, steps) if steps else None
     folder = new_run(spec.out, _name_of(source) if named else "data", spec.to_json())
@@ -175,6 +179,7 @@ class _Fit:
             target=self.target.name,
             labels=self.target.outputs,
             model=facts.name,
+            **({"repository": facts.repository, "revision": facts.revision} if facts.repository else {}),
             train=spec.train,
             **({"recipe": self.edited.steps, "patch": self.edited.patch} if self.edited else {}),
             device=device,
@@ -207,6 +212,8 @@ class _Fit:
             self.emit(Warned(said))
         if said := self.labelled.stranger_remark():
             self.emit(Warned(said))
+        if self.facts.repository:
+            self.emit(Said(f"weights: {self.facts.file} of {self.facts.repository} on the hub, at revision {self.facts.revision[:12]}"))
         chosen = "" if self.spec.model else " (the default; see regraft models)"
         self.emit(Said(f"network: {self.facts.name}{chosen}, licence {self.facts.licence}, trained on {self.facts.trained_on}"))
         if self.edited:

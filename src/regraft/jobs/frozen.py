@@ -12,7 +12,7 @@ from regraft.errors import ModelError, UsageError
 from regraft.events import Emit, Said, Warned
 from regraft.facts import ModelFacts
 from regraft.modality import MODALITIES, Modality
-from regraft.pretrained import default_model, find_model, source_of
+from regraft.pretrained import FREELY, Access, default_model, find_model, source_of
 from regraft.workspace.bundle import WEIGHTS
 from regraft.workspace.files import sha256_file
 from regraft.workspace.store import Space, Store, space_key
@@ -81,9 +81,9 @@ class Frozen:
         return extracted
 
 
-def choose_network(name: str | None, task: str) -> ModelFacts:
-    """The network that was named, or the task's default; its weights are there."""
-    facts = find_model(name) if name else default_model(task)
+def choose_network(name: str | None, task: str, may: Access = FREELY) -> ModelFacts:
+    """The network that was named, or the task's default; its weights are there, or can be fetched as far as `may` allows."""
+    facts = find_model(name, may) if name else default_model(task)
     if facts.task != task:
         raise UsageError(f"{facts.name} is for {facts.task}, the data is {task}", move=f"regraft models --task {task}")
     if line := source_of(facts).missing(facts):

@@ -50,13 +50,13 @@ def load(model: str, *, classes: int = 2, recipe: str | Path | Sequence[Step] = 
     if weights:
         if line := source_of(facts).missing(facts):
             raise ModelError(f"the weights of {facts.name} are not installed", move=line)
-        head = architecture_of(facts.architecture).head
+        head = architecture_of(facts.architecture).head(facts.architecture)
         lacking, foreign = network.load_state_dict(source_of(facts).weights(facts), strict=False)
         wrong = [n for n in lacking if not n.startswith(f"{head}.")] + list(foreign)
         if wrong:
             raise ModelError(f"the weights of {facts.name} do not fit its architecture: {', '.join(wrong[:5])}")
     steps = read_recipe(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
-    return look_at(network, example_inputs(facts), [architecture_of(facts.architecture).head]).follow(steps)
+    return look_at(network, example_inputs(facts), [architecture_of(facts.architecture).head(facts.architecture)]).follow(steps)
 
 
 def read_recipe(path: Path) -> list[Step]:
@@ -154,7 +154,7 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
     from regraft.jobs.common import wait_without_spinning
 
     wait_without_spinning()
-    head = architecture_of(facts.architecture).head
+    head = architecture_of(facts.architecture).head(facts.architecture)
     bad = [s for s in steps if s.get("op") in ("freeze", "unfreeze", "train", "append")]
     if bad:
         raise UsageError(

@@ -21,7 +21,7 @@ from regraft.jobs.frozen import choose_network, frozen_model, frozen_pretrained
 from regraft.jobs.labelled import encode_all
 from regraft.jobs.run import open_run
 from regraft.modality import MODALITIES
-from regraft.pretrained import source_of
+from regraft.pretrained import Access, source_of
 from regraft.targets import Target, target_from_json
 from regraft.workspace.files import read_json, written_aside
 
@@ -39,6 +39,7 @@ def predict(
     allow_outside: bool = False,
     device: str = "auto",
     threads: int | None = None,
+    allow_code: bool = False,
     skip_broken: bool = False,
     on_event: Emit = silent,
 ) -> list[AnyPrediction]:
@@ -49,9 +50,8 @@ def predict(
     """
     out: list[AnyPrediction] = []
     broken: list[LeftOut] = []
-    for item in stream_predictions(
-        run, inputs, input=input, allow_outside=allow_outside, device=device, threads=threads, on_event=on_event
-    ):
+    options = {"input": input, "allow_outside": allow_outside, "device": device, "threads": threads, "allow_code": allow_code}
+    for item in stream_predictions(run, inputs, **options, on_event=on_event):
         if isinstance(item, LeftOut):
             broken.append(item)
         else:
@@ -72,12 +72,15 @@ def stream_predictions(
     allow_outside: bool = False,
     device: str = "auto",
     threads: int | None = None,
+    allow_code: bool = False,
     on_event: Emit = silent,
 ) -> Iterator[AnyPrediction | LeftOut]:
     """Predictions one by one, in order; an input that cannot be read gives a LeftOut in its place."""
     from regraft.artifacts import predict as run_model
 
     model = open_run(run).model
+    if allow_code:
+        model.allow_code()
     several = isinstance(inputs, (list, tuple)) and not _is_sound(inputs)
     plain = asked(model.manifest["task"], input, None, labelled=False)
     dataset = open_inputs(list(inputs) if several else [inputs], replace(plain, allow_outside=allow_outside))
@@ -102,6 +105,7 @@ def evaluate(
     split: str | None = None,
     device: str = "auto",
     threads: int | None = None,
+    allow_code: bool = False,
     strict: bool = False,
     allow_outside: bool = False,
     store: bool = True,
@@ -117,6 +121,8 @@ def evaluate(
     on_event = messages = Messages(on_event)
     held = open_run(run)
     model = held.model
+    if allow_code:
+        model.allow_code()
     modality, manifest, target = model.modality, model.manifest, model.target
     columns = _columns_of(held.path)
     plain = asked(manifest["task"], input or columns.get("input"), label or columns.get("label"))
@@ -203,6 +209,8 @@ def extract_features(
     data: Any,
     *,
     model: str | None = None,
+    offline: bool = False,
+    allow_code: bool = False,
     task: str | None = None,
     input: str | None = None,
     label: str | None = None,
@@ -224,7 +232,7 @@ def extract_features(
         raise UsageError(f"--out {target}: features are written to {', '.join(_WRITERS)}", move=f"--out {target.stem}.parquet")
     source = as_source(data)
     dataset = _labelled_or_not(source, task, input, label)
-    facts = choose_network(model, dataset.task)
+    facts = choose_network(model, dataset.task, Access(offline=offline, allow_code=allow_code))
     on_event(Said(f"network: {facts.name}, licence {facts.licence}, {facts.features} features an example"))
     modality, examples = MODALITIES[dataset.task], dataset.examples
     cores, where = threads or core_count(), choose_device(device)

@@ -300,18 +300,44 @@ def _mel_power_windows(preprocessing: Mapping[str, Any]) -> _Windows:
     return make
 
 
+def _sample_windows(preprocessing: Mapping[str, Any]) -> _Windows:
+    """Windows one after the other: samples (n,) float32, and lengths (), how many of them are sound; zeros follow.
+
+    `preprocessing`: window_seconds, normalize (mean 0 and variance 1 in each window, as transformers does: Wav2Vec2FeatureExtractor).
+    Windows count by their samples.
+    """
+    window, step, normalize = round(float(preprocessing["window_seconds"]) * RATE), round(STEP * RATE), bool(preprocessing["normalize"])
+
+    def make(samples: np.ndarray) -> tuple[list[dict[str, np.ndarray]], list[float]]:
+        windows, weights = [], []
+        for start in range(0, len(samples), window):
+            part = samples[start : start + window]
+            if windows and len(part) < RATE // 10:
+                break
+            if normalize:
+                part = (part - part.mean()) / np.sqrt(part.var() + 1e-7)
+            full = np.zeros(math.ceil(len(part) / step) * step, np.float32)
+            full[: len(part)] = part
+            windows.append({"samples": full, "lengths": np.array(len(part), np.int64)})
+            weights.append(float(len(part)))
+        return windows, weights
+
+    return make
+
+
 _Windows = Callable[[np.ndarray], tuple[list[dict[str, np.ndarray]], list[float]]]
 """From samples to windows and their weights."""
 
 SPECTROGRAMS: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], _Windows]]] = {
     "log-mel": (("window_seconds",), _log_mel_windows),
+    "samples": (("window_seconds", "normalize"), _sample_windows),
     "mel-power": (("window_seconds", "step_seconds", "bands", "loudness", "coverage"), _mel_power_windows),
 }
 """What networks listen to: name -> the settings that it needs, and what makes its windows."""
 
 
 def collate(windows: Sequence[Mapping[str, np.ndarray]], preprocessing: Mapping[str, Any]) -> dict[str, Tensor]:
-    """mel (n, bands, frames) float32; for log-mel also positions (n,) int64."""
+    """mel (n, bands, frames) float32, for log-mel also positions (n,) int64; or samples (n, length) float32, lengths (n,) int64."""
     import torch
 
     return {k: torch.from_numpy(np.stack([w[k] for w in windows])) for k in windows[0]}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from regraft.errors import Unreadable
+from regraft.errors import ModelError, Unreadable
 from regraft.modality.base import Loaded, Modality, Prepared, Stored, nothing_to_learn, read_file, read_stored, source_kind, stack_rows
 from regraft.workspace.store import content_id
 
@@ -52,7 +52,15 @@ networks usually take, so that resizing still has the last word (docs/decisions/
 TINY = 16
 """Side of the picture that the model without a network sees."""
 
-_RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+SIDE_LIMIT = 4096
+"""Pixels of a side of a network's input that are believed."""
+
+_RESAMPLE = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 def load(source: Any) -> Loaded:
@@ -185,34 +193,65 @@ def _from_deep(image: Image.Image) -> Image.Image:
 
 
 def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Callable[[Image.Image], Prepared]:
-    """Resize the shorter side, crop the middle: the evaluation transform of timm for `crop_mode` center.
+    """Resize, then crop the middle: the evaluation transform of timm for `crop_mode` center and squash.
 
-    `preprocessing`: size (pixels of the side), crop_pct, interpolation, mean, std. Gives pixels (size, size, 3) uint8.
+    `preprocessing`: size (pixels of the side, or [height, width]), crop_pct, interpolation, mean, std; and where they are not the
+    usual ones crop_mode (center: the shorter side is resized, which is usual; squash: each side is), resize_to (the pixels that are
+    resized to, in place of size / crop_pct; one number or [height, width]), crop_at (round: as torchvision does, which is usual;
+    floor: as transformers does, where one pixel more stands on one side). Gives pixels (height, width, 3) uint8.
     """
-    size = int(preprocessing["size"])
-    shorter = math.floor(size / float(preprocessing["crop_pct"]))
+    mode, at = preprocessing.get("crop_mode", "center"), preprocessing.get("crop_at", "round")
+    faults = [] if mode in ("center", "squash") else [f"crop_mode {mode!r}: expected center or squash"]
+    faults += [] if at in ("round", "floor") else [f"crop_at {at!r}: expected round or floor"]
+    if preprocessing["interpolation"] not in _RESAMPLE:
+        faults.append(f"interpolation {preprocessing['interpolation']!r}: expected {', '.join(_RESAMPLE)}")
+    height, width = _two(preprocessing["size"])
+    percent = float(preprocessing["crop_pct"])
+    if not 0 < percent <= 1 or min(height, width) < 1 or max(height, width) > SIDE_LIMIT:
+        faults.append(f"size {preprocessing['size']} with crop_pct {percent}: expected 1 to {SIDE_LIMIT:,} pixels, and at most 1")
+    else:
+        to = _two(preprocessing.get("resize_to", [math.floor(side / percent) for side in (height, width)]))
+        if mode == "center" and to[0] != to[1]:
+            faults.append(f"crop_mode center with size {preprocessing['size']}: expected one number, or squash")
+        if to[0] < height or to[1] < width or max(to) > 2 * SIDE_LIMIT:
+            faults.append(f"resize_to {to}: expected at least the size, {(height, width)}")
+    if faults:
+        raise ModelError("the network's pictures cannot be prepared as it asks", faults=faults, move="pip install --upgrade regraft")
     resample = _RESAMPLE[preprocessing["interpolation"]]
 
     def prepare(image: Image.Image) -> Prepared:
-        width, height = image.size
-        longer = int(shorter * max(width, height) / min(width, height))
-        if longer > 64 * shorter:
-            # a strip one pixel wide would grow without bound; the middle is what the crop keeps anyway
-            keep = 64 * min(width, height)
-            left, top = max(0, (width - keep) // 2), max(0, (height - keep) // 2)
-            image = image.crop((left, top, min(width, left + keep), min(height, top + keep)))
-            width, height = image.size
-            longer = int(shorter * max(width, height) / min(width, height))
-        to = (shorter, longer) if width <= height else (longer, shorter)
-        image = image.resize(to, resample)
-        left, top = round((to[0] - size) / 2), round((to[1] - size) / 2)
-        return Prepared([{"pixels": np.asarray(image.crop((left, top, left + size, top + size)))}])
+        if mode == "squash":
+            image = image.resize((to[1], to[0]), resample)
+        else:
+            image = _shorter_side(image, to[0], resample)
+        over = image.width - width, image.height - height
+        left, top = (round(over[0] / 2), round(over[1] / 2)) if at == "round" else (over[0] // 2, over[1] // 2)
+        return Prepared([{"pixels": np.asarray(image.crop((left, top, left + width, top + height)))}])
 
     return prepare
 
 
+def _two(sides: Any) -> tuple[int, int]:
+    """(height, width) of one number for both, or of a pair."""
+    return (int(sides[0]), int(sides[1])) if isinstance(sides, (list, tuple)) else (int(sides), int(sides))
+
+
+def _shorter_side(image: Image.Image, shorter: int, resample: Image.Resampling) -> Image.Image:
+    """The image resized so that its shorter side has so many pixels."""
+    width, height = image.size
+    longer = int(shorter * max(width, height) / min(width, height))
+    if longer > 64 * shorter:
+        # a strip one pixel wide would grow without bound; the middle is what the crop keeps anyway
+        keep = 64 * min(width, height)
+        left, top = max(0, (width - keep) // 2), max(0, (height - keep) // 2)
+        image = image.crop((left, top, min(width, left + keep), min(height, top + keep)))
+        width, height = image.size
+        longer = int(shorter * max(width, height) / min(width, height))
+    return image.resize((shorter, longer) if width <= height else (longer, shorter), resample)
+
+
 def collate(windows: Sequence[Mapping[str, np.ndarray]], preprocessing: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Pixels to one tensor x (n, 3, size, size) float32, normalised, channels last in memory."""
+    """Pixels to one tensor x (n, 3, height, width) float32, normalised, channels last in memory."""
     import torch
 
     pixels = torch.from_numpy(np.stack([w["pixels"] for w in windows])).to(torch.float32)

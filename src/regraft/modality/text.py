@@ -90,14 +90,18 @@ def padded_length(tokens: int) -> int:
 def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Callable[[str], Prepared]:
     """Tokens (length,) int64 and their mask, padded to `padded_length`.
 
-    `preprocessing`: tokenizer (a key of `files`; .json is read by tokenizers, .model by sentencepiece), max_tokens, pad_id.
+    `preprocessing`: tokenizer (a key of `files`; .json is read by tokenizers, .model by sentencepiece), max_tokens, pad_id; and
+    where a network wants them prefix (what is put before every text) and lower (small letters only).
     """
     path = files[preprocessing["tokenizer"]]
     limit, pad = int(preprocessing["max_tokens"]), int(preprocessing["pad_id"])
     encode = _by_sentencepiece(path, limit) if path.suffix == ".model" else _by_tokenizers(path, limit)
 
+    prefix, lower = str(preprocessing.get("prefix", "")), bool(preprocessing.get("lower"))
+
     def prepare(text: str) -> Prepared:
-        tokens, cut = encode(text[:CHARACTERS])
+        read = prefix + text[:CHARACTERS]
+        tokens, cut = encode(read.lower() if lower else read)
         length = padded_length(len(tokens))
         ids = np.full(length, pad, np.int64)
         ids[: len(tokens)] = tokens

@@ -14,13 +14,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Access:
+    """What opening a network may do.
+
+    offline       nothing goes over the network: only what is here already
+    allow_code    code that a name points to may be imported and run
+    """
+
+    offline: bool = False
+    allow_code: bool = False
+
+
+FREELY = Access()
+"""What a name alone may do: fetch, where it names a hub, and run no code."""
+
+
+@dataclass(frozen=True)
 class Source:
     """Where networks come from.
 
-    models()       the facts of every network it knows
-    missing(m)     why the weights of m are not here, with the install line; empty when they are
-    weights(m)     the state dict of m's backbone for its architecture, without the old output layer, on the CPU
-    files(m)       files that travel with it: name -> path
+    models()         the facts of every network that it lists
+    missing(m)       why the weights of m are not here, with the install line; empty when they are or can be fetched
+    weights(m)       the state dict of m's backbone for its architecture, without the old output layer, on the CPU, float32
+    files(m)         files that travel with it: name -> path
+    find(rest, may)  the facts of a network that it does not list; `rest` is the name without `NAME:`. None when it has none of
+                     that name; ModelError when it has one that cannot be used
+    nearest(rest)    names like `rest`, without `NAME:`
+    old_head(m)      the tensors of m's old output layer, named as in build(architecture, m.outputs); empty when it has none
     """
 
     name: str
@@ -29,6 +49,9 @@ class Source:
     missing: Callable[[ModelFacts], str]
     weights: Callable[[ModelFacts], dict[str, Tensor]]
     files: Callable[[ModelFacts], dict[str, Path]]
+    find: Callable[[str, Access], ModelFacts | None] = lambda rest, may: None
+    nearest: Callable[[str], Sequence[str]] = lambda rest: ()
+    old_head: Callable[[ModelFacts], dict[str, Tensor]] = lambda facts: {}
 
 
 @dataclass(frozen=True)
@@ -36,9 +59,9 @@ class Architecture:
     """How a network is built from a description in a bundle.
 
     build(description, classes)    the module with random weights and a new output layer; classes 0: without one
-    head                           the path of its output layer, an nn.Linear when there is one
+    head(description)              the path of its output layer, an nn.Linear when there is one
     """
 
     name: str
     build: Callable[[Mapping[str, Any], int], nn.Module]
-    head: str
+    head: Callable[[Mapping[str, Any]], str] = lambda description: "head"

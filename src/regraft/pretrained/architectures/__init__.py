@@ -10,14 +10,24 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import ModelError, nearest
-from regraft.pretrained.architectures import ngram, sentence, speech, timm, voice
+from regraft.pretrained.architectures import ngram, python, sentence, speech, timm, torchvision, transformers, voice
 from regraft.pretrained.base import Architecture
 
 if TYPE_CHECKING:
     from torch import nn
 
 ARCHITECTURES: dict[str, Architecture] = {
-    a.name: a for a in (timm.ARCHITECTURE, sentence.ARCHITECTURE, ngram.ARCHITECTURE, speech.ARCHITECTURE, voice.ARCHITECTURE)
+    a.name: a
+    for a in (
+        timm.ARCHITECTURE,
+        sentence.ARCHITECTURE,
+        ngram.ARCHITECTURE,
+        speech.ARCHITECTURE,
+        voice.ARCHITECTURE,
+        transformers.ARCHITECTURE,
+        torchvision.ARCHITECTURE,
+        python.ARCHITECTURE,
+    )
 }
 
 __all__ = ["ARCHITECTURES", "architecture_of", "build"]

@@ -96,4 +96,4 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
     return NgramEncoder()
 
 
-ARCHITECTURE = Architecture("ngram", build, head="head")
+ARCHITECTURE = Architecture("ngram", build)

@@ -46,4 +46,4 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
     return SentenceEncoder()
 
 
-ARCHITECTURE = Architecture("sentence", build, head="head")
+ARCHITECTURE = Architecture("sentence", build)

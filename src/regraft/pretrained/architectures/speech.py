@@ -52,4 +52,4 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
     return SpeechEncoder()
 
 
-ARCHITECTURE = Architecture("speech", build, head="head")
+ARCHITECTURE = Architecture("speech", build)

@@ -38,4 +38,4 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
     return VoiceEncoder()
 
 
-ARCHITECTURE = Architecture("voice", build, head="head")
+ARCHITECTURE = Architecture("voice", build)

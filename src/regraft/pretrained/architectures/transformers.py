@@ -1,0 +1,281 @@
+"""Encoders of transformers for texts, pictures and sounds, from their configuration as plain data, with a stated pooling.
+
+Only classes that transformers itself has are built: nothing that a configuration names is fetched, imported or run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from regraft.errors import MissingExtra, ModelError, nearest
+from regraft.pretrained.base import Architecture
+from regraft.pretrained.operators import declare_missing_operators
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+INPUTS = {"input_ids": "text", "pixel_values": "image", "input_values": "audio"}
+"""What a class of transformers calls its main input -> the task."""
+
+POOLINGS = ("mean", "cls", "pooled")
+"""Over the tokens that hold something; the first token; what the network itself calls its pooled output."""
+
+LARGEST, DEEPEST = 10_000_000, 1_000
+"""Numbers in a configuration that are believed; and numbers of layers."""
+
+
+def build(description: Mapping[str, Any], classes: int) -> nn.Module:
+    """A module of what its task's modality collates, giving (n, classes) or features (n, width).
+
+    `description`: config (of transformers, with model_type), pooling (one of `POOLINGS`), normalize (length one), width. Texts:
+    input_ids and attention_mask (n, length). Pictures: x (n, 3, h, w). Sounds: samples (n, length) and lengths (n,), how many of
+    them are sound.
+    """
+    import torch
+    from torch import nn
+
+    config = configuration(description["config"])
+    cls, options = class_of(config)
+    task, pooling = INPUTS[cls.main_input_name], str(description["pooling"])
+    if pooling not in POOLINGS:
+        raise ModelError(f"there is no pooling {pooling!r}. {nearest(pooling, POOLINGS)}".rstrip(), expected=", ".join(POOLINGS))
+    normalize, width = bool(description.get("normalize")), int(description["width"])
+
+    class Encoder(nn.Module):
+        """The network of transformers, a pooling, an output layer."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            with quiet():
+                self.encoder = cls(config, **options)
+            self.head = nn.Linear(width, classes) if classes else nn.Identity()
+
+        def pooled(self, out: Any, mask: Tensor | None) -> Tensor:
+            if pooling == "pooled":
+                row = out.pooler_output.flatten(1)
+            elif pooling == "cls":
+                row = out.last_hidden_state[:, 0]
+            elif mask is None:
+                row = out.last_hidden_state.mean(1)
+            else:
+                row = (out.last_hidden_state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1e-9)
+            return self.head(nn.functional.normalize(row, dim=1) if normalize else row)
+
+    class TextEncoder(Encoder):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+            out = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+            return self.pooled(out, attention_mask.to(out.last_hidden_state.dtype))
+
+    class ImageEncoder(Encoder):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.pooled(self.encoder(pixel_values=x), None)
+
+    class SoundEncoder(Encoder):
+        def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
+            places = torch.arange(samples.shape[1], device=samples.device)[None, :]
+            # those whose first layers normalise over the whole sound were trained on padding without a mask
+            masked = config.feat_extract_norm == "layer"
+            mask = (places < lengths[:, None]).long() if masked else None
+            hidden = self.encoder(input_values=samples, attention_mask=mask)
+            frames = self.encoder._get_feat_extract_output_lengths(lengths).clamp_min(1)
+            inside = torch.arange(hidden.last_hidden_state.shape[1], device=samples.device)[None, :] < frames[:, None]
+            return self.pooled(hidden, inside.to(hidden.last_hidden_state.dtype))
+
+    return {"text": TextEncoder, "image": ImageEncoder, "audio": SoundEncoder}[task]()
+
+
+def configuration(plain: Any) -> Any:
+    """transformers' configuration of plain data; ModelError for one that it does not know, or that asks for more than a network."""
+    library()
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if not isinstance(plain, Mapping):
+        raise ModelError("the configuration is not an object", expected="what transformers writes as config.json")
+    kind = plain.get("model_type")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        own = "; it brings code of its own, which is never run" if plain.get("auto_map") else ""
+        hint = nearest(str(kind), list(CONFIG_MAPPING.keys()))
+        raise ModelError(
+            f"transformers has no network of the kind {kind!r}{own}. {hint}".rstrip(), move="pip install --upgrade transformers"
+        )
+    for key in ("quantization_config", "use_timm_backbone", "use_pretrained_backbone", "backbone", "vision_tower"):
+        if plain.get(key):
+            raise ModelError(f"its configuration asks for {key}, which is not supported", expected="a network that stands alone, in float")
+    cleaned = _cleaned(plain)
+    try:
+        with quiet():
+            return CONFIG_MAPPING[kind](**{k: v for k, v in cleaned.items() if k != "model_type"})
+    except Exception as error:
+        # transformers checks values as it pleases
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise ModelError(f"transformers refuses the configuration of this {kind} ({type(error).__name__}: {first})"[:300]) from None
+
+
+_DROPPED = (
+    "auto_map",
+    "custom_pipelines",
+    "attn_implementation",
+    "experts_implementation",
+    "use_kernels",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+)
+"""What a configuration may name that could be fetched or run, or that says how it was saved."""
+
+
+def _cleaned(value: Any, key: str = "", depth: int = 0) -> Any:
+    """The same without what could be fetched or run; ModelError for numbers beyond reason."""
+    if depth > 8:
+        raise ModelError("the configuration is nested too deeply")
+    if isinstance(value, Mapping):
+        kept = {k: v for k, v in value.items() if isinstance(k, str) and not k.startswith("_") and k not in _DROPPED}
+        return {k: _cleaned(v, k, depth + 1) for k, v in kept.items()}
+    if isinstance(value, list):
+        return [_cleaned(v, key, depth + 1) for v in value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        limit = DEEPEST if "layers" in key or key in ("depth", "depths") else LARGEST
+        if (
+            isinstance(value, int)
+            and abs(value) > limit
+            and ("size" in key or "num" in key or "dim" in key or "depth" in key or "max_" in key)
+        ):
+            raise ModelError(f"the configuration states {key} {value:,}", expected=f"at most {limit:,}")
+    return value
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as the plain data that `configuration` takes, for a bundle."""
+    kept = _cleaned(config)
+    for key in ("id2label", "label2id", "architectures", "task_specific_params", "finetuning_task"):
+        # of the old output layer, of no use without it
+        kept.pop(key, None)
+    return kept
+
+
+def class_of(config: Any) -> tuple[Any, dict[str, Any]]:
+    """The class of transformers for an encoder, and the options to build it without a pooling layer of its own.
+
+    ModelError for what is no encoder of texts, pictures or sounds.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES, MODEL_MAPPING
+
+    kind = config.model_type
+    generates = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if kind == "timm_wrapper":
+        raise ModelError("this repository holds a network of timm", move="timm:NAME.TAG")
+    if (
+        generates
+        or getattr(config, "is_encoder_decoder", False)
+        or getattr(config, "is_decoder", False)
+        or type(config) not in MODEL_MAPPING
+    ):
+        raise ModelError(f"a {kind} is not an encoder of texts, pictures or sounds", expected="such as bert, vit, clip, wav2vec2, whisper")
+    cls: Any = MODEL_MAPPING[type(config)]
+    # of those for pictures or sounds alone: a network of two kinds of input calls one of them its main one
+    if (
+        cls.main_input_name not in INPUTS
+        or hasattr(config, "text_config")
+        or (INPUTS[cls.main_input_name] == "audio" and not hasattr(config, "feat_extract_norm"))
+    ):
+        raise ModelError(f"networks of the kind {kind} are not supported: their input is {cls.main_input_name}", expected=", ".join(INPUTS))
+    return cls, {"add_pooling_layer": False} if _has_dense_pooler(cls, config) else {}
+
+
+def _has_dense_pooler(cls: Any, config: Any) -> bool:
+    """Whether it would add a pooling layer with weights that only its own pretraining used; one without weights is kept."""
+    if "add_pooling_layer" not in inspect.signature(cls.__init__).parameters:
+        return False
+    if cls.main_input_name == "input_ids":
+        return True
+    import torch
+
+    with torch.device("meta"), quiet():
+        names = cls(config).state_dict()
+    return any("pooler." in name and "dense" in name for name in names)
+
+
+def load(config: Any, state: Mapping[str, Tensor], what: str) -> tuple[dict[str, Tensor], list[str]]:
+    """(the encoder's tensors by its own names, the names in `state` that it did not take).
+
+    transformers knows how names of older files became those of today. ModelError names what is missing or of another shape.
+    """
+    import torch
+
+    cls, options = class_of(config)
+    with quiet():
+        try:
+            network, found = cls.from_pretrained(
+                None,
+                config=config,
+                state_dict=dict(state),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                dtype=torch.float32,
+                **options,
+            )
+        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            first = (str(error).strip().splitlines() or [""])[0]
+            raise ModelError(f"transformers cannot put the weights into {what} ({type(error).__name__}: {first})"[:300]) from None
+    missing, other, extra = sorted(found["missing_keys"]), list(found["mismatched_keys"]), sorted(found["unexpected_keys"])
+    if missing or other:
+        faults = [f"missing: {name}" for name in missing[:4]] + [f"of another shape: {name}" for name in map(str, other[:4])]
+        faults += [f"extra: {name}" for name in extra[:4]]
+        raise ModelError(
+            f"the weights are not those of {what}: {len(missing)} tensors are missing, {len(other)} of another shape, {len(extra)} extra",
+            faults=faults,
+            move="the config.json beside the weights says another architecture",
+        )
+    return {f"encoder.{k}": v.detach() for k, v in network.state_dict().items()}, extra
+
+
+def outline(config: Any) -> tuple[int, int, bool]:
+    """(parameters of the encoder, width of its features by its own pooling or tokens, whether it pools); nothing is filled."""
+    import torch
+
+    cls, options = class_of(config)
+    with torch.device("meta"), quiet():
+        network = cls(config, **options).eval()
+    parameters = sum(p.numel() for p in network.parameters())
+    if INPUTS[cls.main_input_name] != "image":
+        return parameters, int(config.hidden_size), False
+    side = config.image_size if hasattr(config, "image_size") else 224
+    height, width = side if isinstance(side, (list, tuple)) else (side, side)
+    with torch.inference_mode(), quiet():
+        out = network(pixel_values=torch.zeros(2, int(getattr(config, "num_channels", 3)), height, width, device="meta"))
+    pooled = getattr(out, "pooler_output", None)
+    return parameters, int((pooled if pooled is not None else out.last_hidden_state[:, 0]).flatten(1).shape[1]), pooled is not None
+
+
+def library() -> Any:
+    """transformers; MissingExtra with the install line when it cannot be imported."""
+    declare_missing_operators()
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingExtra(f"networks of hf: need transformers ({error})", move="pip install 'regraft[text]'") from None
+    return transformers
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No bars and reports of the library meanwhile: only the command line prints."""
+    from transformers.utils import logging as theirs
+
+    logger, bars = logging.getLogger("transformers"), theirs.is_progress_bar_enabled()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            theirs.enable_progress_bar()
+
+
+ARCHITECTURE = Architecture("transformers", build)
