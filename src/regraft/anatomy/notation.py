@@ -25,6 +25,9 @@ LARGEST = 1 << 24
 WEIGHTS = 1 << 28
 """Parameters of a new layer, with all that it holds, at most (1 GB in float32)."""
 
+SIZES = ("out_features", "out_channels", "kernel_size", "stride", "groups", "num_groups", "output_size")
+"""Arguments that are whole numbers of at least 1."""
+
 VALUES = 1 << 30
 """Numbers that a new layer may give at most (4 GB in float32)."""
 
@@ -158,6 +161,9 @@ def _read(node: ast.expr, text: str) -> Written:
             wanted = "True or False" if isinstance(record.usual.get(name), bool) else "a number"
             what = f"{text!r}: {name} of {kind} is {value!r}" + (" (sizes of inputs are left away)" if kind == "Linear" else "")
             raise UsageError(what, expected=f"{wanted}: {_form(kind)}")
+        least = 1 if name in SIZES else 0 if name == "padding" else None
+        if least is not None and (not isinstance(value, int) or value < least):
+            raise UsageError(f"{text!r}: {name} of {kind} is {value!r}", expected=f"a whole number of at least {least}")
     return Written(kind, {a: given.get(a, record.usual.get(a)) for a in record.arguments})
 
 
