@@ -81,9 +81,10 @@ def test_a_text_means_these_layers(net: Net, text: str, paths: list[str]):
     assert list(net.select(text).paths) == sorted(paths, key=paths.index)
 
 
-@pytest.mark.parametrize(
-    "text", ["nothing", "layers.9", "layers.5-9", "kind:Conv2d", "layers..0", "lay*.x", "-", "..", "x" * 300, "layers.²", "\0"]
-)
+NOTHING = ["nothing", "layers.9", "layers.5-9", "kind:Conv2d", "layers..0", "lay*.x", "-", "..", "x" * 300, "layers.²", "\0"]
+
+
+@pytest.mark.parametrize("text", NOTHING)
 def test_a_text_that_means_nothing_is_an_error(net: Net, text: str):
     with pytest.raises(UsageError, match="chooses no layer"):
         net.select(text)
@@ -155,7 +156,7 @@ def test_absurd_numbers_and_lengths_are_errors_that_speak(net: Net):
         with pytest.raises(UsageError):
             net.select(text)
     with pytest.raises(UsageError, match="characters"):
-        net.select("x," * LONGEST)
+        net.select("xx," * LONGEST)
 
 
 def test_many_names_are_no_text_that_is_too_long():
@@ -180,3 +181,9 @@ def test_freeze_takes_words_that_take_away(net: Net):
     assert list(held.trained.paths) == ["first", "layers.3", "last", "fc", "token"]
     assert net.freeze("all").trained.paths == ()
     assert net.freeze("all").unfreeze("head").trained.paths == ("fc",)
+
+
+def test_a_message_names_ten_things_at_most(net: Net):
+    with pytest.raises(UsageError) as caught:
+        net.select(",".join(f"no{i}" for i in range(500)))
+    assert len(caught.value.faults) == 11 and caught.value.faults[-1] == "and 490 more"

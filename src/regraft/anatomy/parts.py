@@ -155,6 +155,6 @@ def _alike(network: nn.Module, path: str) -> list[str]:
     children = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
     if isinstance(module, CONTAINERS) and children and all(_is_composite(c) for _, c in children):
         if all(isinstance(c, CONTAINERS) for _, c in children):
-            return [p for name, _ in children for p in _alike(network, name)]
+            return [p for name, _ in children for p in _alike(network, name) or [name]]
         return [name for name, _ in children]
     return [p for name, _ in children for p in _alike(network, name)]

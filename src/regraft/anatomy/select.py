@@ -34,6 +34,9 @@ _RANGE = re.compile(r"(\d{1,9})-(\d{1,9})$")
 LONGEST = 10_000
 """Characters of one selection at most."""
 
+SHOWN = 10
+"""Selections that mean nothing which a message names at most."""
+
 
 @dataclass(frozen=True)
 class Selected:
@@ -72,7 +75,8 @@ def select(network: nn.Module, parts: Parts, text: str | Sequence[str]) -> Selec
             faults.append(f"{item!r} chooses no layer. {_hint(network, item, names)}".rstrip())
         chosen = _without(chosen, found, every) if away else chosen | set(found)
     if faults:
-        raise UsageError(faults[0]) if len(faults) == 1 else UsageError(f"{len(faults)} selections mean nothing here", faults=faults)
+        shown = faults if len(faults) <= SHOWN else [*faults[:SHOWN], f"and {len(faults) - SHOWN} more"]
+        raise UsageError(faults[0]) if len(faults) == 1 else UsageError(f"{len(faults)} selections mean nothing here", faults=shown)
     if not chosen:
         told = f"{', '.join(items)!r} leaves no layer" if items else "no layer is chosen"
         raise UsageError(told, expected="such as head, last 2 blocks, blocks.*.attn")

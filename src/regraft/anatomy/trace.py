@@ -144,6 +144,10 @@ def _watched(network: nn.Module, inputs: Mapping[str, Tensor], *, meta: bool) ->
     except Exception as error:
         path, module, given, _, _ = stack[-1] if stack else ("", network, (), 0, 0)
         raise Broken(path, given, type(module).__name__, error) from None
+    for paths in names.values():
+        # of a layer with more names than runs each name tells the same
+        seen = next((calls[p] for p in paths if p in calls), None)
+        calls |= {p: list(seen) for p in paths if seen and p not in calls}
     return Trace(batch, shapes(output), calls)
 
 

@@ -72,7 +72,7 @@ def rows(network: nn.Module, seen: Trace, parts: Parts, trained: Selected, new: 
             )
         if depth is not None and level >= depth:
             return
-        if list(module.children()):
+        if list(module.children()) or not path:
             out.extend(_loose(path, module, level + 1))
         for name, child in _in_order(path, module, seen):
             visit(name, child, level + 1)
