@@ -29,19 +29,29 @@ class Frozen:
 
     def apply(self, network: nn.Module) -> None:
         """Say for every parameter whether it trains. A tied parameter trains when any of its names is selected."""
-        names: dict[int, list[str]] = {}
-        for name, parameter in network.named_parameters(remove_duplicate=False):
-            names.setdefault(id(parameter), []).append(name)
+        live = live_tensors(network, self.trained)
         for parameter in network.parameters():
-            parameter.requires_grad_(any(name in self.trained for name in names[id(parameter)]))
+            parameter.requires_grad_(id(parameter) in live and parameter.dtype.is_floating_point)
 
     def train(self, network: nn.Module) -> None:
-        """Put what trains in training mode and everything else in evaluation mode."""
-        for path, module in network.named_modules():
-            live = path in self.trained and path != ""
-            if live and not self.adapt and isinstance(module, nn.modules.batchnorm._BatchNorm):
-                live = False
-            module.training = live
+        """Put what trains in training mode and everything else in evaluation mode.
+
+        A layer trains when it is selected, or when everything in it is. One without parameters that is not selected
+        follows the layer that holds it; one that stands at several paths trains when it may at all of them.
+        """
+        live = live_tensors(network, self.trained)
+        modes: dict[nn.Module, bool] = {}
+
+        def visit(path: str, module: nn.Module, above: bool) -> None:
+            own = [id(t) for t in module.parameters()] or [id(t) for t in module.buffers()]
+            on = (path != "" and path in self.trained) or (all(key in live for key in own) if own else above)
+            modes[module] = modes.get(module, True) and on
+            for name, child in module.named_children():
+                visit(f"{path}.{name}" if path else name, child, on)
+
+        visit("", network, False)
+        for module, on in modes.items():
+            module.training = on and (self.adapt or not isinstance(module, nn.modules.batchnorm._NormBase))
 
     @contextmanager
     def training(self, network: nn.Module) -> Iterator[nn.Module]:
@@ -52,6 +62,12 @@ class Frozen:
             yield network
         finally:
             network.eval()
+
+
+def live_tensors(network: nn.Module, trained: Selected) -> set[int]:
+    """The ids of the parameters and buffers with a name that is selected."""
+    named = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+    return {id(tensor) for name, tensor in named if name in trained}
 
 
 def layer_groups(network: nn.Module, parts: Parts, trained: Selected) -> list[tuple[int, list[str]]]:

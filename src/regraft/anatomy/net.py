@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,9 +13,9 @@ from regraft.anatomy.diff import Diff, difference
 from regraft.anatomy.freezing import Frozen
 from regraft.anatomy.layers import layer_at
 from regraft.anatomy.operations import OPERATIONS, Edit
-from regraft.anatomy.parts import Parts, find_parts
-from regraft.anatomy.select import Selected, select
-from regraft.anatomy.trace import Broken, Trace, trace
+from regraft.anatomy.parts import Parts, find_parts, inside
+from regraft.anatomy.select import Selected, joined, select, without
+from regraft.anatomy.trace import Broken, Shape, Trace, own_copy, trace
 from regraft.anatomy.tree import Row, rows, totals
 from regraft.errors import ModelError, UsageError, nearest
 
@@ -70,17 +69,14 @@ class Net:
     # ------------------------------------------------------------ freezing
 
     def freeze(self, *text: str) -> Net:
-        """These layers stay as they are."""
-        gone = ",".join(f"-{item.strip()}" for part in text for item in part.split(",") if item.strip())
-        held = ",".join(self.trained.paths)
-        select(self.module, self.parts, list(text))
-        chosen = select(self.module, self.parts, f"{held},{gone}") if held else self.trained
+        """These layers stay as they are, also under other names that they have; a parameter that is tied to theirs too."""
+        chosen = without(self.module, self.trained, select(self.module, self.parts, list(text)))
         return self._stepped({"op": "freeze", "path": ", ".join(text)}, trained=chosen)
 
     def unfreeze(self, *text: str) -> Net:
         """These layers train."""
         found = select(self.module, self.parts, list(text))
-        chosen = select(self.module, self.parts, ",".join([*self.trained.paths, *found.paths]))
+        chosen = joined(self.module, self.trained, found)
         return self._stepped({"op": "unfreeze", "path": ", ".join(text)}, trained=chosen)
 
     def train_only(self, *text: str) -> Net:
@@ -131,7 +127,7 @@ class Net:
             return change(arguments["path"])
         try:
             return self._changed(name, arguments, step)
-        except UsageError as error:
+        except (UsageError, ModelError) as error:
             text = f"{_told(step)}: {error.found}"
             raise UsageError(text, expected=error.expected, move=error.move, faults=error.faults) from None
 
@@ -141,19 +137,38 @@ class Net:
         broken: Broken | None = None
         for attempt in OPERATIONS[name].apply(plan, **arguments):
             memo: dict[int, Any] = {}
-            module = copy.deepcopy(self.module, memo)
-            names = {id(memo[id(v)]): n for n, v in _tensors(self.module) if id(v) in memo}
+            module = own_copy(self.module, memo)
+            names: dict[int, list[str]] = {}
+            for n, v in _tensors(self.module):
+                if id(v) in memo:
+                    names.setdefault(id(memo[id(v)]), []).append(n)
             edit = Edit(module, self.seen, self.parts, self.head, dict(self.inputs), seed)
             attempt(edit)
             try:
                 seen = self._fitted(edit)
+                idle = _idle(edit, seen)
+                if idle:
+                    raise Broken(idle, (), "the new layer", RuntimeError("no data passes it there"))
             except Broken as error:
                 broken = broken or error
                 continue
             return self._finished(edit, seen, names, step)
         assert broken is not None, name
-        move = f"--replace {broken.path}=..., or another place" if broken.path else ""
-        raise UsageError(f"afterwards {broken.found}", expected="shapes that go together through the whole network", move=move)
+        expected, move = self._advice(name, arguments, broken)
+        raise UsageError(f"afterwards {broken.found}", expected=expected, move=move)
+
+    def _advice(self, name: str, arguments: Mapping[str, Any], broken: Broken) -> tuple[str, str]:
+        """(what is expected, what to try) when a network does not run after an operation."""
+        expected = "shapes that go together through the whole network"
+        if name == "remove" and "path" in arguments and broken.path and _has(self.module, broken.path):
+            both = f"{arguments['path']}, {broken.path}"
+            return expected, f'--remove "{both}"'
+        if name in ("replace", "insert"):
+            at = select(self.module, self.parts, str(arguments.get("path") or arguments.get("after") or arguments.get("before"))).paths[0]
+            call = self.seen.calls[at][0]
+            gives = call.inputs if "before" in arguments else call.outputs
+            return f"a layer that gives {_size(gives[0])} there", ""
+        return expected, ""
 
     def _fitted(self, edit: Edit) -> Trace:
         """The trace after a change; a linear head that gets another number of features is made anew for it."""
@@ -165,27 +180,42 @@ class Net:
             at_head = any(path == h or path.startswith(f"{h}.") for h in self.head)
             if not at_head or not isinstance(layer, nn.Linear) or not broken.came or len(broken.came[0]) < 2:
                 raise
+            if path in self.seen.calls and len(self.seen.calls[path][0].inputs[0]) != len(broken.came[0]):
+                raise  # a map where there was a row: another head would hide it
             edit.put(path, edit.new_layer(f"Linear({layer.out_features}, bias={layer.bias is not None})", broken.came[0]))
             return trace(edit.network, edit.inputs)
 
-    def _finished(self, edit: Edit, seen: Trace, names: Mapping[int, str], step: Step) -> Net:
+    def _finished(self, edit: Edit, seen: Trace, names: Mapping[int, Sequence[str]], step: Step) -> Net:
         module = edit.network
         if not seen.outputs or any(d == 0 for shape in seen.outputs for d in shape):
             raise UsageError("afterwards the network gives nothing")
-        was = {name: self.kept.get(name, name) if self.before is None else self.kept.get(name) for name in names.values()}
-        kept = {n: str(was[names[id(v)]]) for n, v in _tensors(module) if id(v) in names and was.get(names[id(v)]) is not None}
+        if [s[:1] for s in self.seen.outputs[:1]] == [(self.seen.batch,)] and seen.outputs[0][:1] != (seen.batch,):
+            raise UsageError(f"afterwards the network gives {_size(seen.outputs[0])}: no row for each example")
+        own = self._own()
+        kept: dict[str, str] = {}
+        for name, tensor in _tensors(module):
+            # one that has several names keeps the one that it has here
+            earlier = names.get(id(tensor), ())
+            original = own.get(name if name in earlier else next(iter(earlier), ""))
+            if original is not None:
+                kept[name] = original
         adapted = set(self.adapted) & set(kept)
-        for name in edit.adapted:
+        for name in edit.adapted & set(own):
             adapted.add(name)
-            kept.setdefault(name, self.kept.get(name, name))
+            kept.setdefault(name, own[name])
         parts = find_parts(module, seen, [h for h in self.head if _has(module, h)])
         trained = self._still_trained(module, kept)
         start = self.before or self
-        return Net(module, edit.inputs, self.head, seen, parts, trained, (*self.steps, step), kept, frozenset(adapted), start, self.seed)
+        steps = (*self.steps, dict(step))
+        return Net(module, edit.inputs, self.head, seen, parts, trained, steps, kept, frozenset(adapted), start, self.seed)
+
+    def _own(self) -> Mapping[str, str]:
+        """`kept`, of the network at the start too."""
+        return self.kept if self.before is not None else {n: n for n, _ in _tensors(self.module)}
 
     def _still_trained(self, module: nn.Module, kept: Mapping[str, str]) -> Selected:
         """What trained still trains, under the names that it has now, and so does what is new."""
-        own = self.kept if self.before is not None else {n: n for n, _ in _tensors(self.module)}
+        own = self._own()
         back = {original: name for name, original in own.items()}
         live = set()
         for name, _ in module.named_parameters(remove_duplicate=False):
@@ -232,7 +262,7 @@ def look_at(module: nn.Module, inputs: Mapping[str, Tensor], head: Sequence[str]
     """A Net of a module that is left as it is: a copy is worked on. ModelError (Broken) when it does not run on `inputs`."""
     if any(v.ndim == 0 for v in inputs.values()) or not inputs:
         raise UsageError("a network is looked at with one batch", expected="tensors with the batch first")
-    module = copy.deepcopy(module).eval()
+    module = own_copy(module).eval()
     for path in head:
         if not _has(module, path):
             raise ModelError(f"the network has no layer {path!r} to be its head", expected="the path of its output layer")
@@ -274,6 +304,17 @@ def _told(step: Step) -> str:
     """A step as people write it."""
     more = ", ".join(f"{k}={v if isinstance(v, (str, int)) else type(v).__name__}" for k, v in step.items() if k != "op")
     return f"{step.get('op')}({more})"
+
+
+def _size(shape: Shape) -> str:
+    """A shape for people: its batch is n."""
+    return f"({', '.join(['n', *map(str, shape[1:])])})"
+
+
+def _idle(edit: Edit, seen: Trace) -> str:
+    """The path of a new layer that no data passes."""
+    paths = {m: p for p, m in edit.network.named_modules()}
+    return next((paths[m] for m in edit.runs if m in paths and not any(c and inside(c, paths[m]) for c in seen.calls)), "")
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

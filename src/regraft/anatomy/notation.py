@@ -23,7 +23,13 @@ LARGEST = 1 << 24
 """The largest number that a layer may be given: a wider one would ask for more memory than there is."""
 
 WEIGHTS = 1 << 28
-"""Parameters of one new layer at most (1 GB in float32)."""
+"""Parameters of a new layer, with all that it holds, at most (1 GB in float32)."""
+
+SIZES = ("out_features", "out_channels", "kernel_size", "stride", "groups", "num_groups", "output_size")
+"""Arguments that are whole numbers of at least 1."""
+
+VALUES = 1 << 30
+"""Numbers that a new layer may give at most (4 GB in float32)."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,15 @@ def _read(node: ast.expr, text: str) -> Written:
     missing = [a for a in record.arguments if a not in given and a not in record.usual]
     if missing:
         raise UsageError(f"{text!r}: {kind} needs {', '.join(missing)}", expected=_form(kind))
-    return Written(kind, {**record.usual, **given})
+    for name, value in given.items():
+        if isinstance(record.usual.get(name), bool) != isinstance(value, bool):
+            wanted = "True or False" if isinstance(record.usual.get(name), bool) else "a number"
+            what = f"{text!r}: {name} of {kind} is {value!r}" + (" (sizes of inputs are left away)" if kind == "Linear" else "")
+            raise UsageError(what, expected=f"{wanted}: {_form(kind)}")
+        least = 1 if name in SIZES else 0 if name == "padding" else None
+        if least is not None and (not isinstance(value, int) or value < least):
+            raise UsageError(f"{text!r}: {name} of {kind} is {value!r}", expected=f"a whole number of at least {least}")
+    return Written(kind, {a: given.get(a, record.usual.get(a)) for a in record.arguments})
 
 
 def _form(kind: str) -> str:
@@ -171,10 +185,16 @@ def _value(node: ast.expr, text: str) -> Any:
 
 def make(written: Written, came: Shape) -> nn.Module:
     """The layer with random weights for inputs of shape `came` (batch first). UsageError when it cannot take them."""
+    return _make(written, came, 0)
+
+
+def _make(written: Written, came: Shape, before: int) -> nn.Module:
+    """The same; `before`: weights of the layers around it that are made already."""
     if written.kind == "Sequential":
         layers: list[nn.Module] = []
         for inner in written.layers:
-            layer = make(inner, came)
+            layer = _make(inner, came, before)
+            before += sum(p.numel() for p in layer.parameters())
             came = _through(layer, came, inner)
             layers.append(layer)
         return nn.Sequential(*layers)
@@ -182,9 +202,9 @@ def make(written: Written, came: Shape) -> nn.Module:
     if len(came) < 2:
         raise UsageError(f"{written} cannot take {_shown(came)}")
     try:
-        size = record.weights(came, written.given)
+        size = before + record.weights(came, written.given)
         if size > WEIGHTS:
-            raise UsageError(f"{written} would have {size:,} weights", expected=f"at most {WEIGHTS:,}")
+            raise UsageError(f"with {written} there would be {size:,} new weights", expected=f"at most {WEIGHTS:,}")
         layer = record.make(came, **written.given)
     except UsageError:
         raise
@@ -203,6 +223,12 @@ def _through(layer: nn.Module, came: Shape, written: Written) -> Shape:
             layer.eval()
             out = torch.func.functional_call(layer, state, (torch.zeros(came, device="meta"),))
             layer.train(training)
-        return tuple(out.shape)
     except Exception as error:
         raise UsageError(f"{written} cannot take {_shown(came)}: {' '.join(str(error).split())[:200]}") from None
+    if out.numel() > VALUES:
+        raise UsageError(f"{written} would give {out.numel():,} numbers for {_shown(came)}", expected=f"at most {VALUES:,}")
+    if 0 in out.shape:
+        raise UsageError(f"{written} gives nothing for {_shown(came)}", expected="sizes of at least 1")
+    if out.shape[:1] != tuple(came[:1]):
+        raise UsageError(f"{written} mixes the examples of a batch", expected="a layer that keeps the first dimension")
+    return tuple(out.shape)

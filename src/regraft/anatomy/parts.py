@@ -121,8 +121,10 @@ def _given_groups(network: nn.Module) -> list[list[str]]:
     owner = {name: k for k, names in enumerate(ordered) for name in names}
     out: list[list[str]] = [[] for _ in ordered]
     _assign(network, "", owner, out)
-    # the first is the stem; a group of plain layers alone is what stands before the head
-    return [paths for paths in out[1:] if any(_is_composite(network.get_submodule(p)) for p in paths)]
+    # the first is the stem; a group of plain layers alone is what stands before the head, and so are those of the last one
+    composite = {p for paths in out for p in paths if _is_composite(network.get_submodule(p))}
+    blocks = [paths for paths in out[1:] if any(p in composite for p in paths)]
+    return [*blocks[:-1], *([p for p in paths if p in composite] for paths in blocks[-1:])]
 
 
 def _assign(network: nn.Module, path: str, owner: dict[str, int], out: list[list[str]]) -> None:
@@ -153,6 +155,6 @@ def _alike(network: nn.Module, path: str) -> list[str]:
     children = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
     if isinstance(module, CONTAINERS) and children and all(_is_composite(c) for _, c in children):
         if all(isinstance(c, CONTAINERS) for _, c in children):
-            return [p for name, _ in children for p in _alike(network, name)]
+            return [p for name, _ in children for p in _alike(network, name) or [name]]
         return [name for name, _ in children]
     return [p for name, _ in children for p in _alike(network, name)]

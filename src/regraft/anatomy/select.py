@@ -8,8 +8,9 @@
     last 2 blocks, first 3 blocks, last 30%
     -blocks.3              takes away again; later items change earlier ones
 
-Items are parted by commas. "last N blocks" holds the neck too: what stands between the last block and the head follows the last
-block. "last 30%" is so many of the blocks, rounded up.
+A word that names no part of this network is the name of a layer. Items are parted by commas. "last N blocks" holds the neck too:
+what stands between the last block and the head follows the last block (but it stays when blocks are removed). "last 30%" is so many
+of the blocks, rounded up.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ from regraft.errors import UsageError, nearest
 
 WORDS = ("all", "stem", "blocks", "neck", "head", "norms")
 
-_COUNTED = re.compile(r"(first|last)\s+(\d+)\s*(blocks?|%)$")
-_RANGE = re.compile(r"(\d+)-(\d+)$")
+_COUNTED = re.compile(r"(first|last)\s+(\d{1,9})\s*(blocks?|%)$")
+_RANGE = re.compile(r"(\d{1,9})-(\d{1,9})$")
 
 LONGEST = 10_000
 """Characters of one selection at most."""
+
+SHOWN = 10
+"""Selections that mean nothing which a message names at most."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +65,49 @@ def select(network: nn.Module, parts: Parts, text: str | Sequence[str]) -> Selec
     if sum(map(len, items)) > LONGEST:
         raise UsageError(f"a selection of {sum(map(len, items)):,} characters", expected=f"at most {LONGEST:,}")
     names = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
-    every = [*names, *(n for n, _ in network.named_parameters(remove_duplicate=False))]
+    every = _every(network)
     chosen: set[str] = set()
     faults: list[str] = []
     for item in items:
         away, item = item.startswith("-"), item.removeprefix("-").strip()
         found = _meant(network, parts, item, every)
         if not found:
-            faults.append(f"{item!r} chooses no layer. {_hint(item, names)}".rstrip())
-        chosen = _without(network, chosen, found, every) if away else chosen | set(found)
+            faults.append(f"{item!r} chooses no layer. {_hint(network, item, names)}".rstrip())
+        chosen = _without(chosen, found, every) if away else chosen | set(found)
     if faults:
-        raise UsageError(faults[0]) if len(faults) == 1 else UsageError(f"{len(faults)} selections mean nothing here", faults=faults)
+        shown = faults if len(faults) <= SHOWN else [*faults[:SHOWN], f"and {len(faults) - SHOWN} more"]
+        raise UsageError(faults[0]) if len(faults) == 1 else UsageError(f"{len(faults)} selections mean nothing here", faults=shown)
+    if not chosen:
+        told = f"{', '.join(items)!r} leaves no layer" if items else "no layer is chosen"
+        raise UsageError(told, expected="such as head, last 2 blocks, blocks.*.attn")
     return Selected(_topmost(chosen, every))
 
 
-def _hint(item: str, names: Sequence[str]) -> str:
+def joined(network: nn.Module, *choices: Selected) -> Selected:
+    """Everything that is in one of them."""
+    return Selected(_topmost({p for choice in choices for p in choice.paths}, _every(network)))
+
+
+def without(network: nn.Module, chosen: Selected, gone: Selected) -> Selected:
+    """What is left of a choice; tied parameters go under all their names."""
+    named = list(network.named_parameters(remove_duplicate=False))
+    tied = {id(p) for name, p in named if name in gone}
+    every = _every(network)
+    return Selected(_topmost(_without(set(chosen.paths), [*gone.paths, *(n for n, p in named if id(p) in tied)], every), every))
+
+
+def _every(network: nn.Module) -> list[str]:
+    names = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
+    return [*names, *(n for n, _ in network.named_parameters(remove_duplicate=False))]
+
+
+def _hint(network: nn.Module, item: str, names: Sequence[str]) -> str:
     if item.startswith("kind:"):
-        return ""
+        kinds = list(dict.fromkeys(type(m).__name__ for m in network.modules()))
+        close = nearest(f"kind:{item[5:].strip()}", [f"kind:{k}" for k in kinds])
+        return close or f"kinds are {', '.join(kinds[:12])}"
+    if item.lower() in WORDS:
+        return f"this network has no {item.lower()} of its own"
     close = nearest(item, [*WORDS, *names])
     return close or f"layers begin with {', '.join(dict.fromkeys(n.split('.')[0] for n in names))}"
 
@@ -86,10 +116,9 @@ def _meant(network: nn.Module, parts: Parts, item: str, every: Sequence[str]) ->
     lower = " ".join(item.lower().split())
     if lower in ("all", "*", "**"):
         return [n for n in every if "." not in n]
-    if lower in ("stem", "neck", "head"):
-        return list(getattr(parts, lower))
-    if lower == "blocks":
-        return [p for block in parts.blocks for p in block]
+    words = {"stem": parts.stem, "blocks": [p for block in parts.blocks for p in block], "neck": parts.neck, "head": parts.head}
+    if words.get(lower):
+        return list(words[lower])
     if lower == "norms":
         return [n for n, m in network.named_modules() if n and is_norm(m)]
     if counted := _COUNTED.match(lower):
@@ -135,15 +164,16 @@ def _fits(name: str, word: str | tuple[int, int]) -> bool:
     return fnmatch.fnmatchcase(name, word)
 
 
-def _without(network: nn.Module, chosen: set[str], gone: Sequence[str], every: Sequence[str]) -> set[str]:
+def _without(chosen: set[str], gone: Sequence[str], every: Sequence[str]) -> set[str]:
     """What is left of a choice: layers above something that goes are taken apart."""
     left: set[str] = set()
-    todo = list(chosen)
+    todo, away = list(chosen), Selected(tuple(gone))
+    above = {g[:i] for g in gone for i, letter in enumerate(g) if letter == "."}
     while todo:
         path = todo.pop()
-        if any(inside(path, g) for g in gone):
+        if path in away:
             continue
-        if any(inside(g, path) for g in gone):
+        if path in above:
             todo += [n for n in every if n.startswith(path + ".") and "." not in n[len(path) + 1 :]]
         else:
             left.add(path)
@@ -152,5 +182,5 @@ def _without(network: nn.Module, chosen: set[str], gone: Sequence[str], every: S
 
 def _topmost(chosen: set[str], every: Sequence[str]) -> tuple[str, ...]:
     order = {name: i for i, name in enumerate(every)}
-    kept = [p for p in chosen if not any(p != q and inside(p, q) for q in chosen)]
+    kept = [p for p in chosen if not any(p[:i] in chosen for i, letter in enumerate(p) if letter == ".")]
     return tuple(sorted(kept, key=lambda p: order.get(p, 0)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,71 +65,89 @@ def shapes(value: Any) -> tuple[Shape, ...]:
         return tuple(s for v in value.values() for s in shapes(v))
     if isinstance(value, (list, tuple)):
         return tuple(s for v in value for s in shapes(v))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return tuple(s for f in dataclasses.fields(value) for s in shapes(getattr(value, f.name)))
     return ()
 
 
 def trace(network: nn.Module, inputs: Mapping[str, Tensor]) -> Trace:
     """Run `inputs` (tensors whose first dimension is the batch) through a network in evaluation mode, on the meta device where it
-    allows that, else in earnest without gradients. The network is as it was afterwards.
+    allows that, else in earnest without gradients. It is a copy that runs: nothing that the network keeps while it runs (a
+    counter, a cache) changes.
 
     Raises Broken with the layer that could not run.
     """
-    was = [(module, module.training) for module in network.modules()]
-    network.eval()
+    with contextlib.suppress(Broken):
+        return _watched(_copied(network, meta=True), inputs, meta=True)
+    # what looks at values (a mask's maximum, say) cannot run on shapes alone; where nothing fits, this says it best
+    return _watched(_copied(network, meta=False), inputs, meta=False)
+
+
+def _copied(network: nn.Module, *, meta: bool) -> nn.Module:
+    """A copy to run, in evaluation mode. Its parameters take no memory: they are on the meta device, or the network's own."""
+    memo: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=False) if meta else p for p in network.parameters()}
+    if meta:
+        memo |= {id(b): b.detach().to("meta") for b in network.buffers()}
+    return own_copy(network, memo).eval()
+
+
+def own_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A deep copy; ModelError when the network cannot be copied."""
     try:
-        try:
-            return _watched(network, inputs, meta=True)
-        except Broken as broken:
-            if broken.came and not _needs_values(broken):
-                raise
-            # what looks at values (a mask's maximum, say) cannot run on shapes alone
-            return _watched(network, inputs, meta=False)
-    finally:
-        for module, training in was:
-            module.training = training
-
-
-def _needs_values(broken: Broken) -> bool:
-    text = broken.found
-    return any(
-        word in text for word in ("meta", "data-dependent", "item()", "Expected all tensors to be on the same device", "_local_scalar")
-    )
+        return copy.deepcopy(network, memo)
+    except Exception as error:  # a lock, a file, a tensor that was computed: whatever a module holds
+        text = " ".join(str(error).split())
+        raise ModelError(
+            f"the network ({type(network).__name__}) cannot be copied: {text[:200]}", expected="a module that copy.deepcopy can copy"
+        ) from None
 
 
 def _watched(network: nn.Module, inputs: Mapping[str, Tensor], *, meta: bool) -> Trace:
     batch = next((v.shape[0] for v in inputs.values() if v.ndim), 1)
     calls: dict[str, list[Call]] = {}
     stack: list[tuple[str, nn.Module, tuple[Shape, ...], int, int]] = []
-    names = {module: path for path, module in network.named_modules()}
+    names: dict[nn.Module, list[str]] = {}
+    for path, module in network.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(path)
     counter = FlopCounterMode(display=False)
     clock = 0
 
+    def called(module: nn.Module) -> str:
+        """The path of a layer that runs now. One that stands at several paths: below what runs already, and in turn."""
+        paths = names[module]
+        if len(paths) > 1:
+            running = [path for path, *_ in stack]
+            below = next((found for r in reversed(running) if (found := [p for p in paths if p.startswith(f"{r}.")])), paths)
+            return min(below, key=lambda p: len(calls.get(p, ())) + running.count(p))
+        return paths[0]
+
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal clock
-        stack.append((names[module], module, shapes([args, kwargs]), clock, counter.get_total_flops()))
+        stack.append((called(module), module, shapes([args, kwargs]), clock, counter.get_total_flops()))
         clock += 1
 
     def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        # layers whose error the network itself caught never left
+        while stack[-1][1] is not module:
+            stack.pop()
         path, _, given, order, before = stack.pop()
         # a multiply-add is counted as two operations
         calls.setdefault(path, []).append(Call(order, given, shapes(output), (counter.get_total_flops() - before) // 2))
 
-    hooks = [
-        h for m in names for h in (m.register_forward_pre_hook(enter, with_kwargs=True), m.register_forward_hook(leave, with_kwargs=True))
-    ]
+    for module in names:
+        # first of all, so that what other hooks do is seen as a part of the layer
+        module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
+        module.register_forward_hook(leave, with_kwargs=True)
     try:
         with torch.no_grad(), counter, _eager_attention():
-            if meta:
-                state = {k: v.to("meta") for k, v in [*network.named_parameters(), *network.named_buffers()]}
-                output = torch.func.functional_call(network, state, kwargs={k: v.to("meta") for k, v in inputs.items()}, args=())
-            else:
-                output = network(**inputs)
+            output = network(**{k: v.to("meta") for k, v in inputs.items()} if meta else inputs)
     except Exception as error:
         path, module, given, _, _ = stack[-1] if stack else ("", network, (), 0, 0)
         raise Broken(path, given, type(module).__name__, error) from None
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for paths in names.values():
+        # of a layer with more names than runs each name tells the same
+        seen = next((calls[p] for p in paths if p in calls), None)
+        calls |= {p: list(seen) for p in paths if seen and p not in calls}
     return Trace(batch, shapes(output), calls)
 
 

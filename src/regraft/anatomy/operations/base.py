@@ -13,7 +13,7 @@ from regraft.anatomy.layers import layer_at
 from regraft.anatomy.notation import Written, make, read
 from regraft.anatomy.parts import Parts
 from regraft.anatomy.select import select
-from regraft.anatomy.trace import Shape, Trace
+from regraft.anatomy.trace import Shape, Trace, own_copy
 from regraft.errors import UsageError
 
 
@@ -29,9 +29,19 @@ class Edit:
     seed: int
     adapted: set[str] = field(default_factory=set)
     """Names of parameters whose weights were made from old ones."""
+    runs: list[nn.Module] = field(default_factory=list)
+    """New layers, which have to run."""
 
     def paths(self, text: str) -> list[str]:
-        """The topmost layers that a selection means."""
+        """The topmost layers that a selection means; UsageError when a parameter is among them."""
+        found = self.selected(text)
+        layers = {name for name, _ in self.network.named_modules(remove_duplicate=False)}
+        if alone := [p for p in found if p not in layers]:
+            raise UsageError(f"{alone[0]!r} is a parameter, not a layer", expected="a layer")
+        return found
+
+    def selected(self, text: str) -> list[str]:
+        """The topmost layers and parameters that a selection means."""
         return list(select(self.network, self.parts, text).paths)
 
     def one(self, text: str) -> str:
@@ -57,9 +67,9 @@ class Edit:
         return calls[0].outputs[0]
 
     def new_layer(self, layer: str | Written | nn.Module, came: Shape) -> nn.Module:
-        """A layer from its text, with weights that the seed decides; a module as it is."""
+        """A layer from its text, with weights that the seed decides; a copy of a module."""
         if isinstance(layer, nn.Module):
-            return layer
+            return own_copy(layer)
         written = read(layer) if isinstance(layer, str) else layer
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -73,7 +83,8 @@ class Edit:
     def put(self, path: str, layer: nn.Module) -> None:
         """Another layer in a layer's place; it takes its device, precision and mode."""
         parent, name = self.parent(path)
-        parent._modules[name] = like(layer, parent._modules[name])
+        parent._modules[name] = new = like(layer, parent._modules[name])
+        self.runs.append(new)
 
 
 def like(layer: nn.Module, other: nn.Module | None) -> nn.Module:

@@ -30,6 +30,7 @@ def _beside(edit: Edit, at: str, new: nn.Module, after: bool) -> None:
     while own in parent._modules:
         own += "_"
     new = like(new, parent._modules[name])
+    edit.runs.append(new)
     order: dict[str, Any] = {}
     for key, module in parent._modules.items():
         pair = [(key, module), (own, new)] if after else [(own, new), (key, module)]
@@ -43,13 +44,15 @@ def _together(edit: Edit, at: str, new: nn.Module, after: bool) -> None:
     old = parent._modules[name]
     assert old is not None, at
     new = like(new, old)
+    edit.runs.append(new)
     parent._modules[name] = nn.Sequential(*((old, new) if after else (new, old)))
 
 
 def append(edit: Edit, *, layer: str | nn.Module) -> Sequence[Callable[[Edit], None]]:
     """One more layer after the head."""
-    if not edit.head:
-        raise UsageError("the network has no head to append to", expected="insert with after=PATH")
+    if len(edit.head) != 1:
+        told = f"{len(edit.head)} heads ({', '.join(edit.head)})" if edit.head else "no head to append to"
+        raise UsageError(f"the network has {told}", expected="insert with after=PATH")
     return apply(edit, layer=layer, after=edit.head[0])
 
 

@@ -15,6 +15,8 @@ from regraft.errors import UsageError
 def apply(edit: Edit, *, path: str) -> Sequence[Callable[[Edit], None]]:
     """Give layers the random weights that PyTorch gives new ones of their kind (Zhang et al. 2021, for the last blocks of BERT)."""
     paths = edit.paths(path)
+    if not any(True for p in paths for _ in layer_at(edit.network, p).parameters()):
+        raise UsageError(f"{path!r} has no weights to draw anew", expected="a layer with weights")
 
     def change(e: Edit) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -28,21 +30,23 @@ def apply(edit: Edit, *, path: str) -> Sequence[Callable[[Edit], None]]:
 def _anew(layer: nn.Module, path: str) -> None:
     cannot = []
     for name, module in layer.named_modules():
-        own = list(module.parameters(recurse=False))
-        if not own:
-            continue
-        reset = getattr(module, "reset_parameters", None)
+        own = {k: p for k, p in module._parameters.items() if p is not None}
+        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
         if reset is None:
-            cannot.append(f"{path}.{name}" if name else path)
+            if own:
+                cannot.append(f"{path}.{name}" if name else path)
             continue
+        # what is drawn anew is another parameter: one that is tied to it elsewhere stays, and what was kept is known by the object
+        fresh = {k: nn.Parameter(p.detach().clone(), requires_grad=p.requires_grad) for k, p in own.items()}
+        module._parameters.update(fresh)
+        module._buffers.update({k: b.clone() for k, b in module._buffers.items() if b is not None})
         reset()
-        for parameter in own:
-            # a parameter that is drawn anew is another one: what was kept is known by the parameter
-            fresh = nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
-            key = next(k for k, v in module._parameters.items() if v is parameter)
-            module._parameters[key] = fresh
     if cannot:
-        raise UsageError(f"it is not known how to draw {', '.join(cannot[:3])} anew", expected="layers of PyTorch", move="replace it")
+        raise UsageError(
+            f"it is not known how to draw {', '.join(cannot[:3])} anew",
+            expected="layers that PyTorch knows",
+            move="replace it, or leave it out",
+        )
 
 
 OPERATION = Operation("reinit", "give layers random weights anew", ("path",), {}, apply)

@@ -15,11 +15,22 @@ def apply(edit: Edit, *, path: str | None = None, after: str | None = None) -> S
     """Take layers out: from their container where they stand in one, else an identity in their place."""
     if (path is None) == (after is None):
         raise UsageError("remove takes a path, or after=PATH", expected="remove: layer4, or after: layer3")
-    gone = edit.paths(path) if path is not None else _later(edit, str(after))
+    gone = _meant(edit, path) if path is not None else _later(edit, str(after))
     gone = _whole(edit.network, gone)
-    if "" in gone:
-        raise UsageError("the whole network cannot be removed")
+    left = [name for name, _ in edit.network.named_parameters() if not any(inside(name, p) for p in gone)]
+    if "" in gone or not left:
+        raise UsageError("the whole network cannot be removed", expected="layers of which others are left")
     return [lambda e: _take_out(e, gone, from_containers=True), lambda e: _take_out(e, gone, from_containers=False)]
+
+
+def _meant(edit: Edit, text: str) -> list[str]:
+    """What a selection means; in "last 2 blocks" the neck, which trains with the last block, stays."""
+    found = edit.paths(text)
+    if "last " not in text.lower():
+        return found
+    others = [i.strip() for i in text.split(",") if i.strip() and not i.strip().lower().startswith("last ")]
+    named = [p for i in others for p in edit.selected(i.removeprefix("-").strip())]
+    return [p for p in found if p not in edit.parts.neck or p in named]
 
 
 def _whole(network: nn.Module, gone: Sequence[str]) -> list[str]:
@@ -48,8 +59,6 @@ def _later(edit: Edit, text: str) -> list[str]:
 def _take_out(edit: Edit, gone: Sequence[str], *, from_containers: bool) -> None:
     for path in gone:
         parent, name = edit.parent(path)
-        if name not in parent._modules:
-            raise UsageError(f"{path!r} is a parameter, not a layer", expected="a layer")
         if from_containers and isinstance(parent, CONTAINERS) and path not in edit.head and len(parent) > 1:
             # the names of the others stay as they are: a recipe can go on using them
             del parent._modules[name]

@@ -31,12 +31,16 @@ def apply(edit: Edit, *, size: int | None = None, channels: int | None = None) -
 
 def _resize(edit: Edit, name: str, size: int) -> None:
     old = edit.inputs[name]
-    edit.inputs[name] = torch.zeros(old.shape[0], old.shape[1], size, size)
+    edit.inputs[name] = old.new_zeros(old.shape[0], old.shape[1], size, size)
     change = getattr(edit.network, "set_input_size", None)
     if change is not None:
-        before = {n: p.shape for n, p in edit.network.named_parameters()}
-        change(img_size=(size, size))
-        edit.adapted |= {n for n, p in edit.network.named_parameters() if before.get(n) != p.shape}
+        before = dict(edit.network.named_parameters())
+        try:
+            change(img_size=(size, size))
+        except Exception as error:  # each family of networks has sizes of its own that it cannot take, and says so as it likes
+            text = " ".join(str(error).split())
+            raise UsageError(f"the network cannot take {size} pixels: {text[:200]}".rstrip(": "), expected="another size") from None
+        edit.adapted |= {n for n, p in edit.network.named_parameters() if before.get(n) is not p}
 
 
 def _other_channels(edit: Edit, name: str, channels: int) -> None:
@@ -54,7 +58,7 @@ def _other_channels(edit: Edit, name: str, channels: int) -> None:
         raise UsageError(f"{first[0]} looks at each channel by itself (groups={conv.groups})", expected="a convolution over all channels")
     conv.weight = nn.Parameter(adapted_weight(conv.weight.detach(), channels), requires_grad=conv.weight.requires_grad)
     conv.in_channels = channels
-    edit.inputs[name] = torch.zeros(images.shape[0], channels, *images.shape[2:])
+    edit.inputs[name] = images.new_zeros(images.shape[0], channels, *images.shape[2:])
     edit.adapted.add(f"{first[0]}.weight")
 
 
