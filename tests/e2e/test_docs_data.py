@@ -48,9 +48,9 @@ class Block:
     text: str
 
 
-def sections() -> Iterator[tuple[str, str]]:
+def sections(page: str = PAGE) -> Iterator[tuple[str, str]]:
     """Each heading with the text below it, up to the next one."""
-    pieces = re.split(r"^(##+ .+)$", re.sub(r"^```.*?^```", _masked, PAGE, flags=re.MULTILINE | re.DOTALL), flags=re.MULTILINE)
+    pieces = re.split(r"^(##+ .+)$", re.sub(r"^```.*?^```", _masked, page, flags=re.MULTILINE | re.DOTALL), flags=re.MULTILINE)
     for heading, body in zip(pieces[1::2], pieces[2::2], strict=True):
         yield heading.lstrip("# "), body.replace("\N{SYMBOL FOR START OF HEADING}", "#")
 

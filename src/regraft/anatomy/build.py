@@ -45,6 +45,8 @@ def build_net(description: Mapping[str, Any], classes: int, state: Mapping[str, 
     if state is not None:
         network.load_state_dict(state)
     steps = description.get(RECIPE) or []
+    if not isinstance(steps, list):
+        raise ModelError(f"the recipe of the network is {type(steps).__name__}", expected="a list of steps")
     try:
         return look_at(network, _inputs(description.get(INPUTS)), [architecture_of(plain).head(plain)]).follow(steps)
     except UsageError as error:
@@ -59,9 +61,9 @@ def _inputs(described: Any) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, value in described.items() if isinstance(described, Mapping) else ():
         shape = value.get("shape") if isinstance(value, Mapping) else None
-        if not _is_shape(shape) or value.get("dtype") not in KINDS:
+        if not _is_shape(shape) or str(value.get("dtype")) not in KINDS:
             raise ModelError(f"the input {name!r} of the network is described as {value!r}", expected="its shape and dtype")
-        found[str(name)] = torch.ones([2, *(shape or ())], dtype=KINDS[value["dtype"]])
+        found[str(name)] = torch.ones([2, *(shape or ())], dtype=KINDS[str(value["dtype"])])
     if not found:
         raise ModelError("the network has a recipe and no inputs to check it on")
     return found

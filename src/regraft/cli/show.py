@@ -16,7 +16,11 @@ TARGET_NAMES = {"class": "classes", "multilabel": "labels", "number": "number"}
 @click.command("show")
 @click.argument("what", metavar="RUN|MODEL")
 @edit_options
-@click.option("--train", metavar="LAYERS", help="Layers that would train, such as head or 'last 2 blocks, head'.  [default: head]")
+@click.option(
+    "--train",
+    metavar="LAYERS",
+    help="Layers that would train, such as head or 'last 2 blocks, head'.  [default: what the recipe says, else head]",
+)
 @click.option("--depth", type=int, metavar="N", help="How many names deep layers are listed.  [default: so deep that blocks are seen]")
 @json_option
 def command(what: str, as_json: bool, train: str | None, depth: int | None, **edits: Any) -> None:
@@ -42,10 +46,10 @@ def command(what: str, as_json: bool, train: str | None, depth: int | None, **ed
         return
     if depth is not None and not 1 <= depth <= 20:
         raise UsageError(f"--depth {depth}: expected 1 to 20")
-    _show_model(what, as_json, train or "head", depth, edits)
+    _show_model(what, as_json, train or None, depth, edits)
 
 
-def _show_model(name: str, as_json: bool, train: str, depth: int | None, edits: Mapping[str, Any]) -> None:
+def _show_model(name: str, as_json: bool, train: str | None, depth: int | None, edits: Mapping[str, Any]) -> None:
     from regraft.cli.render import console, show, table
     from regraft.errors import UsageError
     from regraft.jobs.network import show_model, written_steps
@@ -78,17 +82,24 @@ def _show_model(name: str, as_json: bool, train: str, depth: int | None, edits: 
         if layer["parameters"]:
             share = layer["trained"] / layer["parameters"]
             state += ", " if state else ""
-            state += "trained" if share == 1 else "frozen" if share == 0 else f"{100 * share:.2g} % trained"
+            state += "trained" if share == 1 else "frozen" if share == 0 else f"{percent(share)} trained"
         shape = "x".join(map(str, layer["output"])) if layer["output"] else ""
         calls = f" ({layer['calls']} times)" if layer["calls"] > 1 else ""
         name = "  " * layer["depth"] + layer["path"] + calls
         rows.append([name, layer["kind"], shape, short(layer["parameters"]), short(layer["macs"]), state])
     show(out, table(["layer", "kind", "output", "parameters", "multiply-adds", ""], rows, (3, 4)))
-    share = 100 * found["trained"] / max(1, found["parameters"])
-    total = f"{short(found['trained'])} of {short(found['parameters'])} parameters trained, {share:.2g} %"
+    share = percent(found["trained"] / max(1, found["parameters"]))
+    total = f"{short(found['trained'])} of {short(found['parameters'])} parameters trained, {share}"
     show(out, "", f"{total}; {short(found['macs'])} multiply-adds an example")
     for line in found.get("patch", []):
         show(out, line)
+
+
+def percent(share: float) -> str:
+    """A share with two digits that matter, never 100 % unless it is all: 0.076 %."""
+    if share >= 0.995:
+        return "100 %" if share == 1 else f"{min(99.9, 100 * share):.3g} %"
+    return f"{100 * share:.2g} %"
 
 
 def short(count: int) -> str:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 RECIPE_BYTES = 1 << 20
 """A recipe's file at most."""
 
+FREEZING = ("freeze", "unfreeze", "train")
+"""Steps that say what trains."""
+
 
 def example_inputs(facts: ModelFacts) -> dict[str, Tensor]:
     """Two examples of nothing, as the network takes them."""
@@ -101,7 +104,7 @@ def _step(path: Path, number: int, value: Any) -> Step:
         return value
     if isinstance(value, dict) and len(value) == 1:
         ((name, arguments),) = value.items()
-        if isinstance(arguments, dict):
+        if isinstance(arguments, dict) and "op" not in arguments:
             return {"op": str(name), **{str(k): v for k, v in arguments.items()}}
         if isinstance(arguments, str):
             return {"op": str(name), "layer" if name == "append" else "path": arguments}
@@ -155,7 +158,7 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
 
     wait_without_spinning()
     head = architecture_of(facts.architecture).head(facts.architecture)
-    bad = [s for s in steps if s.get("op") in ("freeze", "unfreeze", "train", "append")]
+    bad = [s for s in steps if s.get("op") in (*FREEZING, "append")]
     if bad:
         raise UsageError(
             f"the recipe says {bad[0]['op']}, and --train head freezes all and puts one linear layer at the end",
@@ -186,16 +189,19 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
     return Edited(changed, [dict(s) for s in steps], diff.lines(), diff.new, weights)
 
 
-def show_model(model: str, *, steps: Sequence[Step] = (), train: str = "head", depth: int | None = None) -> dict[str, Any]:
+def show_model(model: str, *, steps: Sequence[Step] = (), train: str | None = None, depth: int | None = None) -> dict[str, Any]:
     """A network's layers as plain data: parts in the order in which data passes, shapes of one example, parameters, multiply-adds.
 
-    `depth` is how many names deep; when not given, so deep that the blocks are seen. No weights are needed: they are random where
-    they are not installed, and the table is the same.
+    `train` are the layers that train; when not given, those that freezing steps leave, else the head. `depth` is how many names
+    deep; when not given, so deep that the blocks are seen. No weights are needed: the table is the same for random ones.
     """
     facts = find_model(model)
-    net = load(model, recipe=list(steps), weights=False).train_only(train)
+    changed = load(model, recipe=list(steps), weights=False)
+    if train is None:
+        train = None if any(s.get("op") in FREEZING for s in steps) else "head"
+    net = changed if train is None else changed.train_only(train)
     every, live = net.totals()
-    depth = depth or max(2, *(path.count(".") + 1 for paths in net.parts.blocks[:1] for path in paths[:1]), 2)
+    depth = depth or max(2, *(path.count(".") + 1 for paths in net.parts.blocks for path in paths[:1]), 2)
     return {
         "model": facts.to_json(),
         "here": not source_of(facts).missing(facts),
@@ -205,7 +211,7 @@ def show_model(model: str, *, steps: Sequence[Step] = (), train: str = "head", d
         "parameters": every,
         "depth": depth,
         "trained": live,
-        "train": train,
+        "train": ", ".join(net.trained.paths) if train is None else train,
         "macs": net.seen.macs,
-        **({"diff": net.diff().to_json(), "patch": net.diff().lines(), "recipe": net.recipe()} if steps else {}),
+        **({"diff": net.diff().to_json(), "patch": net.diff().lines(), "recipe": changed.recipe()} if steps else {}),
     }
