@@ -73,8 +73,8 @@ def read_recipe(path: Path) -> list[Step]:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8", expected="a recipe as YAML or JSON") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        raise DataError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     values = _plain(path, text)
     if not isinstance(values, list):
         raise DataError(f"{path} is not a recipe", expected="a list of steps, such as\n- remove: layer4")
