@@ -18,6 +18,9 @@ RECIPE, INPUTS = "recipe", "inputs"
 
 KINDS = {"float32": torch.float32, "int64": torch.int64}
 
+INPUTS_AT_MOST = 8
+"""Inputs of one network."""
+
 LARGEST = 1 << 26
 """Numbers in one input of a description at most."""
 
@@ -59,6 +62,8 @@ def _is_shape(value: Any) -> bool:
 
 def _inputs(described: Any) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
+    if isinstance(described, Mapping) and len(described) > INPUTS_AT_MOST:
+        raise ModelError(f"the network is described with {len(described)} inputs", expected=f"at most {INPUTS_AT_MOST}")
     for name, value in described.items() if isinstance(described, Mapping) else ():
         shape = value.get("shape") if isinstance(value, Mapping) else None
         if not _is_shape(shape) or str(value.get("dtype")) not in KINDS:

@@ -66,7 +66,9 @@ def _around(network: nn.Module, seen: Trace, blocks: list[list[str]], head: list
     stem: list[str] = []
     neck: list[str] = []
     for path in _topmost(network, "", [*held, *head]):
-        (stem if seen.first(path) < start else neck).append(path)
+        # what is never called (a table of positions that the network reads by itself) comes in at the beginning
+        called = any(inside(c, path) for c in seen.calls if c)
+        (stem if seen.first(path) < start or not called else neck).append(path)
     # parameters of no layer of their own (a class token, positions) come in at the beginning
     stem += _loose(network, [*held, *head, *stem, *neck])
     order = lambda paths: tuple(sorted(paths, key=seen.first))

@@ -132,9 +132,11 @@ def _meant(network: nn.Module, parts: Parts, item: str, every: Sequence[str]) ->
 def _counted(parts: Parts, end: str, count: int, unit: str) -> list[str]:
     total = len(parts.blocks)
     if unit == "%":
-        count = min(total, math.ceil(total * count / 100))
+        if not 1 <= count <= 100:
+            raise UsageError(f"{end} {count}%", expected="1 to 100 %")
+        count = math.ceil(total * count / 100)
     if count > total or count < 1:
-        raise UsageError(f"{end} {count} blocks: the network has {total}")
+        raise UsageError(f"{end} {count} blocks: the network has {total}", expected=f"1 to {total}")
     if end == "first":
         return [p for block in parts.blocks[:count] for p in block]
     return [*(p for block in parts.blocks[total - count :] for p in block), *parts.neck]

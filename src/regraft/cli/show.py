@@ -75,6 +75,8 @@ def _show_model(name: str, as_json: bool, train: str | None, depth: int | None, 
         own = "blocks" if layer["part"].startswith("block") else layer["part"]
         if layer["part"] in ("", "blocks") and layer["children"] and layer["depth"] < found["depth"]:
             continue  # a container whose layers are listed themselves
+        if layer["kind"] == "Parameter" and "." in layer["path"]:
+            continue  # counted in the layer that holds it
         if own and own != part:
             part = own
             rows.append([part, "", "", "", "", ""])

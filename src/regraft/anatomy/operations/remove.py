@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import nn
 
@@ -15,16 +16,19 @@ def apply(edit: Edit, *, path: str | None = None, after: str | None = None) -> S
     """Take layers out: from their container where they stand in one, else an identity in their place."""
     if (path is None) == (after is None):
         raise UsageError("remove takes a path, or after=PATH", expected="remove: layer4, or after: layer3")
-    gone = _meant(edit, path) if path is not None else _later(edit, str(after))
-    gone = _whole(edit.network, gone)
-    left = [name for name, _ in edit.network.named_parameters() if not any(inside(name, p) for p in gone)]
-    if "" in gone or not left:
-        raise UsageError("the whole network cannot be removed", expected="layers of which others are left")
-    return [lambda e: _take_out(e, gone, from_containers=True), lambda e: _take_out(e, gone, from_containers=False)]
+    # a last norm can follow another block; a last convolution that cannot goes with the blocks before it
+    ways = [_meant(edit, path), edit.paths(path)] if path is not None else [_later(edit, str(after))]
+    attempts: list[Callable[[Edit], None]] = []
+    for gone in (_whole(edit.network, way) for way in (ways if ways[0] != ways[-1] else ways[:1])):
+        left = [name for name, _ in edit.network.named_parameters() if not any(inside(name, p) for p in gone)]
+        if "" in gone or not left:
+            raise UsageError("the whole network cannot be removed", expected="layers of which others are left")
+        attempts += [partial(_take_out, gone=gone, from_containers=kept) for kept in (True, False)]
+    return attempts
 
 
 def _meant(edit: Edit, text: str) -> list[str]:
-    """What a selection means; in "last 2 blocks" the neck, which trains with the last block, stays."""
+    """What a selection means; in "last 2 blocks" the neck, which trains with the last block, stays where it can."""
     found = edit.paths(text)
     if "last " not in text.lower():
         return found

@@ -23,7 +23,8 @@ def apply(edit: Edit, *, size: int | None = None, channels: int | None = None) -
         raise UsageError("the network takes no images (n, channels, height, width)")
     wanted = size if size is not None else channels
     if not isinstance(wanted, int) or isinstance(wanted, bool) or not 1 <= wanted <= (4096 if size is not None else 1024):
-        raise UsageError(f"resize_input: {wanted!r} is not a number of {'pixels' if size is not None else 'channels'} that can be meant")
+        told = f"{wanted!r}" if not isinstance(wanted, int) or abs(wanted) < 1 << 60 else "a number beyond measure"
+        raise UsageError(f"resize_input: {told} is not a number of {'pixels' if size is not None else 'channels'} that can be meant")
     if size is not None:
         return [lambda e: _resize(e, name, wanted)]
     return [lambda e: _other_channels(e, name, wanted)]
