@@ -81,7 +81,9 @@ def test_a_layer_comes_into_a_container(net: Net):
     assert patch(changed) == "+ layer1.0_after  Dropout, 0 parameters\n  1,381 of 1,381 weights are kept, 0 are new"
     assert [n for n, _ in changed.module.layer1.named_children()] == ["0", "0_after", "1"]
     assert patch(changed.insert("Conv2d(4, 1)", before="layer1.0_after")) == (
-        "+ layer1.0_after_before  Conv2d, 20 parameters\n+ layer1.0_after  Dropout, 0 parameters\n  1,381 of 1,381 weights are kept, 20 are new"
+        "+ layer1.0_after_before  Conv2d, 20 parameters\n"
+        "+ layer1.0_after  Dropout, 0 parameters\n"
+        "  1,381 of 1,381 weights are kept, 20 are new"
     )
 
 

@@ -122,10 +122,10 @@ class Net:
         does not fit.
         """
         name, arguments = _checked(step)
-        if name in ("freeze", "unfreeze", "train"):
-            change = {"freeze": self.freeze, "unfreeze": self.unfreeze, "train": self.train_only}[name]
-            return change(arguments["path"])
         try:
+            if name in ("freeze", "unfreeze", "train"):
+                change = {"freeze": self.freeze, "unfreeze": self.unfreeze, "train": self.train_only}[name]
+                return change(arguments["path"])
             return self._changed(name, arguments, step)
         except (UsageError, ModelError) as error:
             text = f"{_told(step)}: {error.found}"
@@ -366,6 +366,8 @@ def step_once(net: Net, loss_of: Any, *, rate: float = 1e-3, adapt: bool = False
             raise UsageError("nothing trains", expected="at least one layer", move="--train head")
         optimiser = torch.optim.AdamW(live, rate)
         loss = loss_of(module)
+        if not loss.requires_grad:
+            raise UsageError("what trains has no part in what the network gives", expected="layers that data passes")
         loss.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
