@@ -282,3 +282,12 @@ def test_two_contents_in_all_still_give_a_model():
     found = fit_probe(features, labels, folds, 2, STRENGTHS, score=accuracy)
     assert np.isfinite(found.weight).all() and np.isfinite(found.bias).all()
     assert np.isfinite(found.out_of_fold[folds >= 0]).all()
+
+
+def test_without_nesting_the_model_that_is_kept_is_the_same():
+    features, labels, folds = problem(300, 12, 3)
+    whole, cheap = (fit_probe(features, labels, folds, 3, STRENGTHS, score=accuracy, nested=n) for n in (True, False))
+    assert whole.strength == cheap.strength
+    np.testing.assert_allclose(whole.weight, cheap.weight, atol=1e-5)
+    assert set(cheap.fold_strengths) == {cheap.strength}
+    assert cheap.iterations < whole.iterations

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from regraft.spec import FitSpec
-from regraft.strategy.rules import MAX_FOLDS, STRENGTHS, fold_count, weak_spots
+from regraft.strategy.rules import MAX_FOLDS, STRENGTHS, fold_count, is_nested, weak_spots
 from regraft.strategy.rungs import RUNGS
 
 
@@ -84,3 +84,8 @@ def test_decisions_are_made_without_torch_or_numpy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("examples", "folds", "nested"), [(100, 5, True), (20_000, 3, True), (20_001, 5, False), (100, 2, False)])
+def test_when_the_choice_is_nested(examples: int, folds: int, nested: bool):
+    assert is_nested(examples, folds) is nested

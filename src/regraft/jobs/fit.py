@@ -35,7 +35,7 @@ from regraft.jobs.run import Run
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
-from regraft.strategy.rules import fold_count, strengths_for
+from regraft.strategy.rules import fold_count, is_nested, strengths_for
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
 from regraft.workspace.runs import BUNDLE, RunFolder, new_run
@@ -296,11 +296,12 @@ class _Fit:
         if said := target.unjudged(columns):
             self.emit(Warned(said))
         strengths = strengths_for(target.loss)
-        ours = self._probe("output layer", extracted.features[parts.train], parts, folds, strengths, nested=int(folds.max()) >= 2)
+        nested = is_nested(len(judged), int(folds.max()) + 1)
+        ours = self._probe("output layer", extracted.features[parts.train], parts, folds, strengths, nested=nested)
         learnt = self.modality.learn_vectoriser([extracted.summaries[k] for k in parts.train])
         bare_rows = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.train])
         # not nested: a third of the work, and if anything it flatters what we compare with
-        theirs = self._probe("without the network", bare_rows, parts, folds, strengths[BASELINE_STRENGTHS], nested=False)
+        theirs = self._probe("without the network", bare_rows, parts, folds, strengths[BASELINE_STRENGTHS], nested=False, careful=False)
         shipped = target.settle(y, ours.out_of_fold, columns)
         truth, held, bare_held = y[judged], ours.out_of_fold[judged], theirs.out_of_fold[judged]
         if view is not target:
@@ -329,7 +330,17 @@ class _Fit:
             result.test = self._test(parts, result, extracted.features[parts.test], bare_rows)
         return result
 
-    def _probe(self, stage: str, rows: np.ndarray, parts: _Parts, folds: np.ndarray, strengths: Sequence[float], *, nested: bool) -> Probe:
+    def _probe(
+        self,
+        stage: str,
+        rows: np.ndarray,
+        parts: _Parts,
+        folds: np.ndarray,
+        strengths: Sequence[float],
+        *,
+        nested: bool,
+        careful: bool = True,
+    ) -> Probe:
         from regraft.training.head import class_weights
         from regraft.training.losses import LOSSES
         from regraft.training.probe import fit_probe
@@ -349,6 +360,7 @@ class _Fit:
             loss=LOSSES[target.loss],
             weights=None if (weights == 1).all() else weights,
             nested=nested,
+            careful=careful,
             watch=lambda done, total: self.emit(Progress(stage, done, total)),
         )
         self.emit(Done(stage, time.perf_counter() - begun, f"strength {found.strength:.2g}, {int(folds.max()) + 1} folds"))
@@ -426,7 +438,7 @@ class _Fit:
                 "metric": self.metric,
                 "n": len(parts.y),
                 "estimate": _json(result.estimate),
-                "estimate_how": _how(int(result.folds.max()) + 1),
+                "estimate_how": _how(int(result.folds.max()) + 1, int((result.folds >= 0).sum())),
                 "baseline": result.baseline,
                 "better_than_no_network": {self.target.compared: result.comparison.to_json()},
                 **result.details,
@@ -518,9 +530,11 @@ def _name_of(source: Path) -> str:
     return whole.name if whole.is_dir() else whole.stem
 
 
-def _how(folds: int) -> str:
+def _how(folds: int, examples: int) -> str:
     """How the estimate was made."""
-    return f"{folds}-fold cross-validation" + (", nested for the choice of the strength" if folds >= 3 else ", not nested: too few groups")
+    if is_nested(examples, folds):
+        return f"{folds}-fold cross-validation, nested for the choice of the strength"
+    return f"{folds}-fold cross-validation, not nested: " + ("too few groups" if folds < 3 else "with so many examples it changes nothing")
 
 
 def _json(figures: Mapping[str, Figure]) -> dict[str, dict[str, float]]:

@@ -18,6 +18,17 @@ MAX_FOLDS = 5
 """Kohavi 1995, "A study of cross-validation and bootstrap", compares 2 to 20; 5 is the field's habit and costs half of 10."""
 
 
+NESTED_UP_TO = 20_000
+"""Examples up to which the choice of the strength is made anew inside each fold. Beyond, choosing one of nine on the folds that judge it
+flatters by far less than the interval is wide (Cawley & Talbot 2010: the bias falls as the examples grow), and inner models for
+100,000 examples would take longer than the network did."""
+
+
+def is_nested(examples: int, folds: int) -> bool:
+    """Whether the choice is nested: with enough folds to leave out two, and few enough examples for it to matter."""
+    return folds >= 3 and examples <= NESTED_UP_TO
+
+
 def fold_count(class_sizes: Sequence[int]) -> int:
     """Number of folds for cross-validation: 5, fewer when no class has that many examples, never under 3.
 
