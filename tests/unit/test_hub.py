@@ -103,7 +103,7 @@ def test_the_cache_that_others_share_is_used(hub, tmp_path):
     opened().fetch("model.safetensors")
     assert not any("/resolve/" in r for r in hub.requests)
     # and not when it is not what the hub states
-    (folder / "snapshots" / commit / "model.safetensors").write_bytes(BODY[:-1] + b"x")
+    (folder / "snapshots" / commit / "model.safetensors").write_bytes(BODY[:-1] + bytes([BODY[-1] ^ 1]))
     assert opened().fetch("model.safetensors").read_bytes() == BODY
     assert any("/resolve/" in r for r in hub.requests)
 
@@ -235,7 +235,7 @@ def test_a_part_of_other_bytes_is_fetched_anew(hub):
 def test_a_file_that_was_changed_on_this_machine_is_noticed_before_it_is_read(hub):
     held = opened()
     path = held.fetch("model.safetensors")
-    path.write_bytes(BODY[:-1] + b"?")
+    path.write_bytes(BODY[:-1] + bytes([BODY[-1] ^ 1]))
     with pytest.raises(ModelError, match="changed on this machine"):
         held.check("model.safetensors")
     assert held.check("model.safetensors").read_bytes() == BODY
