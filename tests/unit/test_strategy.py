@@ -86,6 +86,6 @@ def test_decisions_are_made_without_torch_or_numpy():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("examples", "folds", "nested"), [(100, 5, True), (20_000, 3, True), (20_001, 5, False), (100, 2, False)])
+@pytest.mark.parametrize(("examples", "folds", "nested"), [(100, 5, True), (5_000, 3, True), (5_001, 5, False), (100, 2, False)])
 def test_when_the_choice_is_nested(examples: int, folds: int, nested: bool):
     assert is_nested(examples, folds) is nested

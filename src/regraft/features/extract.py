@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from regraft.errors import RegraftError, Unreadable
 from regraft.events import Done, Emit, Measured, Progress, Started, silent
 from regraft.facts import LeftOut
 from regraft.modality import Modality, Prepared
+from regraft.workspace.reading import Reading
 from regraft.workspace.store import Space
 
 FLUSH_ROWS = 2048
@@ -102,10 +104,13 @@ def _read(
     prepare: Callable[[Any], Prepared],
     known: Callable[[bytes], bool],
     summaries: Space | None,
+    reading: Reading,
 ) -> list[_Read]:
     out = []
     for index, source in chunk:
         identity = b""
+        if isinstance(source, Path):
+            reading.enter(str(source))
         try:
             loaded = modality.load(source)
             identity = loaded.identity
@@ -126,6 +131,7 @@ def _read(
         except Exception as error:
             # decoders meet files that their authors never saw; one of them must not end the pass
             out.append(_Read(index, identity, None, None, f"cannot be read ({type(error).__name__}: {error})"))
+    reading.leave()
     return out
 
 
@@ -186,10 +192,11 @@ def stream(
     started: set[bytes] = set()
     twins: list[_Read] = []
     pool = ThreadPoolExecutor(workers, thread_name_prefix="regraft-read")
+    reading = Reading()
 
     def refill() -> None:
         while len(pending) < AHEAD * workers and (chunk := list(islice(numbered, modality.chunk))):
-            pending.append(pool.submit(_read, chunk, modality, prepare, known, summaries))
+            pending.append(pool.submit(_read, chunk, modality, prepare, known, summaries, reading))
 
     try:
         refill()
@@ -212,6 +219,7 @@ def stream(
             yield Row(read.index, read.identity, summary=read.summary, known=True)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        reading.close()
 
 
 class _Forecast:

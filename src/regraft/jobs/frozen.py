@@ -15,6 +15,7 @@ from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import FREELY, Access, default_model, find_model, source_of
 from regraft.workspace.bundle import WEIGHTS
 from regraft.workspace.files import sha256_file
+from regraft.workspace.reading import left_behind
 from regraft.workspace.store import Space, Store, space_key
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class Frozen:
         """Features of the examples, from the store where it has them; with `summaries`, what the model without a network needs."""
         from regraft.features import extract, summary_maker
 
+        if names := left_behind():
+            shown = ", ".join(names[:5])
+            emit(Warned(f"an earlier command ended without a word while it read: {shown}. If this one does too, move such a file away"))
         store = Store(keep=keep)
         space = store.space(self.maker(device, threads))
         other: Space | None = None

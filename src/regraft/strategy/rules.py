@@ -18,7 +18,7 @@ MAX_FOLDS = 5
 """Kohavi 1995, "A study of cross-validation and bootstrap", compares 2 to 20; 5 is the field's habit and costs half of 10."""
 
 
-NESTED_UP_TO = 20_000
+NESTED_UP_TO = 5_000
 """Examples up to which the choice of the strength is made anew inside each fold. Beyond, choosing one of nine on the folds that judge it
 flatters by far less than the interval is wide (Cawley & Talbot 2010: the bias falls as the examples grow), and inner models for
 100,000 examples would take longer than the network did."""
