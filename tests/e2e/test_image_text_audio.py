@@ -314,6 +314,8 @@ def test_a_warm_fit_imports_no_library_of_networks(fitted: Fitted):
 
 CUT_SHORT = """
 import os, signal, sys
+# a process that was started in the background ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = ["regraft", *sys.argv[1:]]
 from regraft.cli import main, render
 from regraft.events import Progress
