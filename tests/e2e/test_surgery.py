@@ -288,7 +288,7 @@ def test_every_network_is_shown(name, command):
     shown = command("show", name)
     assert shown.code == 0, shown.err
     assert "\nblocks\n" in shown.out and "\nhead\n" in shown.out and "parameters trained" in shown.out
-    found = show_model(name)
+    found = show_model(find_model(name))
     assert found.keys() == KEYS and all(layer.keys() == LAYER for layer in found["layers"])
     listed = {layer["path"]: layer for layer in found["layers"]}
     for part, paths in found["parts"].items():

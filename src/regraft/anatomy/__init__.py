@@ -6,8 +6,8 @@ Never: trains, reads weights from a file, or changes the module that it was give
 
 from __future__ import annotations
 
-from regraft.anatomy.build import build_net, build_network, described
+from regraft.anatomy.build import build_network, described
 from regraft.anatomy.layers import freeze, layer_at, replace_layer
 from regraft.anatomy.net import Net, look_at
 
-__all__ = ["Net", "build_net", "build_network", "described", "freeze", "layer_at", "look_at", "replace_layer"]
+__all__ = ["Net", "build_network", "described", "freeze", "layer_at", "look_at", "replace_layer"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regraft.anatomy.net import Net, Step, look_at
+from regraft.anatomy.net import Step, look_at
 from regraft.errors import ModelError, UsageError
 from regraft.pretrained.architectures import architecture_of, build
 
@@ -38,20 +38,15 @@ def build_network(description: Mapping[str, Any], classes: int) -> nn.Module:
 
     ModelError when the description cannot be one.
     """
-    return build_net(description, classes).module if description.get(RECIPE) else build(description, classes)
-
-
-def build_net(description: Mapping[str, Any], classes: int, state: Mapping[str, Tensor] | None = None) -> Net:
-    """The same as a Net. `state` holds weights of the network before its recipe."""
+    if not description.get(RECIPE):
+        return build(description, classes)
     plain = {k: v for k, v in description.items() if k not in (RECIPE, INPUTS)}
     network = build(plain, classes)
-    if state is not None:
-        network.load_state_dict(state)
-    steps = description.get(RECIPE) or []
+    steps = description[RECIPE]
     if not isinstance(steps, list):
         raise ModelError(f"the recipe of the network is {type(steps).__name__}", expected="a list of steps")
     try:
-        return look_at(network, _inputs(description.get(INPUTS)), [architecture_of(plain).head(plain)]).follow(steps)
+        return look_at(network, _inputs(description.get(INPUTS)), [architecture_of(plain).head(plain)]).follow(steps).module
     except UsageError as error:
         raise ModelError(f"the recipe of the network does not fit it: {error.found}", expected=error.expected) from None
 

@@ -56,14 +56,14 @@ def _show_model(name: str, as_json: bool, train: str | None, depth: int | None, 
     from regraft.pretrained import find_model
 
     try:
-        find_model(name)
+        facts = find_model(name)
     except UsageError as error:
         found, dot, hint = error.found.partition(". ")
         raise UsageError(
             f"{found.rstrip('.')}, and no folder of a run{dot}{hint}", move=error.move or "regraft models, or regraft runs"
         ) from None
     steps = written_steps(edits["recipe"], edits["remove"], edits["replace"], edits["insert"], edits["resize_input"])
-    found = show_model(name, steps=steps, train=train, depth=depth)
+    found = show_model(facts, steps=steps, train=train, depth=depth)
     if as_json:
         print_json(found)
         return

@@ -136,6 +136,12 @@ def listed(names: Sequence[str], limit: int = 20) -> str:
     return ", ".join(names[:limit]) + more
 
 
+def start_of(text: str) -> str:
+    """The first words of a text, on one line."""
+    line = " ".join(text[:200].split())
+    return line if len(line) <= 60 else line[:57] + "..."
+
+
 def need_task(found: str | None, where: Path) -> str:
     """The task, or an error that says what endings are known."""
     if found is None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader
+from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, start_of
 from regraft.data.columns import LABEL_NAMES, choose_columns, label_cells, label_columns, marking_columns, weight_of
 from regraft.data.formats.base import ROW_LIMIT, SIZE_LIMIT, cell_text, check_header
 from regraft.errors import DataError, MissingExtra, Unreadable, UsageError, printable
@@ -416,7 +416,7 @@ def _rows(split: Split, columns: tuple[str, str | None], task: str, asked: Asked
     for i, (value, content) in enumerate(inputs):
         value = value.strip()
         told = PurePosixPath(value.replace("\\", "/")).name if of_files else value
-        shown_as = f"{split.name}[{i}]" + (f": {_start(told)}" if told else "")
+        shown_as = f"{split.name}[{i}]" + (f": {start_of(told)}" if told else "")
         own = texts[label][i].strip() if label is not None and label in texts else None
         group = texts[asked.group][i].strip() if asked.group is not None else None
         source: Any = value
@@ -526,12 +526,6 @@ def _named(value: Any, names: Sequence[str], column: str) -> str:
     if not 0 <= value < len(names):
         raise DataError(f"the column {column!r} holds {value}, and it has {len(names)} classes", move="save the data set again")
     return names[int(value)]
-
-
-def _start(text: str) -> str:
-    """The first words of a text, on one line."""
-    line = " ".join(text[:200].split())
-    return line if len(line) <= 60 else line[:57] + "..."
 
 
 READER = Reader("huggingface", "an object of the library datasets, or a folder that its save_to_disk wrote", fits, read)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored, listed
+from regraft.data.base import SPLITS, TEST, TRAIN, Asked, Dataset, Example, Reader, ignored, listed, start_of
 from regraft.data.columns import choose_columns, label_cells, label_columns, marking_columns, weight_of
 from regraft.data.formats import endings, format_of, read_table
 from regraft.errors import DataError
@@ -103,7 +103,7 @@ def _rows(
             reason = f"it has {len(row)} cells and the header {len(header)}: put quotes around a cell with a comma in it"
             left_out.append(LeftOut(where, reason))
             continue
-        shown_as = f"{where}: {_start(value)}" if task == "text" else f"{value} ({where})"
+        shown_as = f"{where}: {start_of(value)}" if task == "text" else f"{value} ({where})"
         if not value:
             left_out.append(LeftOut(where, "the text is empty" if task == "text" else "the path is empty"))
         elif label is not None and asked.labelled and not cell[label] and asked.target != "multilabel":
@@ -125,12 +125,6 @@ def _rows(
             found = cell[label] if label is not None else None
             examples.append(Example(shown_as, source, found, f"{part}:{own}" if split else part, group, weight))
     return examples, left_out
-
-
-def _start(text: str) -> str:
-    """The first words of a text, on one line."""
-    line = " ".join(text[:200].split())
-    return line if len(line) <= 60 else line[:57] + "..."
 
 
 def _elsewhere(value: str) -> str:

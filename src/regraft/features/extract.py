@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +14,7 @@ import numpy as np
 from regraft.errors import RegraftError, Unreadable
 from regraft.events import Done, Emit, Measured, Progress, Started, silent
 from regraft.facts import LeftOut
+from regraft.features.threads import chunks, in_order
 from regraft.modality import Modality, Prepared
 from regraft.workspace.reading import Reading
 from regraft.workspace.store import Space
@@ -186,23 +185,17 @@ def stream(
 
     `known` tells which identities have features already. Memory is bounded whatever the number of sources.
     """
-    numbered = enumerate(sources)
     tiles = _Tiles(trunk)
-    pending: deque[Future[list[_Read]]] = deque()
     started: set[bytes] = set()
     twins: list[_Read] = []
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="regraft-read")
     reading = Reading()
 
-    def refill() -> None:
-        while len(pending) < AHEAD * workers and (chunk := list(islice(numbered, modality.chunk))):
-            pending.append(pool.submit(_read, chunk, modality, prepare, known, summaries, reading))
+    def read_chunk(chunk: list[tuple[int, Any]]) -> list[_Read]:
+        return _read(chunk, modality, prepare, known, summaries, reading)
 
+    results = in_order(read_chunk, chunks(enumerate(sources), modality.chunk), workers, AHEAD * workers)
     try:
-        refill()
-        while pending:
-            reads = pending.popleft().result()
-            refill()
+        for reads in results:
             for read in reads:
                 if read.reason:
                     yield Row(read.index, read.identity, reason=read.reason)
@@ -218,7 +211,7 @@ def stream(
         for read in twins:
             yield Row(read.index, read.identity, summary=read.summary, known=True)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        results.close()
         reading.close()
 
 

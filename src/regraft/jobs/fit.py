@@ -19,7 +19,6 @@ from regraft.events import Done, Emit, Event, Measured, Progress, Said, Started,
 from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.common import (
     Messages,
-    as_source,
     check_losses,
     choose_device,
     computing_threads,
@@ -29,7 +28,7 @@ from regraft.jobs.common import (
     versions,
 )
 from regraft.jobs.frozen import choose_network, frozen_pretrained
-from regraft.jobs.labelled import Labelled, open_labelled, same_value
+from regraft.jobs.labelled import Labelled, named_data, open_labelled, same_value
 from regraft.jobs.network import Edited, edit_network, written_steps
 from regraft.jobs.run import Run
 from regraft.modality import MODALITIES, Modality
@@ -92,11 +91,9 @@ def fit(
     network cannot be had, RunError when the folder is taken.
     """
     start = time.perf_counter()
-    source = as_source(data)
-    named = isinstance(source, Path)
-    test_text = None if test is None else str(test) if isinstance(test, (str, Path, int, float)) else "in memory"
+    source, data_text, test_text = named_data(data, test)
     spec = FitSpec(
-        data=str(source) if named else "in memory",
+        data=data_text,
         task=task,
         input=input,
         label=label,
@@ -131,7 +128,7 @@ def fit(
     facts = choose_network(spec.model, labelled.dataset.task, Access(offline=spec.offline, allow_code=spec.allow_code))
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input)
     edited = edit_network(facts, steps) if steps else None
-    folder = new_run(spec.out, _name_of(source) if named else "data", spec.to_json())
+    folder = new_run(spec.out, _name_of(source) if isinstance(source, Path) else "data", spec.to_json())
     try:
         return _Fit(spec, labelled, modality, edited.facts if edited else facts, edited, folder, on_event, start)()
     finally:
@@ -222,7 +219,7 @@ class _Fit:
                 self.emit(Warned(f"{self.edited.new_weights:,} new weights stay random: only the output layer is trained (--train head)"))
 
     def _features(self, examples: Sequence[Example], device: str, threads: int) -> tuple[Extracted, dict[str, Tensor]]:
-        backbone = self.edited.weights() if self.edited else source_of(self.facts).weights(self.facts)
+        backbone = self.edited.weights if self.edited else source_of(self.facts).weights(self.facts)
         frozen = frozen_pretrained(self.facts, lambda: backbone)
         self.folder.decide(features=frozen.maker(device, threads))
         return frozen.run(examples, device, threads, keep=self.spec.store, summaries=True, emit=self.emit), backbone

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +14,10 @@ from regraft.data.base import TEST, TRAIN, Example
 from regraft.errors import DataError, ModelError, RegraftError, Unreadable
 from regraft.events import Done, Emit, Progress, Said, Started, Warned, silent
 from regraft.facts import LeftOut
-from regraft.jobs.common import Messages, as_source, core_count
+from regraft.features.threads import chunks, in_order
+from regraft.jobs.common import Messages, core_count
 from regraft.jobs.frozen import choose_network
-from regraft.jobs.labelled import Labelled, open_labelled, same_value
+from regraft.jobs.labelled import Labelled, named_data, open_labelled, same_value
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import source_of
 from regraft.spec import FitSpec
@@ -65,11 +63,9 @@ def inspect(
     duplicates, notes, left_out. Raises UsageError and DataError as `fit` does, for data that cannot be learnt from.
     """
     on_event = messages = Messages(on_event)
-    source = as_source(data)
-    named = isinstance(source, Path)
-    test_text = None if test is None else str(test) if isinstance(test, (str, Path, int, float)) else "in memory"
+    source, data_text, test_text = named_data(data, test)
     spec = FitSpec(
-        data=str(source) if named else "in memory",
+        data=data_text,
         task=task,
         input=input,
         label=label,
@@ -135,7 +131,7 @@ def _look(examples: Sequence[Example], modality: Modality, prepare: Any, workers
     stage, begun = "reading", time.perf_counter()
     emit(Started(stage, len(examples), modality.nouns))
     looks: list[_Look] = []
-    for found in _ordered(look, _chunks(examples, modality.chunk), workers):
+    for found in in_order(look, chunks(examples, modality.chunk), workers, AHEAD * workers):
         looks += found
         emit(Progress(stage, len(looks)))
     emit(Done(stage, time.perf_counter() - begun, f"{len(looks):,} {modality.nouns}"))
@@ -154,27 +150,6 @@ def _look_at(example: Example, modality: Modality, prepare: Callable[[Any], Any]
         raise
     except Exception as error:  # as in the pass: a decoder that fails on one file must not end the look at the others
         return _Look(reason=f"cannot be read ({type(error).__name__}: {error})")
-
-
-def _chunks(examples: Sequence[Example], size: int) -> Iterator[list[Example]]:
-    numbered = iter(examples)
-    while chunk := list(islice(numbered, size)):
-        yield chunk
-
-
-def _ordered(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
-    """What `function` gives for each item, in order, from several threads; a bounded number is on its way at a time."""
-    pending: deque[Future[Any]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="regraft-look")
-    try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) >= AHEAD * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _spread(labelled: Labelled, usable: Sequence[int], part: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from regraft.jobs.common import as_source, asked
 from regraft.spec import FitSpec
 from regraft.targets import Target, Wanted, find_target
 from regraft.targets.base import Unusable
+
+IN_MEMORY = "in memory"
 
 REFUSED = ("input", "label", "group", "split", "weight", "separator")
 """Options that mean nothing for a folder of class folders."""
@@ -49,6 +52,13 @@ class Labelled:
     def train_cells(self) -> list[str]:
         """The labels of the training part, as they stand in the data."""
         return [e.label or "" for e in self.dataset.examples if e.part == TRAIN]
+
+
+def named_data(data: Any, test: Any) -> tuple[Any, str, str | None]:
+    """(the source, and how a spec names it and its test data): paths as text, other objects as being in memory."""
+    source = as_source(data)
+    named = test is None or isinstance(test, (str, Path, int, float))
+    return source, str(source) if isinstance(source, Path) else IN_MEMORY, (None if test is None else str(test)) if named else IN_MEMORY
 
 
 def asked_of(spec: FitSpec) -> Asked:

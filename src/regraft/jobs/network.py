@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,26 +40,29 @@ def load(model: str, *, classes: int = 2, recipe: str | Path | Sequence[Step] = 
     `weights=False` opens its shape alone, with random weights. Everything trains until `freeze`. Raises UsageError for a recipe that
     does not fit, ModelError when the weights are not here.
     """
+    net = _open(find_model(model), classes=classes, weights=weights)
+    return net.follow(read_recipe(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe)
+
+
+def _open(facts: ModelFacts, *, classes: int, weights: bool) -> Net:
     import torch
 
     from regraft.anatomy import look_at
     from regraft.jobs.common import wait_without_spinning
 
     wait_without_spinning()
-    facts = find_model(model)
+    head = architecture_of(facts.architecture).head(facts.architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build(facts.architecture, classes)
     if weights:
         if line := source_of(facts).missing(facts):
             raise ModelError(f"the weights of {facts.name} are not installed", move=line)
-        head = architecture_of(facts.architecture).head(facts.architecture)
         lacking, foreign = network.load_state_dict(source_of(facts).weights(facts), strict=False)
         wrong = [n for n in lacking if not n.startswith(f"{head}.")] + list(foreign)
         if wrong:
             raise ModelError(f"the weights of {facts.name} do not fit its architecture: {', '.join(wrong[:5])}")
-    steps = read_recipe(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe
-    return look_at(network, example_inputs(facts), [architecture_of(facts.architecture).head(facts.architecture)]).follow(steps)
+    return look_at(network, example_inputs(facts), [head])
 
 
 def read_recipe(path: Path) -> list[Step]:
@@ -138,21 +141,21 @@ def written_steps(
 class Edited:
     """A pretrained network after a recipe, for features: without an output layer.
 
-    `facts` are those of the original with the recipe in its architecture. `weights()` gives the state dict after the recipe.
+    `facts` are those of the original with the recipe in its architecture. `weights` is the state dict after the recipe.
     """
 
     facts: ModelFacts
     steps: list[Step]
     patch: list[str]
     new_weights: int
-    weights: Callable[[], dict[str, Tensor]]
+    weights: dict[str, Tensor]
 
 
 def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
     """Follow a recipe on a pretrained network. UsageError when it does not fit, or changes the output layer."""
     from torch import nn
 
-    from regraft.anatomy import build_net, described, look_at
+    from regraft.anatomy import described, look_at
     from regraft.anatomy.layers import layer_at
     from regraft.jobs.common import wait_without_spinning
 
@@ -165,9 +168,8 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
             move="leave that step away; heads of several layers and deeper training are not there yet",
         )
     inputs = example_inputs(facts)
-    state = source_of(facts).weights(facts)
     base = build(facts.architecture, 0)
-    base.load_state_dict(state)
+    base.load_state_dict(source_of(facts).weights(facts))
     net = look_at(base, inputs, [head]).follow(steps)
     if not isinstance(layer_at(net.module, head), nn.Identity):
         raise UsageError(
@@ -185,18 +187,16 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
     architecture = described(facts.architecture, inputs, steps)
     changed = replace(facts, architecture=architecture, preprocessing=preprocessing, features=net.seen.outputs[0][1])
     diff = net.diff()
-    weights = lambda: {k: v.clone() for k, v in build_net(architecture, 0, state).module.state_dict().items()}
-    return Edited(changed, [dict(s) for s in steps], diff.lines(), diff.new, weights)
+    return Edited(changed, [dict(s) for s in steps], diff.lines(), diff.new, dict(net.module.state_dict()))
 
 
-def show_model(model: str, *, steps: Sequence[Step] = (), train: str | None = None, depth: int | None = None) -> dict[str, Any]:
+def show_model(facts: ModelFacts, *, steps: Sequence[Step] = (), train: str | None = None, depth: int | None = None) -> dict[str, Any]:
     """A network's layers as plain data: parts in the order in which data passes, shapes of one example, parameters, multiply-adds.
 
     `train` are the layers that train; when not given, those that freezing steps leave, else the head. `depth` is how many names
     deep; when not given, so deep that the blocks are seen. No weights are needed: the table is the same for random ones.
     """
-    facts = find_model(model)
-    changed = load(model, recipe=list(steps), weights=False)
+    changed = _open(facts, classes=2, weights=False).follow(steps)
     if train is None:
         train = None if any(s.get("op") in FREEZING for s in steps) else "head"
     net = changed if train is None else changed.train_only(train)

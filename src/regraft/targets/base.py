@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
@@ -57,6 +58,11 @@ class Target(ABC):
     """What choices can be made by; the first is the usual one."""
     compared: ClassVar[str]
     """The name of what `gains` measures, as the result's key."""
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """The place of each output."""
+        return {name: i for i, name in enumerate(self.outputs)}
 
     # ------------------------------------------------------------ reading labels
 

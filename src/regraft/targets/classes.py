@@ -63,14 +63,6 @@ class Classes(Target):
             raise Unusable(f"its label {cell!r} does not occur in training")
         return self._numbers[cell]
 
-    @property
-    def _numbers(self) -> dict[str, int]:
-        held = self.__dict__.get("_held")
-        if held is None:
-            held = {label: i for i, label in enumerate(self.outputs)}
-            object.__setattr__(self, "_held", held)
-        return held
-
     def array(self, values: Sequence[int]) -> np.ndarray:
         return np.array(values, np.int64)
 

@@ -167,14 +167,6 @@ class Labels(Target):
                 row[numbers[item]] = True
         return row
 
-    @property
-    def _numbers(self) -> dict[str, int]:
-        held = self.__dict__.get("_held")
-        if held is None:
-            held = {label: i for i, label in enumerate(self.outputs)}
-            object.__setattr__(self, "_held", held)
-        return held
-
     def array(self, values: Sequence[np.ndarray]) -> np.ndarray:
         return np.stack(list(values)) if len(values) else np.zeros((0, len(self.outputs)), bool)
 
