@@ -6,7 +6,7 @@ Never: trains, writes files, or loads anything but safetensors and JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from regraft.features.engines.torch import TorchTrunk
 
+FEATURES, SCORES = "features", "scores"
+"""What is averaged over the windows of an input."""
+
 GROUP = 2048
 """Inputs whose predictions are put back in order together; bounds what is held."""
 
@@ -35,17 +38,19 @@ def save_bundle(
     folder: Path,
     *,
     facts: ModelFacts,
-    backbone: dict[str, Tensor],
+    tensors: Mapping[str, Tensor],
     files: dict[str, Path],
-    weight: np.ndarray,
-    bias: np.ndarray,
+    features: int,
     target: Target,
     rung: str,
     versions: dict[str, str],
+    averaged: str = FEATURES,
 ) -> None:
-    """Write the network with its output layer replaced: weight (outputs, d), bias (outputs,)."""
+    """Write the network with its new head, all its `tensors` on the CPU; its head reads so many `features`.
+
+    `averaged` says what is averaged over the windows of a long input: the features before the head, or the scores after it.
+    """
     head = architecture_of(facts.architecture).head(facts.architecture)
-    tensors = {name: tensor.numpy() for name, tensor in backbone.items()}
     manifest = {
         "task": facts.task,
         "labels": list(target.outputs),
@@ -53,7 +58,8 @@ def save_bundle(
         "train": rung,
         "architecture": dict(facts.architecture),
         "preprocessing": dict(facts.preprocessing),
-        "head": {"path": head, "in": int(weight.shape[1]), "out": int(weight.shape[0])},
+        "head": {"path": head, "in": features, "out": len(target.outputs), **({} if f"{head}.weight" in tensors else {"linear": False})},
+        **({"averaged": averaged} if averaged != FEATURES else {}),
         "tile": facts.tile,
         "model": {
             "name": facts.name,
@@ -67,7 +73,7 @@ def save_bundle(
         },
         "versions": versions,
     }
-    write_bundle(folder, manifest, {**tensors, f"{head}.weight": weight, f"{head}.bias": bias}, files)
+    write_bundle(folder, manifest, {name: tensor.numpy() for name, tensor in tensors.items()}, files)
 
 
 @dataclass(frozen=True)
@@ -128,36 +134,55 @@ class Model:
         network.load_state_dict(state)
         return network.eval()
 
-    def output_layer(self) -> tuple[np.ndarray, np.ndarray]:
-        """(weight (classes, d), bias (classes,)) without building the network; BundleError when they are not there or do not fit."""
+    @property
+    def averages_scores(self) -> bool:
+        """Whether what the whole network gives is averaged over windows, not the features before its head."""
+        return self.manifest.get("averaged") == SCORES
+
+    def output_layer(self) -> OutputLayer:
+        """What makes scores of rows that the trunk gave. BundleError when it is not there or does not fit.
+
+        A linear one is read without building the network.
+        """
         from safetensors import SafetensorError, safe_open
 
+        if self.averages_scores:
+            return as_they_are
         path = self.manifest["head"]["path"]
         try:
             with safe_open(self.folder / WEIGHTS, framework="numpy") as tensors:
+                if f"{path}.weight" not in tensors.keys():  # noqa: SIM118 - no mapping
+                    return layers(self._head(self.network()))
                 weight, bias = tensors.get_tensor(f"{path}.weight"), tensors.get_tensor(f"{path}.bias")
         except (SafetensorError, ValueError) as error:
             raise BundleError(f"{WEIGHTS} in {self.folder} has no usable output layer {path}: {error}") from None
         expected = (len(self.labels), self.manifest["head"]["in"])
         if weight.shape != expected or bias.shape != expected[:1]:
             raise BundleError(f"the output layer {path} of {self.folder} is {weight.shape} and {bias.shape}", expected=f"{expected}")
-        return weight, bias
+        return linear(weight, bias)
 
-    def trunk(self, device: str) -> tuple[TorchTrunk, np.ndarray, np.ndarray]:
-        """(the frozen part, weight (classes, d), bias (classes,))."""
+    def _head(self, network: nn.Module) -> nn.Module:
+        from regraft.anatomy import layer_at
+
+        return layer_at(network, self.manifest["head"]["path"])
+
+    def trunk(self, device: str) -> tuple[TorchTrunk, OutputLayer]:
+        """(what runs over windows, what makes scores of its rows)."""
         from torch import nn
 
-        from regraft.anatomy import layer_at, replace_layer
+        from regraft.anatomy import replace_layer
         from regraft.features.engines.torch import TorchTrunk
 
         network = self.network()
-        path = self.manifest["head"]["path"]
-        head = layer_at(network, path)
-        if not isinstance(head, nn.Linear):
-            raise BundleError(f"the output layer {path} of {self.folder} is a {type(head).__name__}", expected="Linear")
-        replace_layer(network, path, nn.Identity())
-        trunk = TorchTrunk(network, self.modality, self.manifest["preprocessing"], self.manifest["tile"], device)
-        return trunk, head.weight.detach().numpy(), head.bias.detach().numpy()
+        output = as_they_are
+        if not self.averages_scores:
+            head = self._head(network)
+            if isinstance(head, nn.Linear) and head.bias is not None:
+                output = linear(head.weight.detach().numpy(), head.bias.detach().numpy())
+            else:
+                output = layers(head)
+            replace_layer(network, self.manifest["head"]["path"], nn.Identity())
+        return TorchTrunk(network, self.modality, self.manifest["preprocessing"], self.manifest["tile"], device), output
 
 
 def open_model(folder: Path) -> Model:
@@ -192,21 +217,42 @@ def target_of(manifest: Mapping[str, Any]) -> Target:
     return target_from_json(values, manifest["labels"])
 
 
-def apply_layer(features: np.ndarray, weight: np.ndarray, bias: np.ndarray, target: Target) -> np.ndarray:
-    """What an output layer says of features (n, d), as the target reads it: outputs (n, outputs) float32.
+OutputLayer = Callable[[np.ndarray], np.ndarray]
+"""Rows (n, d) float32 -> scores (n, outputs) float64, row by row, so that neighbours never change a bit."""
 
-    Row by row in float64, so that neighbours never change a bit.
-    """
-    weight, bias = weight.astype(np.float64), bias.astype(np.float64)
-    out = np.empty((len(features), len(bias)), np.float32)
-    for i, row in enumerate(features):
-        out[i] = target.link((weight @ row.astype(np.float64) + bias)[None])[0]
-    return out
+
+def linear(weight: np.ndarray, bias: np.ndarray) -> OutputLayer:
+    """An output layer of weight (outputs, d) and bias (outputs,), in float64."""
+    wide, shift = weight.astype(np.float64), bias.astype(np.float64)
+    return lambda rows: np.stack([wide @ row.astype(np.float64) + shift for row in rows]) if len(rows) else np.zeros((0, len(shift)))
+
+
+def layers(head: nn.Module) -> OutputLayer:
+    """A head of several layers, in evaluation mode."""
+    import torch
+
+    def scores(rows: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return np.concatenate([head(torch.from_numpy(row[None].astype(np.float32))).double().numpy() for row in rows])
+
+    return scores
+
+
+def as_they_are(rows: np.ndarray) -> np.ndarray:
+    """Rows that are scores already."""
+    return rows.astype(np.float64)
+
+
+def outputs_of(rows: np.ndarray, layer: OutputLayer, target: Target) -> np.ndarray:
+    """What an output layer says of rows (n, d), as the target reads it: outputs (n, outputs) float32."""
+    if not len(rows):
+        return np.zeros((0, len(target.outputs)), np.float32)
+    return np.concatenate([target.link(layer(row[None])) for row in rows]).astype(np.float32, copy=False)
 
 
 def predict(model: Model, names: Iterable[str], sources: Iterable[Any], *, device: str, workers: int) -> Iterator[AnyPrediction | LeftOut]:
     """Predictions in the order of the inputs; an input that cannot be read gives a LeftOut. Any number of inputs."""
-    parts: list[tuple[TorchTrunk, np.ndarray, np.ndarray]] = []
+    parts: list[tuple[TorchTrunk, OutputLayer]] = []
     target = model.target
 
     def trunk() -> TorchTrunk:
@@ -234,5 +280,4 @@ def predict(model: Model, names: Iterable[str], sources: Iterable[Any], *, devic
             if isinstance(row, str):
                 yield LeftOut(name, row)
                 continue
-            _, weight, bias = parts[0]
-            yield target.prediction(name, apply_layer(row[None], weight, bias, target)[0])
+            yield target.prediction(name, outputs_of(row[None], parts[0][1], target)[0])

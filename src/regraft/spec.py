@@ -67,7 +67,8 @@ class FitSpec:
     allow_code: bool = False
     """Let --model name code of your own, package.module:function, which is then imported and run."""
     train: str = "head"
-    """How much to train; head: freeze the network, train a new output layer."""
+    """How much to train. head: freeze the network, train a new output layer; norm: also scales and biases of normalisation; top or
+    top=K: also the last K blocks; full: everything; or layers, such as "last 1 block, head"."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     threads: int | None = None
@@ -96,7 +97,6 @@ class FitSpec:
             faults.append(f"--separator parts several labels, and --target is {self.target}")
         if self.balance and self.target in ("multilabel", "number"):
             faults.append(f"--balance gives classes equal weight, and --target is {self.target}")
-        faults += one_of("--train", self.train, ("head",))
         if self.threads is not None and self.threads < 1:
             faults.append(f"--threads {self.threads}: expected at least 1")
         if not 0 <= self.seed < 2**32:

@@ -141,7 +141,7 @@ def test_wrong_usage(command: Any, words: list[str], message: list[str]):
         (["--seed", "-1"], "error: --seed -1: expected 0 to 4294967295"),
         (["--threads", "0"], "error: --threads 0: expected at least 1"),
         (["--test", "1.5"], "error: --test 1.5: a fraction lies between 0 and 1, such as 0.2"),
-        (["--train", "haed"], "error: --train haed: expected head. did you mean 'head'?"),
+        (["--train", "haed"], "error: 'haed' chooses no layer. did you mean 'head'?"),
         (["--model", "zzz"], "error: there is no network 'zzz'.\n  try: regraft models"),
         (["--label", "species"], "error: --label species names a column, and the data is a folder of class folders"),
         (["--test", "nowhere"], "error: nowhere does not exist\n  expected: a folder, or a table such as a CSV file"),

@@ -36,7 +36,6 @@ def test_a_spec_survives_json():
             {"metric": "acuracy"},
             "--metric acuracy: expected accuracy, balanced_accuracy, f1_macro, log_loss, f1_micro, mae, rmse, r2. did you mean 'accuracy'?",
         ),
-        ({"train": "everything"}, "--train everything: expected head"),
         ({"threads": 0}, "--threads 0: expected at least 1"),
         ({"seed": -1}, "--seed -1: expected 0 to 4294967295"),
         ({"test": "1.5"}, "--test 1.5: a fraction lies between 0 and 1, such as 0.2"),

@@ -21,11 +21,12 @@ class Frozen:
     """What stays as it is while a network trains.
 
     `trained` are the paths that train; `adapt` whether batch norms inside them follow the batches (their statistics move) or keep the
-    statistics they came with.
+    statistics they came with. Those of `fresh` layers came with none and always follow.
     """
 
     trained: Selected
     adapt: bool = False
+    fresh: Selected = Selected(())
 
     def apply(self, network: nn.Module) -> None:
         """Say for every parameter whether it trains. A tied parameter trains when any of its names is selected."""
@@ -50,8 +51,9 @@ class Frozen:
                 visit(f"{path}.{name}" if path else name, child, on)
 
         visit("", network, False)
+        new = {m for name, m in network.named_modules(remove_duplicate=False) if name and name in self.fresh}
         for module, on in modes.items():
-            module.training = on and (self.adapt or not isinstance(module, nn.modules.batchnorm._NormBase))
+            module.training = on and (self.adapt or module in new or not isinstance(module, nn.modules.batchnorm._NormBase))
 
     @contextmanager
     def training(self, network: nn.Module) -> Iterator[nn.Module]:

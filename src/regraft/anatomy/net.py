@@ -49,7 +49,7 @@ class Net:
 
     def rows(self, depth: int | None = None) -> list[Row]:
         """The layers as a table, in the order in which data passes."""
-        return rows(self.module, self.seen, self.parts, self.trained, self._new(), depth)
+        return rows(self.module, self.seen, self.parts, self.trained, self.fresh(), depth)
 
     def totals(self) -> tuple[int, int]:
         """(parameters, those that train)."""
@@ -59,10 +59,10 @@ class Net:
         """The layers that a selection means."""
         return select(self.module, self.parts, list(text))
 
-    def _new(self) -> Selected:
+    def fresh(self) -> Selected:
+        """The layers all of whose parameters are new."""
         names = [n for n, _ in self.module.named_parameters()]
         fresh = {n for n in names if n not in self.kept} if self.before is not None else set()
-        # a layer is new when all its parameters are
         paths = [p for p, m in self.module.named_modules() if p and _all_in(m, p, fresh)]
         return Selected(tuple(paths))
 

@@ -152,11 +152,13 @@ def _is_composite(module: nn.Module) -> bool:
 
 
 def _alike(network: nn.Module, path: str) -> list[str]:
-    """Children of the outermost containers that hold nothing but composite layers."""
+    """Composite children of the outermost containers that hold mostly those: a plain layer may stand between two blocks."""
     module = network.get_submodule(path)
     children = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
-    if isinstance(module, CONTAINERS) and children and all(_is_composite(c) for _, c in children):
-        if all(isinstance(c, CONTAINERS) for _, c in children):
-            return [p for name, _ in children for p in _alike(network, name) or [name]]
-        return [name for name, _ in children]
+    composite = [(name, child) for name, child in children if _is_composite(child)]
+    mostly = len(composite) == len(children) or len(composite) > max(1, len(children) // 2)
+    if isinstance(module, CONTAINERS) and composite and mostly:
+        if all(isinstance(c, CONTAINERS) for _, c in composite):
+            return [p for name, _ in composite for p in _alike(network, name) or [name]]
+        return [name for name, _ in composite]
     return [p for name, _ in children for p in _alike(network, name)]

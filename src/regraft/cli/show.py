@@ -132,7 +132,7 @@ def _show_run(run: str, as_json: bool) -> None:
         ["trained on", model["trained_on"]],
         ["licence", f"{model['licence']} (weights)"],
         ["origin", model["origin"]],
-        ["train", f"{bundle['train']}: a new output layer, {bundle['head']['in']} features to {bundle['head']['out']} outputs"],
+        ["train", f"{bundle['train']}: {_trained(bundle)}, {bundle['head']['in']} features to {bundle['head']['out']} outputs"],
         ["size", f"{weights:.1f} MB"],
         ["written by", ", ".join(f"{k} {v}" for k, v in bundle["versions"].items())],
     ]
@@ -149,3 +149,9 @@ def _show_run(run: str, as_json: bool) -> None:
             show(out, f"\nleft out: {len(result['left_out']):,}")
             for item in result["left_out"][:10]:
                 show(out, f"  {item['name']}: {item['reason']}")
+
+
+def _trained(bundle: Mapping[str, Any]) -> str:
+    """What was trained, before the sizes of the head."""
+    head = "a new output layer" if bundle["head"].get("linear", True) else "a new head of several layers"
+    return head if bundle["train"] == "head" else f"from the pretrained weights, with {head}"

@@ -27,6 +27,7 @@ from regraft.jobs.common import (
     say_notes,
     versions,
 )
+from regraft.jobs.deeper import Deeper, Trained, Work, plan_deeper, train_deeper
 from regraft.jobs.frozen import choose_network, frozen_pretrained
 from regraft.jobs.labelled import Labelled, named_data, open_labelled, same_value
 from regraft.jobs.network import Edited, edit_network, written_steps
@@ -128,9 +129,10 @@ def fit(
     facts = choose_network(spec.model, labelled.dataset.task, Access(offline=spec.offline, allow_code=spec.allow_code))
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input)
     edited = edit_network(facts, steps) if steps else None
+    deeper = plan_deeper(facts, edited, spec.train, len(labelled.target.outputs))
     folder = new_run(spec.out, _name_of(source) if isinstance(source, Path) else "data", spec.to_json())
     try:
-        return _Fit(spec, labelled, modality, edited.facts if edited else facts, edited, folder, on_event, start)()
+        return _Fit(spec, labelled, modality, edited.facts if edited else facts, edited, deeper, folder, on_event, start)()
     finally:
         folder.close()
 
@@ -152,6 +154,7 @@ class _Fit:
     modality: Modality
     facts: ModelFacts
     edited: Edited | None
+    deeper: Deeper | None
     folder: RunFolder
     listener: Emit
     start: float
@@ -164,6 +167,7 @@ class _Fit:
 
     def __call__(self) -> Run:
         self.costs: dict[str, Any] = {}
+        self.trained: Trained | None = None
         self.listener = self.messages = Messages(self.listener)
         spec, modality, facts = self.spec, self.modality, self.facts
         self.dataset, self.target = self.labelled.dataset, self.labelled.target
@@ -191,8 +195,12 @@ class _Fit:
             check_losses(left_out, len(extracted.kept), modality, strict=spec.strict, emit=self.emit)
             say_notes(extracted.notes, len(extracted.kept), self.emit)
             parts = self._divide(examples, values, extracted)
-            result = self._train_and_judge(parts, extracted)
-            self._keep(result, backbone)
+            try:
+                result = self._train_and_judge(parts, extracted, [examples[i] for i in extracted.kept], device, threads)
+                self._keep(result, backbone)
+            finally:
+                if self.trained:
+                    self.trained.close()
         self._finish(result, left_out, parts)
         return Run(self.folder.path)
 
@@ -215,11 +223,12 @@ class _Fit:
         self.emit(Said(f"network: {self.facts.name}{chosen}, licence {self.facts.licence}, trained on {self.facts.trained_on}"))
         if self.edited:
             self.emit(Said("\n  ".join(["changed:", *self.edited.patch])))
-            if self.edited.new_weights:
-                self.emit(Warned(f"{self.edited.new_weights:,} new weights stay random: only the output layer is trained (--train head)"))
+            if self.edited.new_weights and (not self.deeper or self.deeper.on_features):
+                self.emit(Warned(f"{self.edited.new_weights:,} new weights stay random: only the head is trained (--train head)"))
 
     def _features(self, examples: Sequence[Example], device: str, threads: int) -> tuple[Extracted, dict[str, Tensor]]:
-        backbone = self.edited.weights if self.edited else source_of(self.facts).weights(self.facts)
+        held = self.edited.weights if self.edited else self.deeper.backbone if self.deeper else None
+        backbone = dict(held) if held is not None else source_of(self.facts).weights(self.facts)
         frozen = frozen_pretrained(self.facts, lambda: backbone)
         self.folder.decide(features=frozen.maker(device, threads))
         return frozen.run(examples, device, threads, keep=self.spec.store, summaries=True, emit=self.emit), backbone
@@ -285,15 +294,14 @@ class _Fit:
             self.emit(Warned("two folds only: the strength is chosen on the folds that judge it, which flatters the estimate a little"))
         return folds, apart
 
-    def _train_and_judge(self, parts: _Parts, extracted: Extracted) -> _Result:
+    def _train_and_judge(self, parts: _Parts, extracted: Extracted, examples: Sequence[Example], device: str, threads: int) -> _Result:
         target, y = self.target, parts.y
         folds, apart = self._folds(parts)
-        judged = np.flatnonzero(folds >= 0)
         view, columns = target.judgeable(apart)
         if said := target.unjudged(columns):
             self.emit(Warned(said))
         strengths = strengths_for(target.loss)
-        nested = is_nested(len(judged), int(folds.max()) + 1)
+        nested = is_nested(int((folds >= 0).sum()), int(folds.max()) + 1)
         ours = self._probe("output layer", _rows_at(extracted.features, parts.train), parts, folds, strengths, nested=nested)
         learnt = self.modality.learn_vectoriser([extracted.summaries[k] for k in parts.train])
         bare_rows = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.train])
@@ -302,19 +310,30 @@ class _Fit:
         extracted.summaries.clear()
         # not nested: a third of the work, and if anything it flatters what we compare with
         theirs = self._probe("without the network", bare_rows, parts, folds, strengths[BASELINE_STRENGTHS], nested=False, careful=False)
-        shipped = target.settle(y, ours.out_of_fold, columns)
-        truth, held, bare_held = y[judged], ours.out_of_fold[judged], theirs.out_of_fold[judged]
+        out_of_fold = ours.out_of_fold
+        if self.deeper:
+            out_of_fold = self._train_deeper(self.deeper, ours, parts, extracted.features, examples, folds, device, threads)
+        judged = np.flatnonzero(np.isfinite(out_of_fold).all(1))
+        shipped = target.settle(y, out_of_fold, columns)
+        truth, held, bare_held, head_held = y[judged], out_of_fold[judged], theirs.out_of_fold[judged], ours.out_of_fold[judged]
         if view is not target:
-            truth, held, bare_held = truth[:, columns], held[:, columns], bare_held[:, columns]
+            truth, held, bare_held, head_held = truth[:, columns], held[:, columns], bare_held[:, columns], head_held[:, columns]
         decided = view.decide_out_of_fold(truth, held, folds[judged])
         bare_decided = view.decide_out_of_fold(truth, bare_held, folds[judged])
-        gains = view.gains(target.compared, truth, decided) - view.gains(target.compared, truth, bare_decided)
+        gained = view.gains(target.compared, truth, decided)
+        gains = gained - view.gains(target.compared, truth, bare_decided)
+        over_head = None
+        if self.deeper:
+            head_decided = view.decide_out_of_fold(truth, head_held, folds[judged])
+            over_head = mean_interval(gained - view.gains(target.compared, truth, head_decided))
         bare_metrics = _json(view.figures(truth, bare_held, bare_decided))
         result = _Result(
             ours,
             theirs,
             learnt,
             folds,
+            out_of_fold,
+            judged,
             shipped,
             target.settle(y, theirs.out_of_fold, columns),
             view,
@@ -323,11 +342,63 @@ class _Fit:
             estimate=view.figures(truth, held, decided),
             baseline={"constant": view.constant(truth), "without_network": {"metrics": bare_metrics}},
             comparison=mean_interval(gains),
+            over_head=over_head,
             details=(shipped if view is target else view).details(truth, held, decided),
         )
         if len(parts.test):
-            result.test = self._test(parts, result, _rows_at(extracted.features, parts.test), bare_test)
+            result.test = self._test(parts, result, self._scores(result, extracted.features, parts.test), bare_test)
         return result
+
+    def _train_deeper(
+        self,
+        deeper: Deeper,
+        start: Probe,
+        parts: _Parts,
+        features: np.ndarray,
+        examples: Sequence[Example],
+        folds: np.ndarray,
+        device: str,
+        threads: int,
+    ) -> np.ndarray:
+        """Train below the linear layer, which is `start`; outputs (n, outputs) of examples that were held out, NaN for others."""
+        from regraft.training.losses import LOSSES
+
+        work = Work(
+            features=features,
+            examples=examples,
+            train=parts.train,
+            values=parts.y,
+            weights=self._weights(parts),
+            folds=folds,
+            loss=LOSSES[self.target.loss],
+            starts=[*start.fold_layers, (start.weight, start.bias)],
+            seed=self.spec.seed,
+            device=device,
+            workers=max(2, threads),
+            folder=self.folder.path,
+            decide=self.folder.decide,
+            emit=self.emit,
+        )
+        self.trained = train_deeper(deeper, work)
+        held = self.trained.tuned.held_out
+        out = np.full(held.shape, np.nan, np.float32)
+        there = np.isfinite(held).all(1)
+        out[there] = self.target.link(held[there])
+        return out
+
+    def _scores(self, result: _Result, features: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Scores (examples, outputs) float64 of the model that ships."""
+        if self.trained:
+            return self.trained.scores(positions)
+        from regraft.artifacts import linear
+
+        return linear(result.ours.weight, result.ours.bias)(_rows_at(features, positions))
+
+    def _weights(self, parts: _Parts) -> np.ndarray:
+        """What each training example counts."""
+        from regraft.training.head import class_weights
+
+        return parts.weights * class_weights(parts.y, len(self.target.outputs)) if self.spec.balance else parts.weights
 
     def _probe(
         self,
@@ -340,14 +411,13 @@ class _Fit:
         nested: bool,
         careful: bool = True,
     ) -> Probe:
-        from regraft.training.head import class_weights
         from regraft.training.losses import LOSSES
         from regraft.training.probe import fit_probe
 
         begun = time.perf_counter()
         self.emit(Started(stage, 0, "fits"))
         target, outputs = self.target, len(self.target.outputs)
-        weights = parts.weights * class_weights(parts.y, outputs) if self.spec.balance else parts.weights
+        weights = self._weights(parts)
         found = fit_probe(
             rows,
             parts.y,
@@ -365,13 +435,13 @@ class _Fit:
         self.emit(Done(stage, time.perf_counter() - begun, f"strength {found.strength:.2g}, {int(folds.max()) + 1} folds"))
         return found
 
-    def _test(self, parts: _Parts, result: _Result, features: np.ndarray, bare_rows: np.ndarray) -> dict[str, Any]:
+    def _test(self, parts: _Parts, result: _Result, scores: np.ndarray, bare_rows: np.ndarray) -> dict[str, Any]:
         """The figures of the test part, which nothing before has looked at."""
-        from regraft.artifacts import apply_layer
+        from regraft.artifacts import as_they_are, linear, outputs_of
 
         shipped, y = result.target, parts.y_test
-        outputs = apply_layer(features, result.ours.weight, result.ours.bias, shipped)
-        bare = apply_layer(bare_rows, result.theirs.weight, result.theirs.bias, result.bare_target)
+        outputs = outputs_of(scores, as_they_are, shipped)
+        bare = outputs_of(bare_rows, linear(result.theirs.weight, result.theirs.bias), result.bare_target)
         decided = shipped.decide(outputs)
         found = {
             "metrics": _json(shipped.figures(y, outputs, decided)),
@@ -389,9 +459,12 @@ class _Fit:
         return found
 
     def _keep(self, result: _Result, backbone: dict[str, Tensor]) -> None:
-        from regraft.artifacts import save_bundle
+        import torch
 
-        ours = result.ours
+        from regraft.artifacts import FEATURES, SCORES, save_bundle
+        from regraft.pretrained.architectures import architecture_of
+
+        ours, trained = result.ours, self.trained
         self.folder.decide(
             strength=ours.strength,
             strengths=list(ours.strengths),
@@ -401,13 +474,18 @@ class _Fit:
             metric=self.metric,
             folds=int(result.folds.max()) + 1,
         )
+        if trained:
+            tensors = trained.tensors()
+        else:
+            head = architecture_of(self.facts.architecture).head(self.facts.architecture)
+            tensors = {**backbone, f"{head}.weight": torch.from_numpy(ours.weight), f"{head}.bias": torch.from_numpy(ours.bias)}
         save_bundle(
             self.folder.path / BUNDLE,
-            facts=self.facts,
-            backbone=backbone,
+            facts=trained.deeper.facts if trained else self.facts,
+            tensors=tensors,
             files=source_of(self.facts).files(self.facts),
-            weight=ours.weight,
-            bias=ours.bias,
+            features=ours.weight.shape[1],
+            averaged=SCORES if trained and not trained.deeper.on_features else FEATURES,
             target=result.target,
             rung=self.spec.train,
             versions=versions(),
@@ -421,6 +499,8 @@ class _Fit:
         verdict = verdict_of(result.comparison, self.target.difference(result.comparison))
         if verdict:
             self.emit(Warned(verdict))
+        if said := against_head(result.over_head, self.target):
+            self.emit(Warned(said))
         seconds = time.perf_counter() - self.start
         self.emit(Measured("seconds", seconds, None, "s"))
         self.folder.finish(
@@ -437,9 +517,10 @@ class _Fit:
                 "metric": self.metric,
                 "n": len(parts.y),
                 "estimate": _json(result.estimate),
-                "estimate_how": _how(int(result.folds.max()) + 1, int((result.folds >= 0).sum())),
+                "estimate_how": self._how(result),
                 "baseline": result.baseline,
                 "better_than_no_network": {self.target.compared: result.comparison.to_json()},
+                **({"better_than_head": {self.target.compared: result.over_head.to_json()}} if result.over_head else {}),
                 **result.details,
                 **({"test": result.test} if result.test else {}),
                 "seconds": round(seconds, 2),
@@ -450,21 +531,31 @@ class _Fit:
             }
         )
 
+    def _how(self, result: _Result) -> str:
+        """How the estimate was made."""
+        folds = int(result.folds.max()) + 1
+        if not self.trained:
+            return _how(folds, int((result.folds >= 0).sum()))
+        trained = self.trained.tuned.folds
+        if trained == folds:
+            return f"{folds}-fold cross-validation of the whole training"
+        return f"{trained} of {folds} folds held out: {len(result.judged):,} examples; training in all folds would take too long"
+
     def _write_out_of_fold(self, result: _Result, parts: _Parts) -> None:
         import csv
 
-        target, held, y = result.view, result.ours.out_of_fold, parts.y
+        target, held, y = result.view, result.out_of_fold, parts.y
         if target is not self.target:
             held, y = held[:, result.columns], y[:, result.columns]
         with written_aside(self.folder.path / "out_of_fold.npy") as aside, open(aside, "wb") as file:
             np.save(file, target.readable(held), allow_pickle=False)
-        places = np.cumsum(result.folds >= 0) - 1
+        places = {int(k): i for i, k in enumerate(result.judged)}
         with written_aside(self.folder.path / "out_of_fold.csv") as aside, _text_file(aside) as file:
             writer = csv.writer(file)
             writer.writerow(["name", "fold", *target.cell_names])
             for k, example in enumerate(parts.examples):
-                fold = int(result.folds[k])
-                decided = result.decided[places[k]] if fold >= 0 else None
+                decided = result.decided[places[k]] if k in places else None
+                fold = int(result.folds[k]) if k in places else -1
                 writer.writerow([example.name, fold, *target.cells(held[k], decided, y[k])])
 
 
@@ -496,6 +587,10 @@ class _Result:
     theirs: Probe
     learnt: Mapping[str, Any]
     folds: np.ndarray
+    out_of_fold: np.ndarray
+    """Outputs of every training example by a model that had not seen it; NaN where there is none."""
+    judged: np.ndarray
+    """Where there is one."""
     target: Target
     bare_target: Target
     view: Target
@@ -505,6 +600,8 @@ class _Result:
     estimate: dict[str, Figure]
     baseline: dict[str, Any]
     comparison: Figure
+    over_head: Figure | None
+    """What deeper training gained over the output layer alone, on the same examples."""
     details: dict[str, Any]
     test: dict[str, Any] | None = None
 
@@ -528,6 +625,14 @@ def verdict_of(comparison: Figure, points: str) -> str:
     if comparison.low <= 0:
         return f"the pretrained network is not clearly better than no network here: {points}"
     return ""
+
+
+def against_head(gain: Figure | None, target: Target) -> str:
+    """What to say when deeper training does not clearly beat the output layer alone; nothing when it does."""
+    if gain is None or gain.low > 0:
+        return ""
+    worse = "worse than" if gain.high < 0 else "not clearly better than"
+    return f"what was trained is {worse} a linear output layer alone (--train head): {target.difference(gain)}"
 
 
 def _name_of(source: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,41 +141,35 @@ def written_steps(
 class Edited:
     """A pretrained network after a recipe, for features: without an output layer.
 
-    `facts` are those of the original with the recipe in its architecture. `weights` is the state dict after the recipe.
+    `facts` are those of the network before its output layer, with the steps that change it in its architecture. `weights` is its state
+    dict after them. `steps` is the whole recipe and `structure` its steps that change layers, those of the head too; `trains` what its
+    freezing steps leave to train, None where there are none.
     """
 
     facts: ModelFacts
     steps: list[Step]
+    structure: list[Step]
+    has_own_head: bool
+    trains: str | None
     patch: list[str]
     new_weights: int
     weights: dict[str, Tensor]
 
 
 def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
-    """Follow a recipe on a pretrained network. UsageError when it does not fit, or changes the output layer."""
-    from torch import nn
-
+    """Follow a recipe on a pretrained network. UsageError when it does not fit."""
     from regraft.anatomy import described, look_at
-    from regraft.anatomy.layers import layer_at
     from regraft.jobs.common import wait_without_spinning
 
     wait_without_spinning()
     head = architecture_of(facts.architecture).head(facts.architecture)
-    bad = [s for s in steps if s.get("op") in (*FREEZING, "append")]
-    if bad:
-        raise UsageError(
-            f"the recipe says {bad[0]['op']}, and --train head freezes all and puts one linear layer at the end",
-            move="leave that step away; heads of several layers and deeper training are not there yet",
-        )
+    below, structure, freezing = _sorted_out(facts, steps)
+    own_head = len(below) < len(structure)
+    whole = _open(facts, classes=2, weights=False).follow(structure)
     inputs = example_inputs(facts)
     base = build(facts.architecture, 0)
     base.load_state_dict(source_of(facts).weights(facts))
-    net = look_at(base, inputs, [head]).follow(steps)
-    if not isinstance(layer_at(net.module, head), nn.Identity):
-        raise UsageError(
-            f"the recipe changes the output layer {head}, and --train head puts one linear layer there",
-            move="leave that step away; heads of several layers are not there yet",
-        )
+    net = look_at(base, inputs, [head]).follow(below)
     if len(net.seen.outputs[0]) != 2:
         raise UsageError(f"afterwards the network gives {net.seen.outputs[0]} for two examples", expected="one row of features each")
     preprocessing = dict(facts.preprocessing)
@@ -184,10 +178,92 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
             raise UsageError(f"afterwards {name} has {value.shape[1]} channels", expected="3: images are read in colours")
         if value.ndim == 4 and value.shape[2] != inputs[name].shape[2]:
             preprocessing["size"] = value.shape[2]
-    architecture = described(facts.architecture, inputs, steps)
+    architecture = described(facts.architecture, inputs, below)
     changed = replace(facts, architecture=architecture, preprocessing=preprocessing, features=net.seen.outputs[0][1])
-    diff = net.diff()
-    return Edited(changed, [dict(s) for s in steps], diff.lines(), diff.new, dict(net.module.state_dict()))
+    trains = ", ".join(whole.follow(freezing).trained.paths) if freezing else None
+    patch = (whole if own_head else net).diff().lines()
+    weights = dict(net.module.state_dict())
+    return Edited(changed, [dict(s) for s in steps], structure, own_head, trains, patch, net.diff().new, weights)
+
+
+def _sorted_out(facts: ModelFacts, steps: Sequence[Step]) -> tuple[list[Step], list[Step], list[Step]]:
+    """(steps below the head, steps that change layers, the head's too, freezing steps) of a recipe, each in order.
+
+    That the old head is removed goes without saying: a new output layer comes in its place.
+    """
+    net = _open(facts, classes=2, weights=False)
+    below: list[Step] = []
+    structure: list[Step] = []
+    freezing: list[Step] = []
+    for step in map(dict, steps):
+        if step.get("op") in FREEZING:
+            freezing.append(step)
+            continue
+        at = step.get("path") or step.get("after") or step.get("before")
+        inside_head = step.get("op") == "append"
+        if isinstance(at, str) and not inside_head and step.get("op") != "resize_input":
+            inside_head = all(in_head(net, path) for path in net.select(at).paths)
+        if inside_head and step.get("op") == "remove" and "after" not in step:
+            continue
+        structure.append(step)
+        if not inside_head:
+            below.append(step)
+        net = net.apply(step)
+    return below, structure, freezing
+
+
+def _linears(net: Net, path: str) -> list[str]:
+    """The paths of the linear layers at or in a layer that have a bias, in their order."""
+    from torch import nn
+
+    from regraft.anatomy.layers import layer_at
+
+    inner = layer_at(net.module, path).named_modules(prefix=path)
+    return [name for name, layer in inner if isinstance(layer, nn.Linear) and layer.bias is not None]
+
+
+def in_head(net: Net, path: str) -> bool:
+    """Whether a layer is the head or lies in it."""
+    return any(path == h or path.startswith(f"{h}.") for h in net.head)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A network with weights and its new head, and what trains.
+
+    `architecture` describes it with every step; `plain` says that its head is one linear layer, as the head's own fit makes it; `output`
+    is the path of the last linear layer.
+    """
+
+    net: Net
+    architecture: dict[str, Any]
+    plain: bool
+    output: str
+
+
+def whole_network(facts: ModelFacts, edited: Edited | None, weights: Mapping[str, Tensor], outputs: int, train: str) -> Whole:
+    """A pretrained network after its recipe, with `weights` below the head and a head for `outputs`; what `train` selects, the head and
+    what is new trains. A head that gives anything else gets a linear layer behind it. `facts` are those before the recipe.
+    """
+    from torch import nn
+
+    from regraft.anatomy import described
+    from regraft.anatomy.layers import layer_at
+
+    steps = list(edited.structure) if edited else []
+    net = _open(facts, classes=outputs, weights=False).follow(steps)
+    (head,) = net.head
+    if net.seen.outputs[0][1:] != (outputs,) or not _linears(net, head):
+        steps = [*steps, {"op": "append", "layer": f"Linear({outputs})"}]
+        net = net.apply(steps[-1])
+    lacking, foreign = net.module.load_state_dict(dict(weights), strict=False)
+    wrong = [n for n in lacking if not n.startswith(f"{head}.")] + list(foreign)
+    if wrong:
+        raise ModelError(f"the weights of {facts.name} do not fit the network: {', '.join(wrong[:5])}")
+    fresh = () if train == "head" else net.fresh().paths
+    net = net.train_only(train, "head", *fresh)
+    described_as = described(facts.architecture, example_inputs(facts), steps)
+    return Whole(net, described_as, isinstance(layer_at(net.module, head), nn.Linear), _linears(net, head)[-1])
 
 
 def show_model(facts: ModelFacts, *, steps: Sequence[Step] = (), train: str | None = None, depth: int | None = None) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def evaluate(
 
     Where the data has a test part of its own, that part alone is judged. Raises DataError when nothing can be judged.
     """
-    from regraft.artifacts import apply_layer
+    from regraft.artifacts import linear, outputs_of
 
     on_event = messages = Messages(on_event)
     held = open_run(run)
@@ -156,12 +156,12 @@ def evaluate(
     truth = target.array([values[i] for i in extracted.kept])
     if not len(truth):
         raise DataError("no example can be judged", faults=[f"{b.name}: {b.reason}" for b in left_out[:10]])
-    outputs = apply_layer(extracted.features, *model.output_layer(), target)
+    outputs = outputs_of(extracted.features, model.output_layer(), target)
     decided = target.decide(outputs)
     baseline: dict[str, Any] = {"constant": target.constant(truth)}
     if bare is not None:
         learnt, bare_target, bare_weight, bare_bias = bare
-        theirs = apply_layer(modality.vectorise(learnt, extracted.summaries), bare_weight, bare_bias, bare_target)
+        theirs = outputs_of(modality.vectorise(learnt, extracted.summaries), linear(bare_weight, bare_bias), bare_target)
         found = bare_target.figures(truth, theirs, bare_target.decide(theirs))
         baseline["without_network"] = {"metrics": {k: v.to_json() for k, v in found.items()}}
     return {

@@ -58,6 +58,7 @@ class Probe:
     scores: tuple[float, ...]
     out_of_fold: np.ndarray
     fold_strengths: tuple[float, ...]
+    fold_layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     iterations: int
 
 
@@ -327,6 +328,7 @@ def fit_probe(
     for f, s in enumerate(fold_strengths):
         span = study.spans[f]
         held_out[study.order[span]] = loss.outputs(study.design.scores(span, singles[frozenset([f]), s])).numpy()
+    by_fold = [study.design.plain(singles[frozenset([f]), s]) for f, s in enumerate(fold_strengths)]
     guess = torch.stack([singles[frozenset([f]), chosen] for f in range(study.count)]).mean(0)
     (final,) = study.solve([(frozenset(), chosen)], [guess], (lambda strength: TIGHT) if careful else rough)
     weight, bias = study.design.plain(final)
@@ -339,5 +341,6 @@ def fit_probe(
         scores=tuple(scores),
         out_of_fold=(held_out.astype(np.float64) * spread + centre).astype(np.float32) if loss.direct else held_out,
         fold_strengths=tuple(fold_strengths),
+        fold_layers=tuple(((w * spread).float().numpy(), (b * spread + centre).float().numpy()) for w, b in by_fold),
         iterations=study.evaluations,
     )

@@ -24,6 +24,9 @@ from regraft.workspace.files import cannot_write, read_json, write_json
 
 RESULT = "run.json"
 BUNDLE = "bundle"
+MATERIAL = "material"
+"""What training reads, while it runs."""
+
 _OWN = {
     "spec.json",
     "decisions.json",
@@ -33,6 +36,7 @@ _OWN = {
     "without_network.npz",
     "without_network.json",
     BUNDLE,
+    MATERIAL,
 }
 _NEEDED = ("task", "model", "estimate", "baseline", "n", "seconds")
 

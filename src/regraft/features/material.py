@@ -1,0 +1,156 @@
+"""What training reads: the windows of every example, prepared once and ready for batches in any order.
+
+Windows of equal shapes are rows of the same arrays, which lie in files: memory does not grow with the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from regraft.errors import DataError, Unreadable
+from regraft.events import Done, Emit, Progress, Started, silent
+from regraft.features.threads import chunks, in_order
+from regraft.modality import Modality, Prepared
+
+AHEAD = 8
+"""Chunks of examples read ahead per worker."""
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass
+class Material:
+    """Windows of examples. Window w belongs to example `example[w]`, counts `share[w]` there (the shares of an example sum to one),
+    and is row `row[w]` of `arrays[kind[w]]`.
+    """
+
+    arrays: list[dict[str, np.ndarray]]
+    example: np.ndarray
+    share: np.ndarray
+    kind: np.ndarray
+    row: np.ndarray
+
+    def windows_of(self, examples: np.ndarray) -> np.ndarray:
+        """The windows of some examples, in the order of the windows."""
+        return np.flatnonzero(np.isin(self.example, examples))
+
+    def alike(self, windows: np.ndarray, most: int) -> Iterator[np.ndarray]:
+        """The windows in groups of equal shapes, at most `most` each, in a fixed order."""
+        kinds = self.kind[windows]
+        for kind in np.unique(kinds):
+            own = windows[kinds == kind]
+            for i in range(0, len(own), most):
+                yield own[i : i + most]
+
+    def read(self, windows: np.ndarray) -> dict[str, np.ndarray]:
+        """The arrays (windows, ...) of some windows of equal shapes."""
+        (kind,) = np.unique(self.kind[windows])
+        return {name: array[self.row[windows]] for name, array in self.arrays[int(kind)].items()}
+
+
+def of_rows(rows: np.ndarray, name: str = "input") -> Material:
+    """Rows of features (n, d) as material: one window an example."""
+    n = len(rows)
+    return Material([{name: rows}], np.arange(n), np.ones(n, np.float32), np.zeros(n, np.int64), np.arange(n))
+
+
+class _Files:
+    """Arrays that grow in files, one set for each combination of shapes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kinds: dict[Any, int] = {}
+        self.shapes: list[dict[str, tuple[tuple[int, ...], np.dtype]]] = []
+        self.open: list[dict[str, BinaryIO]] = []
+        self.counts: list[int] = []
+
+    def add(self, window: Arrays) -> tuple[int, int]:
+        """(kind, row) of a window that is written."""
+        key = tuple((name, value.shape, value.dtype.str) for name, value in window.items())
+        kind = self.kinds.setdefault(key, len(self.kinds))
+        if kind == len(self.open):
+            self.shapes.append({name: (value.shape, value.dtype) for name, value in window.items()})
+            self.open.append({name: open(self._path(kind, name), "wb") for name in window})  # noqa: SIM115 - closed by `close`
+            self.counts.append(0)
+        for name, value in window.items():
+            self.open[kind][name].write(np.ascontiguousarray(value).data)
+        self.counts[kind] += 1
+        return kind, self.counts[kind] - 1
+
+    def close(self) -> list[dict[str, np.ndarray]]:
+        for files in self.open:
+            for file in files.values():
+                file.close()
+        return [
+            {
+                name: np.memmap(self._path(kind, name), dtype, "r", shape=(count, *shape))
+                if count * math.prod(shape)
+                else np.zeros((count, *shape), dtype)
+                for name, (shape, dtype) in shapes.items()
+            }
+            for kind, (shapes, count) in enumerate(zip(self.shapes, self.counts, strict=True))
+        ]
+
+    def _path(self, kind: int, name: str) -> Path:
+        return self.folder / f"{kind}.{name}.bin"
+
+
+def gather(
+    names: Sequence[str],
+    sources: Sequence[Any],
+    modality: Modality,
+    prepare: Callable[[Any], Prepared],
+    folder: Path,
+    *,
+    workers: int = 2,
+    emit: Emit = silent,
+    stage: str = "preparing",
+) -> Material:
+    """The prepared windows of all sources, in files in `folder`, which is there and empty.
+
+    DataError for a source that cannot be read: they were readable a moment ago, when their features were made.
+    """
+    files = _Files(folder)
+    places: list[tuple[int, int, int, float]] = []
+
+    def look(chunk: list[Any]) -> list[Prepared | str]:
+        return [_prepared(source, modality, prepare) for source in chunk]
+
+    emit(Started(stage, len(sources), modality.nouns))
+    results = in_order(look, chunks(sources, modality.chunk), workers, AHEAD * workers)
+    done = 0
+    try:
+        for found in results:
+            for prepared in found:
+                if isinstance(prepared, str):
+                    raise DataError(f"{names[done]} has changed during the fit: {prepared}", move="run the same command again")
+                total = sum(prepared.weights)
+                for window, weight in zip(prepared.windows, prepared.weights, strict=True):
+                    places.append((done, *files.add(window), weight / total))
+                done += 1
+            emit(Progress(stage, done))
+    except OSError as error:
+        raise DataError(f"{folder} cannot take what training reads: {error.strerror or error}", move="another --out") from None
+    finally:
+        results.close()
+        arrays = files.close()
+    emit(Done(stage, 0.0, f"{len(places):,} windows"))
+    example, kind, row, share = (np.array(column) for column in zip(*places, strict=True))
+    return Material(arrays, example, share.astype(np.float32), kind, row)
+
+
+def _prepared(source: Any, modality: Modality, prepare: Callable[[Any], Prepared]) -> Prepared | str:
+    try:
+        return prepare(modality.load(source).decode())
+    except Unreadable as reason:
+        return str(reason)
+    except OSError as error:
+        return error.strerror or str(error)
+    except Exception as error:  # whatever a decoder does with a file that was changed
+        return f"{type(error).__name__}: {error}"

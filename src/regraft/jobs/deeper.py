@@ -1,0 +1,254 @@
+"""Training more than a linear output layer: what `fit` needs for it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from regraft.data.base import Example
+from regraft.events import Done, Emit, Progress, Said, Started, Warned
+from regraft.facts import ModelFacts
+from regraft.jobs.network import Edited, Whole, in_head, whole_network
+from regraft.modality import MODALITIES
+from regraft.pretrained import source_of
+from regraft.strategy.rungs import Rung, rung_of
+from regraft.strategy.settings import Settings, folds_to_train, head_settings, settings_for
+from regraft.workspace.runs import MATERIAL
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from regraft.features.material import Material
+    from regraft.training.deeper import Tuned, Watch
+    from regraft.training.loop import Learner
+    from regraft.training.losses import Loss
+
+
+@dataclass(frozen=True)
+class Deeper:
+    """A network on its way to be trained: a rung above the linear head, or a head of several layers on frozen features."""
+
+    whole: Whole
+    rung: Rung
+    facts: ModelFacts
+    """Of the network with its new head."""
+    backbone: Mapping[str, Tensor]
+
+    @property
+    def on_features(self) -> bool:
+        """Whether only the head trains: it then reads the features that are there already."""
+        return all(in_head(self.whole.net, path) for path in self.whole.net.trained.paths)
+
+    def said(self) -> str:
+        """What trains, in a sentence."""
+        net = self.whole.net
+        every, live = net.totals()
+        return f"trains {', '.join(net.trained.paths)}: {live:,} of {every:,} parameters ({live / max(1, every):.1%})"
+
+
+def plan_deeper(facts: ModelFacts, edited: Edited | None, train: str, outputs: int) -> Deeper | None:
+    """What there is to train beyond a linear output layer; None when there is nothing. UsageError when `train` selects nothing.
+
+    `facts` are those before the recipe.
+    """
+    rung = rung_of(train)
+    if rung.name == "head" and edited is not None and edited.trains is not None:
+        rung = Rung(edited.trains, edited.trains, "what the recipe says")
+    if rung.name == "head" and not (edited is not None and edited.has_own_head):
+        return None
+    backbone = edited.weights if edited else source_of(facts).weights(facts)
+    whole = whole_network(facts, edited, backbone, outputs, rung.trains)
+    changed = edited.facts if edited else facts
+    deeper = Deeper(whole, rung, replace(changed, architecture=whole.architecture), backbone)
+    return None if deeper.on_features and whole.plain else deeper
+
+
+def _convolves(network: nn.Module) -> bool:
+    """Whether most weights stand in convolutions."""
+    from torch import nn
+
+    inside = sum(p.numel() for m in network.modules() if isinstance(m, nn.modules.conv._ConvNd) for p in m.parameters(recurse=False))
+    return 2 * inside > sum(p.numel() for p in network.parameters())
+
+
+def _whole_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
+    """The network with what trains in it, ready for the loop."""
+    import torch
+
+    from regraft.anatomy import layer_at
+    from regraft.anatomy.freezing import Frozen, layer_groups
+    from regraft.anatomy.select import Selected
+    from regraft.training.loop import Learner, rates_by_depth
+
+    net = deeper.whole.net
+    # batch norms of a new head have statistics already, from its own fit
+    fresh = tuple(path for path in net.fresh().paths if not in_head(net, path))
+    frozen = Frozen(net.trained, settings.adapt, Selected(fresh))
+    module = net.module.to(device)
+    frozen.apply(module)
+    output = layer_at(module, deeper.whole.output)
+    assert isinstance(output, torch.nn.Linear)
+    modality, preprocessing = MODALITIES[deeper.facts.task], deeper.facts.preprocessing
+    if modality.name == "image":
+        module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def scores(arrays: Mapping[str, np.ndarray]) -> Tensor:
+        count = len(next(iter(arrays.values())))
+        windows = [{name: array[i] for name, array in arrays.items()} for i in range(count)]
+        return module(**{k: v.to(device) for k, v in modality.collate(windows, preprocessing).items()})
+
+    groups = list(rates_by_depth(layer_groups(module, net.parts, net.trained), settings))
+    return Learner(module, scores, lambda: frozen.train(module), groups, output)
+
+
+def _head_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
+    """The new head alone, which reads rows of features."""
+    import torch
+
+    from regraft.anatomy import layer_at
+    from regraft.training.loop import Learner
+
+    (path,) = deeper.whole.net.head
+    head = layer_at(deeper.whole.net.module, path).to(device).requires_grad_(True)
+    output = layer_at(deeper.whole.net.module, deeper.whole.output)
+    assert isinstance(output, torch.nn.Linear)
+    groups = [([name for name, _ in head.named_parameters()], settings.rate)]
+    return Learner(head, lambda arrays: head(torch.from_numpy(arrays["input"]).to(device)), lambda: head.train() and None, groups, output)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What deeper training works on. `features` and `examples` are all usable ones, `train` the positions of those to learn from.
+    `starts` are linear output layers, (weight, bias), fitted without each fold, and last on everything.
+    """
+
+    features: np.ndarray
+    examples: Sequence[Example]
+    train: np.ndarray
+    values: np.ndarray
+    weights: np.ndarray
+    folds: np.ndarray
+    loss: Loss
+    starts: Sequence[tuple[np.ndarray, np.ndarray]]
+    seed: int
+    device: str
+    workers: int
+    folder: Path
+    decide: Callable[..., None]
+    emit: Emit
+
+
+def train_deeper(deeper: Deeper, work: Work) -> Trained:
+    """Train and judge: a head of several layers first on the features that are there, then, from the fitted head, what lies below.
+
+    Prepared examples lie in files in the run's folder while this runs, and are removed by `Trained.close`.
+    """
+    work.emit(Said(deeper.said()))
+    work.decide(trained=list(deeper.whole.net.trained.paths))
+    (path,) = deeper.whole.net.head
+    if deeper.whole.plain:
+        pairs = ((f"{path}.weight", f"{path}.bias"),) * len(work.starts)
+        starts = [_as_tensors(dict(zip(names, layer, strict=True))) for names, layer in zip(pairs, work.starts, strict=True)]
+    else:
+        first = _train_head(deeper, work)
+        if deeper.on_features:
+            return first
+        starts = [{f"{path}.{name}": tensor for name, tensor in state.items()} for state in first.tuned.states]
+    return _train_whole(deeper, work, starts)
+
+
+def _as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _train_head(deeper: Deeper, work: Work) -> Trained:
+    """A head of several layers on frozen features."""
+    from regraft.features.material import of_rows
+    from regraft.training.deeper import Standard, Task, tune
+
+    settings = head_settings(len(work.train))
+    work.decide(head_settings=settings.to_json())
+    learner = _head_learner(deeper, settings, work.device)
+    standard = Standard.of(learner.module, work.features[work.train])
+    task = Task(of_rows(standard(work.features)), work.loss, work.values, work.train, work.weights, work.folds)
+    tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=_watch(work.emit, "head"))
+    tuned = replace(tuned, states=[standard.folded(state) for state in tuned.states])
+    learner.restore(tuned.states[-1])
+    return Trained(deeper, tuned, learner, of_rows(work.features), work.folder / MATERIAL)
+
+
+def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tensor]]) -> Trained:
+    from regraft.features.material import gather
+    from regraft.training.deeper import Task, tune
+
+    convolutions = _convolves(deeper.whole.net.module)
+    settings = settings_for(len(work.train), convolutions=convolutions, whole=deeper.rung.whole)
+    work.decide(settings=settings.to_json())
+    learner = _whole_learner(deeper, settings, work.device)
+    facts, place = deeper.facts, work.folder / MATERIAL
+    modality = MODALITIES[facts.task]
+    prepare = modality.preparer(facts.preprocessing, source_of(facts).files(facts))
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    names, sources = [e.name for e in work.examples], [e.source for e in work.examples]
+    try:
+        material = gather(names, sources, modality, prepare, place, workers=work.workers, emit=work.emit)
+        task = Task(material, work.loss, work.values, work.train, work.weights, work.folds)
+        decided = lambda count: work.decide(folds_trained=count)
+        watch = _watch(work.emit, "training")
+        tuned = tune(learner, task, settings, seed=work.seed, starts=starts, folds_for=folds_to_train, decided=decided, watch=watch)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    if tuned.restarts:
+        work.emit(Warned(f"training began again {tuned.restarts} times at a third of the rates: its loss was no finite number"))
+    return Trained(deeper, tuned, learner, material, place)
+
+
+def _watch(emit: Emit, what: str) -> Watch:
+    """Progress of each training as a stage of its own."""
+    began: dict[str, float] = {}
+
+    def watch(stage: str, step: int, steps: int, loss: float) -> None:
+        name = f"{what}, {stage}"
+        if name not in began:
+            began[name] = time.perf_counter()
+            emit(Started(name, steps, "steps"))
+        emit(Progress(name, step, steps))
+        if step == steps:
+            emit(Done(name, time.perf_counter() - began[name], f"{steps} steps, loss {loss:.3g}"))
+
+    return watch
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with what judged it."""
+
+    deeper: Deeper
+    tuned: Tuned
+    learner: Learner
+    material: Material
+    folder: Path
+
+    def scores(self, positions: np.ndarray) -> np.ndarray:
+        """Scores (examples, outputs) float64 of usable examples by the final network."""
+        from regraft.training.loop import judge
+
+        return judge(self.learner, self.material, positions)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the whole network, on the CPU."""
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in self.deeper.whole.net.module.state_dict().items()}
+
+    def close(self) -> None:
+        """Remove the prepared examples."""
+        shutil.rmtree(self.folder, ignore_errors=True)

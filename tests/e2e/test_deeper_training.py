@@ -1,0 +1,228 @@
+"""Training below the head from outside: what moves, what does not, what ships, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import regraft
+from regraft.errors import RunError
+from regraft.jobs.deeper import plan_deeper
+from regraft.pretrained import Access, find_model, source_of
+from regraft.strategy import settings as rules
+
+OWN = """
+import torch
+from torch import nn
+INPUT = {"size": 16, "crop_pct": 1.0, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.Dropout(0.2)
+
+    def forward(self, x):
+        return x + self.drop(self.norm(self.conv(x)).relu())
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2)
+        self.blocks = nn.Sequential(*[Block(8) for _ in range(3)])
+
+    def forward(self, x):
+        return self.blocks(self.stem(x)).mean((2, 3))
+
+def small():
+    torch.manual_seed(0)
+    return Small(), INPUT
+"""
+
+MODEL = ["--model", "small_blocks:small", "--allow-code", "--threads", 1]
+
+
+@pytest.fixture(autouse=True)
+def own_code(tmp_path, monkeypatch):
+    from regraft.pretrained.architectures import python
+
+    monkeypatch.setattr(python, "_allowed", set())
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
+    (tmp_path / "small_blocks.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("small_blocks", None)
+
+
+@pytest.fixture
+def as_it_came():
+    facts = find_model("small_blocks:small", Access(allow_code=True))
+    return source_of(facts).weights(facts)
+
+
+def tensors(run: str) -> dict[str, torch.Tensor]:
+    return load_file(Path(run) / "bundle" / "model.safetensors")
+
+
+def moved(run: str, before: dict[str, torch.Tensor]) -> set[str]:
+    """The names of tensors below the head that differ."""
+    after = tensors(run)
+    assert set(before) <= set(after)
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_the_last_block_trains_and_nothing_else_moves(image_folder, command, as_it_came):
+    answer = command("fit", image_folder, *MODEL, "--train", "last 1 block, head", "--out", "run")
+    assert answer.code == 0, answer.err
+    assert "trains backbone.blocks.2, head" in answer.err
+    # batch norms keep the statistics they came with in a set this small
+    assert moved("run", as_it_came) == {f"backbone.blocks.2.{n}" for n in ("conv.weight", "conv.bias", "norm.weight", "norm.bias")}
+    result = json.loads(Path("run/run.json").read_text())
+    assert result["train"] == "last 1 block, head" and "accuracy" in result["better_than_head"]
+    decisions = json.loads(Path("run/decisions.json").read_text())
+    assert decisions["trained"] == ["backbone.blocks.2", "head"] and decisions["settings"]["epochs"] > 1 and decisions["folds_trained"] >= 1
+    assert not Path("run/material").exists()
+
+
+def test_what_ships_is_what_was_judged(image_folder, command):
+    assert command("fit", image_folder, *MODEL, "--train", "top=2", "--test", 0.3, "--out", "run").code == 0
+    run = regraft.open_run("run")
+    judged = run.evaluate(image_folder, allow_code=True, threads=1)
+    n = len(list(image_folder.rglob("*.png")))
+    predicted = run.predict([image_folder], allow_code=True, threads=1)
+    right = np.mean([p.label == Path(p.name).parent.name for p in predicted])
+    assert judged["n"] == n and judged["metrics"]["accuracy"]["value"] == pytest.approx(right)
+    with open("run/out_of_fold.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == run.result["n"]
+
+
+def test_the_same_command_gives_the_same_bytes(image_folder, command):
+    for out in ("a", "b"):
+        assert command("fit", image_folder, *MODEL, "--train", "full", "--out", out).code == 0
+    for name in ("bundle.json", "model.safetensors"):
+        assert (Path("a/bundle") / name).read_bytes() == (Path("b/bundle") / name).read_bytes()
+    assert Path("a/out_of_fold.npy").read_bytes() == Path("b/out_of_fold.npy").read_bytes()
+
+
+def test_norms_train_alone(image_folder, command, as_it_came):
+    assert command("fit", image_folder, *MODEL, "--train", "norm", "--out", "run").code == 0
+    assert moved("run", as_it_came) == {f"backbone.blocks.{i}.norm.{n}" for i in range(3) for n in ("weight", "bias")}
+
+
+@pytest.mark.parametrize("layer", ["Sequential(Linear(12), ReLU(), Dropout(0.2))", "Sequential(Linear(12), ReLU(), Linear(3))"])
+def test_a_head_of_several_layers_on_frozen_features(layer, image_folder, command, as_it_came):
+    answer = command("fit", image_folder, *MODEL, "--replace", f"head={layer}", "--out", "run")
+    assert answer.code == 0, answer.err
+    assert not moved("run", as_it_came)
+    shapes = [tuple(v.shape) for k, v in sorted(tensors("run").items()) if k.startswith("head") and v.ndim == 2]
+    assert sorted(shapes) == [(3, 12), (12, 8)]
+    run = regraft.open_run("run")
+    found = run.predict([image_folder], allow_code=True, threads=1)
+    assert np.mean([p.label == Path(p.name).parent.name for p in found]) > 0.6
+    assert command("evaluate", "run", image_folder, "--allow-code", "--threads", 1).code == 0
+    assert "head: a new head of several layers, 8 features to 3 outputs" in command("show", "run").out
+
+
+def test_a_head_and_a_block_together_and_a_new_layer_that_trains(image_folder, command, as_it_came):
+    options = [
+        "--replace",
+        "head=Sequential(Linear(6), ReLU())",
+        "--insert",
+        "backbone.blocks.1=Conv2d(8, 1)",
+        "--train",
+        "last 1 block, head",
+    ]
+    answer = command("fit", image_folder, *MODEL, *options, "--out", "run")
+    assert answer.code == 0, answer.err
+    assert "stay random" not in answer.err
+    decisions = json.loads(Path("run/decisions.json").read_text())
+    assert any(path.startswith("backbone.blocks.1_after") for path in decisions["trained"]), decisions["trained"]
+    assert command("predict", "run", next(image_folder.rglob("*.png")), "--allow-code", "--threads", 1).code == 0
+
+
+@pytest.mark.parametrize(
+    ("step", "trained"), [("train: last 1 block", {"backbone.blocks.2"}), ("freeze: stem, backbone.blocks.0-1", {"backbone.blocks.2"})]
+)
+def test_a_recipe_says_what_trains(step, trained, image_folder, command, as_it_came):
+    Path("r.yaml").write_text(f"- {step.split(':')[0]}: '{step.split(': ')[1]}'\n")
+    assert command("fit", image_folder, *MODEL, "--recipe", "r.yaml", "--out", "run").code == 0
+    assert {name.rpartition(".conv")[0] or name.rpartition(".norm")[0] for name in moved("run", as_it_came)} == trained
+
+
+def test_a_number_and_several_labels(image_folder, command):
+    value = {"blue": 10.0, "green": 20.0, "red": 30.0}
+    paths = sorted(image_folder.rglob("*.png"))
+    Path("n.csv").write_text("path,value\n" + "".join(f"{p},{value[p.parent.name] + i % 3 / 10}\n" for i, p in enumerate(paths)))
+    answer = command("fit", "n.csv", *MODEL, "--target", "number", "--train", "top", "--out", "number")
+    assert answer.code == 0, answer.err
+    result = json.loads(Path("number/run.json").read_text())
+    assert result["target"] == "number" and result["estimate"]["mae"]["value"] < 8
+    found = regraft.open_run("number").predict(paths, allow_code=True, threads=1)
+    assert 5 < np.mean([p.value for p in found]) < 35
+    Path("m.csv").write_text("path,label\n" + "".join(f"{p},{p.parent.name};{'warm' if 'red' in str(p) else 'cold'}\n" for p in paths))
+    answer = command("fit", "m.csv", *MODEL, "--train", "top", "--target", "multilabel", "--separator", ";", "--out", "labels")
+    assert answer.code == 0, answer.err
+    assert json.loads(Path("labels/run.json").read_text())["better_than_head"]
+
+
+@pytest.mark.parametrize(
+    ("train", "words"),
+    [
+        ("backbone.blocks.7", ["backbone.blocks.7", "chooses no layer"]),
+        ("top=0", ["top=0"]),
+        ("top=9", ["9 blocks"]),
+        ("", ["--train is empty"]),
+        ("heads", ["heads"]),
+    ],
+)
+def test_what_cannot_train_is_refused_before_work_starts(train, words, image_folder, command):
+    answer = command("fit", image_folder, *MODEL, "--train", train, "--out", "run")
+    assert answer.code == 2 and all(word in answer.err for word in words), answer.err
+    assert not Path("run").exists()
+
+
+def test_a_layer_that_was_removed_cannot_train(image_folder, command):
+    answer = command("fit", image_folder, *MODEL, "--remove", "backbone.blocks.2", "--train", "backbone.blocks.2", "--out", "run")
+    assert answer.code == 2 and "blocks.2" in answer.err, answer.err
+
+
+def test_a_loss_that_is_no_number_is_tried_slower_and_then_said(image_folder, monkeypatch):
+    monkeypatch.setattr(rules, "rates_for", lambda **facts: (1e30, 1.0))
+    with pytest.raises(RunError, match="no finite number"):
+        regraft.fit(image_folder, model="small_blocks:small", allow_code=True, train="full", out="run", threads=1)
+
+
+def test_one_fold_is_held_out_where_all_would_take_too_long(image_folder, command, monkeypatch):
+    monkeypatch.setattr(rules, "WHOLE_SECONDS", 0.0)
+    answer = command("fit", image_folder, *MODEL, "--train", "top", "--out", "run")
+    assert answer.code == 0, answer.err
+    result = json.loads(Path("run/run.json").read_text())
+    assert json.loads(Path("run/decisions.json").read_text())["folds_trained"] == 1
+    assert result["estimate_how"].startswith("1 of ")
+    with open("run/out_of_fold.csv") as file:
+        held = [row for row in csv.DictReader(file) if row["fold"] != "-1"]
+    assert 0 < len(held) < result["n"]
+
+
+def test_only_a_linear_head_needs_nothing_deeper():
+    facts = find_model("small_blocks:small", Access(allow_code=True))
+    assert plan_deeper(facts, None, "head", 3) is None
+    assert plan_deeper(facts, None, "top", 3) is not None
+    # naming the head in other words is the same rung
+    assert plan_deeper(facts, None, "head, head", 3) is None
+
+
+@pytest.mark.weights
+def test_texts_of_several_lengths(text_table, command):
+    answer = command("fit", text_table, "--train", "last 1 block, head", "--threads", 1, "--out", "run")
+    assert answer.code == 0, answer.err
+    (found,) = regraft.open_run("run").predict("the soup was cold", threads=1)
+    assert found.label == "food"
