@@ -62,14 +62,17 @@ def choose_device(wanted: str) -> str:
 
 @contextmanager
 def computing_threads(threads: int) -> Iterator[None]:
-    """PyTorch with so many threads; as it was afterwards."""
+    """PyTorch with so many threads and memory that stays with the process; as it was afterwards."""
     wait_without_spinning()
     import torch
+
+    from regraft.features.memory import kept_memory
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        yield
+        with kept_memory():
+            yield
     finally:
         torch.set_num_threads(before)
 

@@ -55,6 +55,7 @@ class Frozen:
     def run(self, examples: Sequence[Example], device: str, threads: int, *, keep: bool, summaries: bool, emit: Emit) -> Extracted:
         """Features of the examples, from the store where it has them; with `summaries`, what the model without a network needs."""
         from regraft.features import extract, summary_maker
+        from regraft.features.memory import give_back
 
         if names := left_behind():
             shown = ", ".join(names[:5])
@@ -77,6 +78,7 @@ class Frozen:
             workers=pass_workers(device, threads),
             emit=emit,
         )
+        give_back()
         if keep:
             used = (space_key(space.maker), *((space_key(other.maker),) if other is not None else ()))
             for removed in store.trim(protect=used):
