@@ -398,6 +398,7 @@ class _Fit:
             scores=[round(s, 6) for s in ours.scores],
             losses=[round(s, 6) for s in ours.losses],
             fold_strengths=list(ours.fold_strengths),
+            strengths_tried_on=ours.tried_on,
             metric=self.metric,
             folds=int(result.folds.max()) + 1,
         )
@@ -437,7 +438,7 @@ class _Fit:
                 "metric": self.metric,
                 "n": len(parts.y),
                 "estimate": _json(result.estimate),
-                "estimate_how": _how(int(result.folds.max()) + 1, int((result.folds >= 0).sum())),
+                "estimate_how": _how(int(result.folds.max()) + 1, int((result.folds >= 0).sum()), len(result.folds), result.ours.tried_on),
                 "baseline": result.baseline,
                 "better_than_no_network": {self.target.compared: result.comparison.to_json()},
                 **result.details,
@@ -536,11 +537,12 @@ def _name_of(source: Path) -> str:
     return whole.name if whole.is_dir() else whole.stem
 
 
-def _how(folds: int, examples: int) -> str:
+def _how(folds: int, examples: int, trained: int, tried_on: int) -> str:
     """How the estimate was made."""
     if is_nested(examples, folds):
         return f"{folds}-fold cross-validation, nested for the choice of the strength"
-    return f"{folds}-fold cross-validation, not nested: " + ("too few groups" if folds < 3 else "with so many examples it changes nothing")
+    how = f"{folds}-fold cross-validation, not nested: " + ("too few groups" if folds < 3 else "with so many examples it changes nothing")
+    return how if tried_on == trained else f"{how}; all strengths were tried on {tried_on:,} examples, the best and weaker ones on all"
 
 
 def _json(figures: Mapping[str, Figure]) -> dict[str, dict[str, float]]:
