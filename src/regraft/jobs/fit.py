@@ -286,6 +286,8 @@ class _Fit:
         return folds, apart
 
     def _train_and_judge(self, parts: _Parts, extracted: Extracted) -> _Result:
+        from regraft.features.memory import give_back
+
         target, y = self.target, parts.y
         folds, apart = self._folds(parts)
         judged = np.flatnonzero(folds >= 0)
@@ -295,6 +297,7 @@ class _Fit:
         strengths = strengths_for(target.loss)
         nested = is_nested(len(judged), int(folds.max()) + 1)
         ours = self._probe("output layer", _rows_at(extracted.features, parts.train), parts, folds, strengths, nested=nested)
+        give_back()
         learnt = self.modality.learn_vectoriser([extracted.summaries[k] for k in parts.train])
         bare_rows = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.train])
         bare_test = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.test]) if len(parts.test) else bare_rows[:0]

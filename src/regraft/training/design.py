@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 48 << 20
-"""Bound on one block of scores (rows x problems x outputs, float32)."""
+BLOCK_BYTES = 16 << 20
+"""Bound on one block of rows or of scores (rows x problems x outputs), float32; several are alive at once in every thread."""
 
 FLOOR = 0.1
 """Least deviation that a feature is divided by, as a part of the root mean square of all deviations."""

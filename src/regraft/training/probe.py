@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regraft.features.memory import give_back
 from regraft.training.design import Design
 from regraft.training.losses import SOFTMAX, Loss
 from regraft.training.solve import HISTORY, NormalEquations, Problems, minimise
@@ -367,7 +368,8 @@ def fit_probe(
         models, judged = first.judge_singles()
         best = first.choose(judged)[0]
         plain = [first.design.plain(models[frozenset([f]), best]) for f in range(first.count)]
-        del first, models
+        del first, models, judged
+        give_back()
         study = study_of(slice(None), watch)
         singles, outer = study.judge_on(best, [study.design.turned(*p) for p in plain])
     chosen, losses, scores = study.choose(outer)
