@@ -291,3 +291,50 @@ def test_without_nesting_the_model_that_is_kept_is_the_same():
     np.testing.assert_allclose(whole.weight, cheap.weight, atol=1e-5)
     assert set(cheap.fold_strengths) == {cheap.strength}
     assert cheap.iterations < whole.iterations
+
+
+def test_many_examples_get_the_model_that_trying_everything_on_all_gives(monkeypatch):
+    """All strengths on a part, the best and weaker ones on all: the same choice, the same probabilities."""
+    features, labels, folds = problem(3000, 12, 4)
+    whole = fit_probe(features, labels, folds, 4, STRENGTHS, score=accuracy, nested=False)
+    monkeypatch.setattr(room, "TRIED_ON", 600)
+    found = fit_probe(features, labels, folds, 4, STRENGTHS, score=accuracy, nested=False)
+    assert (found.tried_on, whole.tried_on) == (600, 3000)
+    assert found.strength == whole.strength and set(found.strengths) <= set(whole.strengths)
+    at = [whole.strengths.index(s) for s in found.strengths]
+    np.testing.assert_allclose(found.losses, np.array(whole.losses)[at], atol=1e-3)
+    np.testing.assert_allclose(np.exp(found.out_of_fold), np.exp(whole.out_of_fold), atol=5e-3)
+    np.testing.assert_allclose(chances_of(found, features), chances_of(whole, features), atol=1e-3)
+
+
+def test_more_examples_may_ask_for_a_weaker_penalty_than_the_part_did(monkeypatch):
+    features, labels, folds = problem(2000, 40, 4)
+    strengths = tuple(10 ** (k / 2) for k in range(-6, 2))
+    monkeypatch.setattr(room, "TRIED_ON", 150)
+    part = room.evenly(labels, folds, 150)
+    few = fit_probe(features[part], labels[part], folds[part], 4, strengths, score=accuracy, nested=False)
+    found = fit_probe(features, labels, folds, 4, strengths, score=accuracy, nested=False)
+    assert found.strength < few.strength
+    assert max(found.strengths) == few.strength, "nothing stronger is fitted to all"
+
+
+def test_the_part_that_strengths_are_tried_on_keeps_folds_and_classes():
+    rng = np.random.default_rng(0)
+    labels, folds = rng.choice(5, 4000, p=[0.6, 0.2, 0.1, 0.06, 0.04]), rng.permutation(4000) % 5
+    part = room.evenly(labels, folds, 1000)
+    assert len(part) == len(set(part.tolist())) == 1000 and (np.diff(part) > 0).all()
+    for fold in range(5):
+        whole = np.bincount(labels[folds == fold], minlength=5)
+        own = np.bincount(labels[part][folds[part] == fold], minlength=5)
+        assert np.abs(own - whole / 4).max() <= 1
+
+
+@pytest.mark.parametrize("options", [{"nested": True}, {"weights": np.linspace(0.5, 1.5, 900)}])
+def test_what_the_part_is_not_for(monkeypatch, options):
+    """A nested choice is made on all examples; weights go with theirs."""
+    features, labels, folds = problem(900, 8, 3)
+    whole = fit_probe(features, labels, folds, 3, STRENGTHS, score=accuracy, **{"nested": False, **options})
+    monkeypatch.setattr(room, "TRIED_ON", 200)
+    found = fit_probe(features, labels, folds, 3, STRENGTHS, score=accuracy, **{"nested": False, **options})
+    assert found.tried_on == (900 if options.get("nested") else 200)
+    np.testing.assert_allclose(chances_of(found, features), chances_of(whole, features), atol=2e-3)

@@ -15,7 +15,7 @@ import numpy as np
 
 from regraft.errors import DataError, Unreadable
 from regraft.events import Done, Emit, Progress, Started, silent
-from regraft.features.threads import chunks, in_order
+from regraft.features.threads import chunks, crew, in_order
 from regraft.modality import Modality, Prepared
 
 AHEAD = 8
@@ -123,22 +123,21 @@ def gather(
         return [_prepared(source, modality, prepare) for source in chunk]
 
     emit(Started(stage, len(sources), modality.nouns))
-    results = in_order(look, chunks(sources, modality.chunk), workers, AHEAD * workers)
     done = 0
     try:
-        for found in results:
-            for prepared in found:
-                if isinstance(prepared, str):
-                    raise DataError(f"{names[done]} has changed during the fit: {prepared}", move="run the same command again")
-                total = sum(prepared.weights)
-                for window, weight in zip(prepared.windows, prepared.weights, strict=True):
-                    places.append((done, *files.add(window), weight / total))
-                done += 1
-            emit(Progress(stage, done))
+        with crew(workers) as pool:
+            for found in in_order(look, chunks(sources, modality.chunk), pool, AHEAD * workers):
+                for prepared in found:
+                    if isinstance(prepared, str):
+                        raise DataError(f"{names[done]} has changed during the fit: {prepared}", move="run the same command again")
+                    total = sum(prepared.weights)
+                    for window, weight in zip(prepared.windows, prepared.weights, strict=True):
+                        places.append((done, *files.add(window), weight / total))
+                    done += 1
+                emit(Progress(stage, done))
     except OSError as error:
         raise DataError(f"{folder} cannot take what training reads: {error.strerror or error}", move="another --out") from None
     finally:
-        results.close()
         arrays = files.close()
     emit(Done(stage, 0.0, f"{len(places):,} windows"))
     example, kind, row, share = (np.array(column) for column in zip(*places, strict=True))

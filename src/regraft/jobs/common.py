@@ -42,9 +42,12 @@ def wait_without_spinning() -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+# at once: a network of the user's own code imports PyTorch before any verb would
+wait_without_spinning()
+
+
 def choose_device(wanted: str) -> str:
     """`auto` is the first GPU where PyTorch sees one, else the CPU; UsageError when the wanted one is not there."""
-    wait_without_spinning()
     import torch
 
     if wanted == "auto":
@@ -62,14 +65,16 @@ def choose_device(wanted: str) -> str:
 
 @contextmanager
 def computing_threads(threads: int) -> Iterator[None]:
-    """PyTorch with so many threads; as it was afterwards."""
-    wait_without_spinning()
+    """PyTorch with so many threads and memory that stays with the process; as it was afterwards."""
     import torch
+
+    from regraft.features.memory import kept_memory
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        yield
+        with kept_memory():
+            yield
     finally:
         torch.set_num_threads(before)
 

@@ -230,7 +230,7 @@ class _Fit:
         held = self.edited.weights if self.edited else self.deeper.backbone if self.deeper else None
         backbone = dict(held) if held is not None else source_of(self.facts).weights(self.facts)
         frozen = frozen_pretrained(self.facts, lambda: backbone)
-        self.folder.decide(features=frozen.maker(device, threads))
+        self.folder.decide(features=frozen.maker(device))
         return frozen.run(examples, device, threads, keep=self.spec.store, summaries=True, emit=self.emit), backbone
 
     def _divide(self, examples: Sequence[Example], values: Sequence[Any], extracted: Extracted) -> _Parts:
@@ -295,6 +295,8 @@ class _Fit:
         return folds, apart
 
     def _train_and_judge(self, parts: _Parts, extracted: Extracted, examples: Sequence[Example], device: str, threads: int) -> _Result:
+        from regraft.features.memory import give_back
+
         target, y = self.target, parts.y
         folds, apart = self._folds(parts)
         view, columns = target.judgeable(apart)
@@ -303,6 +305,7 @@ class _Fit:
         strengths = strengths_for(target.loss)
         nested = is_nested(int((folds >= 0).sum()), int(folds.max()) + 1)
         ours = self._probe("output layer", _rows_at(extracted.features, parts.train), parts, folds, strengths, nested=nested)
+        give_back()
         learnt = self.modality.learn_vectoriser([extracted.summaries[k] for k in parts.train])
         bare_rows = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.train])
         bare_test = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.test]) if len(parts.test) else bare_rows[:0]
@@ -471,6 +474,7 @@ class _Fit:
             scores=[round(s, 6) for s in ours.scores],
             losses=[round(s, 6) for s in ours.losses],
             fold_strengths=list(ours.fold_strengths),
+            strengths_tried_on=ours.tried_on,
             metric=self.metric,
             folds=int(result.folds.max()) + 1,
         )
@@ -535,7 +539,7 @@ class _Fit:
         """How the estimate was made."""
         folds = int(result.folds.max()) + 1
         if not self.trained:
-            return _how(folds, int((result.folds >= 0).sum()))
+            return _how(folds, int((result.folds >= 0).sum()), len(result.folds), result.ours.tried_on)
         trained = self.trained.tuned.folds
         if trained == folds:
             return f"{folds}-fold cross-validation of the whole training"
@@ -641,11 +645,12 @@ def _name_of(source: Path) -> str:
     return whole.name if whole.is_dir() else whole.stem
 
 
-def _how(folds: int, examples: int) -> str:
+def _how(folds: int, examples: int, trained: int, tried_on: int) -> str:
     """How the estimate was made."""
     if is_nested(examples, folds):
         return f"{folds}-fold cross-validation, nested for the choice of the strength"
-    return f"{folds}-fold cross-validation, not nested: " + ("too few groups" if folds < 3 else "with so many examples it changes nothing")
+    how = f"{folds}-fold cross-validation, not nested: " + ("too few groups" if folds < 3 else "with so many examples it changes nothing")
+    return how if tried_on == trained else f"{how}; all strengths were tried on {tried_on:,} examples, the best and weaker ones on all"
 
 
 def _json(figures: Mapping[str, Figure]) -> dict[str, dict[str, float]]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 48 << 20
-"""Bound on one block of scores (rows x problems x outputs, float32)."""
+BLOCK_BYTES = 16 << 20
+"""Bound on one block of rows or of scores (rows x problems x outputs), float32; several are alive at once in every thread."""
 
 FLOOR = 0.1
 """Least deviation that a feature is divided by, as a part of the root mean square of all deviations."""
@@ -84,8 +84,11 @@ class Design:
         """The rows `part`: rotated where a copy of all is held, else in their own axes, where `enter` brings weights."""
         if self.rotated is not None:
             return self.rotated[part]
-        block = (self.features[self.order[part]] - self.mean32) * self.scale32
-        return torch.cat([block, torch.ones(len(block), 1)], 1)
+        block = self.features[self.order[part]]
+        out = torch.empty(len(block), block.shape[1] + 1)
+        torch.sub(block, self.mean32, out=out[:, :-1]).mul_(self.scale32)
+        out[:, -1] = 1
+        return out
 
     def enter(self, w: Tensor) -> Tensor:
         """Weights (width, ...) as `rows` takes them: turning the weights is cheap where turning every row again is not."""
@@ -108,3 +111,8 @@ class Design:
         """Weights (width, classes) of this basis as (weight (classes, d), bias) on the raw features."""
         weight = self.rotation.double() @ w[:-1].double() * self.scale[:, None]
         return weight.T.contiguous(), w[-1].double() - self.mean @ weight
+
+    def turned(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """Weights (width, classes) of this basis that say what (weight (classes, d), bias) say of the raw features, as far as it can."""
+        scaled = torch.where(self.scale > 0, 1 / self.scale.clamp_min(1e-30), 0.0)[:, None] * weight.T
+        return torch.cat([self.rotation.T @ scaled.float(), (bias + self.mean @ weight.T).float()[None]])

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regraft.features.memory import give_back
 from regraft.training.design import Design
 from regraft.training.losses import SOFTMAX, Loss
 from regraft.training.solve import HISTORY, NormalEquations, Problems, minimise
@@ -31,6 +32,9 @@ def loose(strength: float) -> float:
     """The same while choosing: a weak penalty lets a small gradient hide a large way to go, so it asks for a smaller one."""
     return min(5e-4, max(0.01 * strength, 2e-5))
 
+
+TRIED_ON = 10_000
+"""Examples that every strength is tried on where there are more than twice as many: the others serve from the one chosen there."""
 
 STEP = 3
 """Strengths that are fitted side by side before the next weaker ones are."""
@@ -60,6 +64,8 @@ class Probe:
     fold_strengths: tuple[float, ...]
     fold_layers: tuple[tuple[np.ndarray, np.ndarray], ...]
     iterations: int
+    tried_on: int
+    """Examples on which all strengths were tried; those in `strengths` alone were then fitted to every example."""
 
 
 Job = tuple[frozenset[int], float]
@@ -186,6 +192,24 @@ class _Study:
             last = models[-len(left_out) :]
             yield dict(zip(jobs, models, strict=True))
 
+    def judge_on(self, chosen: float, starts: Sequence[Tensor]) -> tuple[dict[Job, Tensor], dict[float, list[Judged]]]:
+        """The same from a strength that a part of the examples chose, towards weaker ones as long as that is better.
+
+        The mean of more losses asks for a weaker penalty, never for a stronger one but by chance. `starts` are models that leave
+        out one fold each.
+        """
+        singles: dict[Job, Tensor] = {}
+        results: dict[float, list[Judged]] = {}
+        for s in sorted((s for s in self.strengths if s <= chosen), reverse=True):
+            jobs = [(frozenset([f]), s) for f in range(self.count)]
+            starts = self.solve(jobs, starts, self.tolerance)
+            singles.update(zip(jobs, starts, strict=True))
+            results[s] = [(f, *self.judged(model, f)) for f, model in enumerate(starts)]
+            if self.choose(results)[0] != s:
+                break
+        self._skip(len(self.strengths) - len(results), self.count)
+        return singles, dict(sorted(results.items()))
+
     def _skip(self, strengths: int, fits: int) -> None:
         """Count fits that are not needed as done."""
         self.solved += strengths * fits
@@ -281,6 +305,16 @@ def equal(truth: np.ndarray, decided: np.ndarray) -> np.ndarray:
     return (truth == decided).astype(np.float64)
 
 
+def evenly(labels: np.ndarray, folds: np.ndarray, count: int) -> np.ndarray:
+    """Positions of about `count` examples, in order: of every fold, and in it of every kind of label, the same part.
+
+    Which ones depends on the order of the examples alone. A class of a single example in a part so large may be missing.
+    """
+    columns = labels.reshape(len(labels), -1).T
+    order = np.lexsort((*columns, folds))
+    return np.sort(order[np.linspace(0, len(order) - 1, count).round().astype(np.int64)])
+
+
 def fit_probe(
     features: np.ndarray,
     labels: np.ndarray,
@@ -310,13 +344,35 @@ def fit_probe(
     Standardisation and the rotation are of all rows; they never see a label. Without `nested` the out-of-fold predictions
     use the strength chosen on those same folds: a third of the work, and a little flattering. Without `careful` every fit ends sooner,
     with the same figures in three digits: for a model that is only compared with.
+
+    More than twice TRIED_ON examples, not nested: all strengths are tried on TRIED_ON of them, spread over folds and labels; all
+    examples then decide between the strength that was chosen there and weaker ones.
     """
     centre, spread = 0.0, 1.0
     if loss.direct:
         centre, spread = float(labels.mean()), float(labels.std()) or 1.0
         labels = (labels - centre) / spread
-    study = _Study(features, labels, folds, classes, tuple(strengths), score, gains, weights, watch, loose if careful else rough, loss)
-    singles, outer = study.judge_singles()
+    tolerance = loose if careful else rough
+
+    def study_of(rows: np.ndarray | slice, watch: Callable[[int, int], None]) -> _Study:
+        own = None if weights is None else weights[rows]
+        return _Study(features[rows], labels[rows], folds[rows], classes, tuple(strengths), score, gains, own, watch, tolerance, loss)
+
+    tried_on = len(labels)
+    if nested or loss.direct or len(labels) <= 2 * TRIED_ON:
+        study = study_of(slice(None), watch)
+        singles, outer = study.judge_singles()
+    else:
+        part = evenly(labels, folds, TRIED_ON)
+        tried_on = len(part)
+        first = study_of(part, lambda done, total: None)
+        models, judged = first.judge_singles()
+        best = first.choose(judged)[0]
+        plain = [first.design.plain(models[frozenset([f]), best]) for f in range(first.count)]
+        del first, models, judged
+        give_back()
+        study = study_of(slice(None), watch)
+        singles, outer = study.judge_on(best, [study.design.turned(*p) for p in plain])
     chosen, losses, scores = study.choose(outer)
     if nested:
         inner = study.judge_pairs(study.contenders(outer))
@@ -343,4 +399,5 @@ def fit_probe(
         fold_strengths=tuple(fold_strengths),
         fold_layers=tuple(((w * spread).float().numpy(), (b * spread + centre).float().numpy()) for w, b in by_fold),
         iterations=study.evaluations,
+        tried_on=tried_on,
     )

@@ -50,15 +50,16 @@ class Problems:
             everything = len(inside) == len(numbers)
             wf = (plain if everything else plain[:, inside]).reshape(width, -1)
             rows = max(64, BLOCK_BYTES // (4 * max(width, wf.shape[1])))
-            gf = torch.zeros(width, wf.shape[1])
+            # as (columns, width): with few columns the other way round is up to seven times slower
+            gf = torch.zeros(wf.shape[1], width)
             lf = torch.zeros(len(inside))
             for i in range(start, stop, rows):
                 part = slice(i, min(i + rows, stop))
                 z = design.rows(part)
                 scores = (z @ wf).view(len(z), len(inside), c)
                 lf += self.loss.residual_(scores, self.truth[part], self.weights[part])
-                gf.addmm_(z.T, scores.view(len(z), -1))
-            gf = gf.view(width, len(inside), c)
+                gf.addmm_(scores.view(len(z), -1).T, z)
+            gf = gf.T.reshape(width, len(inside), c)
             if everything:
                 grad += gf
                 loss += lf

@@ -20,6 +20,7 @@ class TorchTrunk:
     def __init__(self, network: nn.Module, modality: Modality, preprocessing: Mapping[str, Any], tile: int, device: str) -> None:
         self.modality, self.preprocessing, self.tile = modality, preprocessing, tile
         self.device = torch.device(device)
+        self.side_by_side = self.device.type == "cpu"
         self.network = freeze(network).to(self.device)
         if modality.name == "image":
             self.network = self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
