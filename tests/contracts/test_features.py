@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import os
 import shutil
+import threading
 import wave
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from regraft.errors import ModelError
 from regraft.features import Extracted, extract, stream
 from regraft.modality import MODALITIES, Modality
 from regraft.workspace.store import Space, Store, space_key
@@ -130,7 +132,7 @@ class Watched:
     """A trunk that counts what goes through it, and can be told to break at a call."""
 
     def __init__(self, trunk: Any, breaks_at: int | None) -> None:
-        self.trunk, self.breaks_at, self.tile = trunk, breaks_at, trunk.tile
+        self.trunk, self.breaks_at, self.tile, self.side_by_side = trunk, breaks_at, trunk.tile, trunk.side_by_side
         self.calls = self.windows = 0
 
     def __call__(self, windows: Sequence[Any]) -> np.ndarray:
@@ -232,6 +234,76 @@ def test_the_number_of_workers_changes_no_bit(bench, workers):
     assert same_bits(bench.run(anew(), workers=workers).features, bench.run(anew(), workers=2).features)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_changes_no_bit(bench, threads):
+    """Whatever PyTorch was told before, a tile runs on one core: on more, kernels add in another order."""
+    whole = bench.run(anew(), workers=1).features
+    torch.set_num_threads(threads)
+    assert same_bits(bench.run(anew(), workers=threads).features, whole)
+    assert torch.get_num_threads() == threads, "what comes after the pass has them again"
+
+
+class Meeting:
+    """A trunk whose calls wait for each other; it notes how many ran at once, where, and with how many threads a kernel."""
+
+    tile = 1
+
+    def __init__(self, side_by_side: bool, meet: int) -> None:
+        self.side_by_side, self.barrier = side_by_side, threading.Barrier(meet, timeout=20)
+        self.threads: set[int] = set()
+        self.kernels: set[int] = set()
+
+    def __call__(self, windows: Sequence[Any]) -> np.ndarray:
+        self.barrier.wait()
+        self.threads.add(threading.get_ident())
+        self.kernels.add(torch.get_num_threads())
+        return np.ones((len(windows), 2), np.float32)
+
+
+def passed(tmp_path: Path, trunk: Any, workers: int, count: int = 6) -> list[Any]:
+    kind = KINDS["image"]
+    paths = [tmp_path / f"{i}.png" for i in range(count)]
+    for i, path in enumerate(paths):
+        kind.write(path, i)
+    modality = dataclasses.replace(MODALITIES["image"], chunk=1)
+    return list(stream(paths, modality, lambda: trunk, modality.preparer(kind.preprocessing, {}), workers=workers))
+
+
+def test_tiles_run_side_by_side_on_one_core_each(tmp_path):
+    trunk = Meeting(True, 2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        rows = passed(tmp_path, trunk, workers=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert len(rows) == 6 and len(trunk.threads) == 2 and threading.get_ident() not in trunk.threads
+    assert trunk.kernels == {1}
+
+
+def test_a_gpu_gets_one_tile_at_a_time(tmp_path):
+    trunk = Meeting(False, 1)
+    assert len(passed(tmp_path, trunk, workers=3)) == 6
+    assert trunk.threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("side_by_side", [True, False])
+def test_an_error_in_a_tile_reaches_the_caller_and_no_thread_is_left(tmp_path, side_by_side):
+    class Broken:
+        tile = 2
+
+        def __init__(self) -> None:
+            self.side_by_side = side_by_side
+
+        def __call__(self, windows: Sequence[Any]) -> np.ndarray:
+            raise ModelError("the network is broken")
+
+    with pytest.raises(ModelError, match="the network is broken"):
+        passed(tmp_path, Broken(), workers=2, count=40)
+    assert not [t for t in threading.enumerate() if t.name.startswith("regraft")]
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 def test_the_size_of_chunks_changes_no_bit(bench, chunk):
     other = dataclasses.replace(bench.modality, chunk=chunk)
@@ -251,7 +323,8 @@ def test_how_often_the_store_is_written_changes_no_bit(bench, monkeypatch):
 def test_an_interrupted_pass_goes_on_where_it_stopped(bench, breaks_at):
     whole = bench.run(anew()).features
     with pytest.raises(KeyboardInterrupt):
-        bench.run(bench.space(), breaks_at=breaks_at)
+        # one worker, so that the tiles run one after the other
+        bench.run(bench.space(), breaks_at=breaks_at, workers=1)
     kept = len(bench.space())
     assert 0 < kept < COUNT, "what was computed before the interruption is kept"
     if bench.modality.name == "image":
@@ -470,7 +543,6 @@ def test_makers_that_differ_in_anything_do_not_share_rows():
         "modality": MODALITIES["image"],
         "tile": 16,
         "device": "cpu",
-        "threads": 2,
     }
     others: dict[str, Any] = {
         "weights_sha256": "b",
@@ -479,7 +551,6 @@ def test_makers_that_differ_in_anything_do_not_share_rows():
         "modality": MODALITIES["text"],
         "tile": 8,
         "device": "cuda:0",
-        "threads": 1,
         "files": {"tokenizer.json": "c"},
     }
     keys = {space_key(maker_of(**given))} | {space_key(maker_of(**{**given, name: value})) for name, value in others.items()}

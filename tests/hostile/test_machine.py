@@ -402,7 +402,7 @@ def test_little_memory_is_said(what: str, tmp_path: Path):
         "import sys, json, resource\n"
         "sys.path[:0] = json.loads(sys.argv[2])\n"
         "from pathlib import Path\n"
-        "import regraft.data.formats.csv, soundfile, soxr, PIL.PngImagePlugin\n"
+        "import regraft.data.formats.csv, soundfile, soxr, PIL.PngImagePlugin, torch\n"
         "from outcomes import decode_safely, open_safely\n"
         "pages = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (pages + (150 << 20),) * 2)\n"

@@ -41,11 +41,7 @@ def command(empty: bool, remove: str | None, as_json: bool) -> None:
     for space in found["spaces"]:
         maker = space["maker"]
         what = maker.get("architecture", {}).get("name") or maker.get("modality", "?")
-        how = (
-            f"{maker.get('engine', maker.get('kind', '?'))}, {maker.get('threads', '')} threads"
-            if "engine" in maker
-            else maker.get("kind", "?")
-        )
+        how = maker.get("engine", maker.get("kind", "?"))
         rows.append(
             [
                 space["key"][:8],

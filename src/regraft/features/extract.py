@@ -1,10 +1,11 @@
-"""One pass: read, decode and prepare in threads; run tiles of the frozen part meanwhile; keep the rows."""
+"""One pass: threads read, decode and prepare examples and run tiles of the frozen part, whichever is there to do; rows are kept."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ import numpy as np
 from regraft.errors import RegraftError, Unreadable
 from regraft.events import Done, Emit, Measured, Progress, Started, silent
 from regraft.facts import LeftOut
-from regraft.features.threads import chunks, in_order
+from regraft.features.threads import chunks, computing_crew, in_order
 from regraft.modality import Modality, Prepared
 from regraft.workspace.reading import Reading
 from regraft.workspace.store import Space
@@ -28,10 +29,16 @@ AHEAD = 24
 """Chunks of examples read ahead per worker."""
 
 
+TILES_AHEAD = 2
+"""Tiles per worker that run or wait to."""
+
+
 class Trunk(Protocol):
     """The frozen part: windows of equal shape in, rows out, at most `tile` at a time."""
 
     tile: int
+    side_by_side: bool
+    """Whether several threads may call it at once, each on a core of its own (a CPU); a GPU takes one tile at a time."""
 
     def __call__(self, windows: Sequence[Any]) -> np.ndarray: ...
 
@@ -134,12 +141,21 @@ def _read(
     return out
 
 
-class _Tiles:
-    """Windows waiting for a full tile, by their shapes; gives rows as examples get complete."""
+_Bucket = list[tuple[_Waiting, int, Any]]
+"""Windows of equal shape: the example, the window's place in it, its arrays."""
 
-    def __init__(self, trunk: Callable[[], Trunk]) -> None:
+
+class _Tiles:
+    """Windows waiting for a full tile, by their shapes, and tiles on their way; gives rows as examples get complete.
+
+    Tiles are taken up in the order in which they got full, whichever is done first.
+    """
+
+    def __init__(self, trunk: Callable[[], Trunk], pool: Executor, workers: int) -> None:
         self._make, self._engine = trunk, None
-        self._buckets: dict[Any, list[tuple[_Waiting, int, Any]]] = defaultdict(list)
+        self._pool, self._ahead = pool, TILES_AHEAD * workers
+        self._buckets: dict[Any, _Bucket] = defaultdict(list)
+        self._running: deque[tuple[Future[np.ndarray], _Bucket]] = deque()
 
     def add(self, read: _Read) -> Iterator[Row]:
         # opened only now: opening a network takes seconds, in which the workers read ahead
@@ -156,15 +172,27 @@ class _Tiles:
                 yield from self._run(engine, self._buckets.pop(shape))
 
     def rest(self) -> Iterator[Row]:
-        """What is left in tiles that never filled up."""
+        """What is left in tiles that never filled up, and on its way."""
         for shape in sorted(self._buckets, key=repr):
             assert self._engine is not None
             yield from self._run(self._engine, self._buckets[shape])
+        while self._running:
+            yield from self._take_up(*self._running.popleft())
+
+    def _run(self, engine: Trunk, bucket: _Bucket) -> Iterator[Row]:
+        windows = [window for _, _, window in bucket]
+        if not engine.side_by_side:
+            done: Future[np.ndarray] = Future()
+            done.set_result(engine(windows))
+            yield from self._take_up(done, bucket)
+            return
+        self._running.append((self._pool.submit(engine, windows), bucket))
+        while len(self._running) > self._ahead:
+            yield from self._take_up(*self._running.popleft())
 
     @staticmethod
-    def _run(engine: Trunk, bucket: list[tuple[_Waiting, int, Any]]) -> Iterator[Row]:
-        rows = engine([window for _, _, window in bucket])
-        for (waiting, place, _), row in zip(bucket, rows, strict=True):
+    def _take_up(tile: Future[np.ndarray], bucket: _Bucket) -> Iterator[Row]:
+        for (waiting, place, _), row in zip(bucket, tile.result(), strict=True):
             waiting.parts[place] = row
             waiting.missing -= 1
             if not waiting.missing:
@@ -183,9 +211,9 @@ def stream(
 ) -> Generator[Row, None, None]:
     """Rows as they get ready, not in order; every source gives exactly one. `trunk` is called once, when first needed.
 
-    `known` tells which identities have features already. Memory is bounded whatever the number of sources.
+    `known` tells which identities have features already. Memory is bounded whatever the number of sources. Reading and the tiles
+    share the same `workers` threads, so that none waits while another kind of work is there.
     """
-    tiles = _Tiles(trunk)
     started: set[bytes] = set()
     twins: list[_Read] = []
     reading = Reading()
@@ -193,25 +221,25 @@ def stream(
     def read_chunk(chunk: list[tuple[int, Any]]) -> list[_Read]:
         return _read(chunk, modality, prepare, known, summaries, reading)
 
-    results = in_order(read_chunk, chunks(enumerate(sources), modality.chunk), workers, AHEAD * workers)
     try:
-        for reads in results:
-            for read in reads:
-                if read.reason:
-                    yield Row(read.index, read.identity, reason=read.reason)
-                elif read.prepared is None:
-                    yield Row(read.index, read.identity, summary=read.summary, known=True)
-                elif read.identity in started:
-                    # the same content again: its first copy is on its way or done
-                    twins.append(_Read(read.index, read.identity, None, read.summary, ""))
-                else:
-                    started.add(read.identity)
-                    yield from tiles.add(read)
-        yield from tiles.rest()
+        with computing_crew(workers) as pool:
+            tiles = _Tiles(trunk, pool, workers)
+            for reads in in_order(read_chunk, chunks(enumerate(sources), modality.chunk), pool, AHEAD * workers):
+                for read in reads:
+                    if read.reason:
+                        yield Row(read.index, read.identity, reason=read.reason)
+                    elif read.prepared is None:
+                        yield Row(read.index, read.identity, summary=read.summary, known=True)
+                    elif read.identity in started:
+                        # the same content again: its first copy is on its way or done
+                        twins.append(_Read(read.index, read.identity, None, read.summary, ""))
+                    else:
+                        started.add(read.identity)
+                        yield from tiles.add(read)
+            yield from tiles.rest()
         for read in twins:
             yield Row(read.index, read.identity, summary=read.summary, known=True)
     finally:
-        results.close()
         reading.close()
 
 

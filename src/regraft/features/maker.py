@@ -7,7 +7,7 @@ from typing import Any
 
 from regraft.modality import Modality
 
-VERSION = 2
+VERSION = 3
 """Raised when this room would give other features from the same description."""
 
 
@@ -19,13 +19,13 @@ def maker_of(
     modality: Modality,
     tile: int,
     device: str,
-    threads: int,
     files: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What makes the features of one network on this machine.
 
     `files` are the SHA-256 of what prepares its input (a tokenizer). Training batch size, workers, file names and order are not
-    in it: they change nothing. Threads, torch and the instruction set are: kernels add in another order.
+    in it: they change nothing. Nor are threads, because a tile runs on one core. Torch and the instruction set are: kernels add
+    in another order.
     """
     import torch
 
@@ -41,7 +41,6 @@ def maker_of(
         "engine": "torch float32" + (" channels-last" if modality.name == "image" else ""),
         "device": device,
         "tile": tile,
-        "threads": threads if device == "cpu" else 0,
         "torch": torch.__version__,
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }

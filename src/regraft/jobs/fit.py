@@ -221,7 +221,7 @@ class _Fit:
     def _features(self, examples: Sequence[Example], device: str, threads: int) -> tuple[Extracted, dict[str, Tensor]]:
         backbone = self.edited.weights if self.edited else source_of(self.facts).weights(self.facts)
         frozen = frozen_pretrained(self.facts, lambda: backbone)
-        self.folder.decide(features=frozen.maker(device, threads))
+        self.folder.decide(features=frozen.maker(device))
         return frozen.run(examples, device, threads, keep=self.spec.store, summaries=True, emit=self.emit), backbone
 
     def _divide(self, examples: Sequence[Example], values: Sequence[Any], extracted: Extracted) -> _Parts:

@@ -38,7 +38,7 @@ class Frozen:
     files: Mapping[str, Path]
     trunk: Callable[[str], TorchTrunk]
 
-    def maker(self, device: str, threads: int) -> dict[str, Any]:
+    def maker(self, device: str) -> dict[str, Any]:
         """The identity of its features on this machine."""
         from regraft.features import maker_of
 
@@ -49,7 +49,6 @@ class Frozen:
             modality=self.modality,
             tile=self.tile,
             device=device,
-            threads=threads,
             files={name: sha256_file(path) for name, path in sorted(self.files.items())},
         )
 
@@ -61,7 +60,7 @@ class Frozen:
             shown = ", ".join(names[:5])
             emit(Warned(f"an earlier command ended without a word while it read: {shown}. If this one does too, move such a file away"))
         store = Store(keep=keep)
-        space = store.space(self.maker(device, threads))
+        space = store.space(self.maker(device))
         other: Space | None = None
         if summaries:
             other = store.space(summary_maker(self.modality)) if self.modality.summary_version else Space(None, {})
@@ -75,7 +74,7 @@ class Frozen:
             self.modality.preparer(self.preprocessing, self.files),
             space,
             summaries=other,
-            workers=max(2, threads),
+            workers=pass_workers(device, threads),
             emit=emit,
         )
         if keep:
@@ -83,6 +82,11 @@ class Frozen:
             for removed in store.trim(protect=used):
                 emit(Said(f"the feature store is over its size: {removed.rows:,} rows of {removed.key} were removed"))
         return extracted
+
+
+def pass_workers(device: str, threads: int) -> int:
+    """Threads of a pass: they run the tiles too, but for a GPU, which should not wait for a single one that reads."""
+    return threads if device == "cpu" else max(2, threads)
 
 
 def choose_network(name: str | None, task: str, may: Access = FREELY) -> ModelFacts:

@@ -14,7 +14,7 @@ from regraft.data.base import TEST, TRAIN, Example
 from regraft.errors import DataError, ModelError, RegraftError, Unreadable
 from regraft.events import Done, Emit, Progress, Said, Started, Warned, silent
 from regraft.facts import LeftOut
-from regraft.features.threads import chunks, in_order
+from regraft.features.threads import chunks, crew, in_order
 from regraft.jobs.common import Messages, core_count
 from regraft.jobs.frozen import choose_network
 from regraft.jobs.labelled import Labelled, named_data, open_labelled, same_value
@@ -131,9 +131,10 @@ def _look(examples: Sequence[Example], modality: Modality, prepare: Any, workers
     stage, begun = "reading", time.perf_counter()
     emit(Started(stage, len(examples), modality.nouns))
     looks: list[_Look] = []
-    for found in in_order(look, chunks(examples, modality.chunk), workers, AHEAD * workers):
-        looks += found
-        emit(Progress(stage, len(looks)))
+    with crew(workers) as pool:
+        for found in in_order(look, chunks(examples, modality.chunk), pool, AHEAD * workers):
+            looks += found
+            emit(Progress(stage, len(looks)))
     emit(Done(stage, time.perf_counter() - begun, f"{len(looks):,} {modality.nouns}"))
     return looks
 

@@ -17,7 +17,7 @@ from regraft.errors import DataError, MissingExtra, UsageError
 from regraft.events import Emit, Said, Started, Warned, silent
 from regraft.facts import AnyPrediction, LeftOut
 from regraft.jobs.common import Messages, as_source, asked, check_losses, choose_device, computing_threads, core_count, say_notes
-from regraft.jobs.frozen import choose_network, frozen_model, frozen_pretrained
+from regraft.jobs.frozen import choose_network, frozen_model, frozen_pretrained, pass_workers
 from regraft.jobs.labelled import encode_all
 from regraft.jobs.run import open_run
 from regraft.modality import MODALITIES
@@ -87,9 +87,10 @@ def stream_predictions(
     on_event(Started("predicting", len(dataset.examples), model.modality.nouns))
     yield from dataset.left_out
     cores = threads or core_count()
+    where = choose_device(device)
     with computing_threads(cores):
         names, sources = (e.name for e in dataset.examples), (e.source for e in dataset.examples)
-        yield from run_model(model, names, sources, device=choose_device(device), workers=max(2, cores))
+        yield from run_model(model, names, sources, device=where, workers=pass_workers(where, cores))
 
 
 def _is_sound(value: Any) -> bool:
