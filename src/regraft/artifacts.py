@@ -25,7 +25,7 @@ from regraft.workspace.bundle import WEIGHTS, read_bundle, write_bundle
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from regraft.features.engines.torch import TorchTrunk
+    from regraft.features.engines import Engine, Trunk
 
 GROUP = 2048
 """Inputs whose predictions are put back in order together; bounds what is held."""
@@ -41,6 +41,7 @@ def save_bundle(
     bias: np.ndarray,
     target: Target,
     rung: str,
+    engine: Engine,
     versions: dict[str, str],
 ) -> None:
     """Write the network with its output layer replaced: weight (outputs, d), bias (outputs,)."""
@@ -55,6 +56,7 @@ def save_bundle(
         "preprocessing": dict(facts.preprocessing),
         "head": {"path": head, "in": int(weight.shape[1]), "out": int(weight.shape[0])},
         "tile": facts.tile,
+        "engine": {"name": engine.name, "precision": engine.precision},
         "model": {
             "name": facts.name,
             "about": facts.about,
@@ -143,12 +145,11 @@ class Model:
             raise BundleError(f"the output layer {path} of {self.folder} is {weight.shape} and {bias.shape}", expected=f"{expected}")
         return weight, bias
 
-    def trunk(self, device: str) -> tuple[TorchTrunk, np.ndarray, np.ndarray]:
-        """(the frozen part, weight (classes, d), bias (classes,))."""
+    def backbone(self) -> tuple[nn.Module, np.ndarray, np.ndarray]:
+        """(the network without its output layer, weight (classes, d), bias (classes,))."""
         from torch import nn
 
         from regraft.anatomy import layer_at, replace_layer
-        from regraft.features.engines.torch import TorchTrunk
 
         network = self.network()
         path = self.manifest["head"]["path"]
@@ -156,8 +157,7 @@ class Model:
         if not isinstance(head, nn.Linear):
             raise BundleError(f"the output layer {path} of {self.folder} is a {type(head).__name__}", expected="Linear")
         replace_layer(network, path, nn.Identity())
-        trunk = TorchTrunk(network, self.modality, self.manifest["preprocessing"], self.manifest["tile"], device)
-        return trunk, head.weight.detach().numpy(), head.bias.detach().numpy()
+        return network, head.weight.detach().numpy(), head.bias.detach().numpy()
 
 
 def open_model(folder: Path) -> Model:
@@ -204,14 +204,20 @@ def apply_layer(features: np.ndarray, weight: np.ndarray, bias: np.ndarray, targ
     return out
 
 
-def predict(model: Model, names: Iterable[str], sources: Iterable[Any], *, device: str, workers: int) -> Iterator[AnyPrediction | LeftOut]:
+def predict(
+    model: Model, names: Iterable[str], sources: Iterable[Any], *, device: str, engine: Engine, workers: int
+) -> Iterator[AnyPrediction | LeftOut]:
     """Predictions in the order of the inputs; an input that cannot be read gives a LeftOut. Any number of inputs."""
-    parts: list[tuple[TorchTrunk, np.ndarray, np.ndarray]] = []
+    parts: list[tuple[Trunk, np.ndarray, np.ndarray]] = []
     target = model.target
 
-    def trunk() -> TorchTrunk:
+    def trunk() -> Trunk:
+        from regraft.features.engines import Trunk
+
         if not parts:
-            parts.append(model.trunk(device))
+            network, weight, bias = model.backbone()
+            settings = model.manifest["preprocessing"], model.manifest["tile"]
+            parts.append((Trunk(network, model.modality, *settings, device, engine, workers), weight, bias))
         return parts[0][0]
 
     prepare = model.modality.preparer(model.manifest["preprocessing"], model.files)

@@ -6,14 +6,14 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
-from regraft.errors import DataError
+from regraft.errors import DataError, ModelError
 from regraft.evaluation.classes import mean_interval
 from regraft.events import Done, Emit, Event, Measured, Progress, Said, Started, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
@@ -27,6 +27,7 @@ from regraft.jobs.common import (
     say_notes,
     versions,
 )
+from regraft.jobs.engines import choose_engine, compare_predictions, reference_engine, wanted_engine
 from regraft.jobs.frozen import choose_network, frozen_pretrained
 from regraft.jobs.labelled import Labelled, named_data, open_labelled, same_value
 from regraft.jobs.network import Edited, edit_network, written_steps
@@ -34,6 +35,7 @@ from regraft.jobs.run import Run
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
+from regraft.strategy.engines import sample_size
 from regraft.strategy.rules import fold_count, is_nested, strengths_for
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from regraft.features import Extracted
+    from regraft.features.engines import Engine
     from regraft.training.probe import Probe
 
 BASELINE_STRENGTHS = slice(1, None, 2)
@@ -72,6 +75,8 @@ def fit(
     allow_code: bool = False,
     train: str = "head",
     device: str = "auto",
+    engine: str = "auto",
+    precision: str = "auto",
     threads: int | None = None,
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -114,6 +119,8 @@ def fit(
         allow_code=allow_code,
         train=train,
         device=device,
+        engine=engine,
+        precision=precision,
         threads=threads,
         out=None if out is None else os.fspath(out),
         seed=seed,
@@ -126,11 +133,13 @@ def fit(
     _check_options(spec, labelled.target)
     modality = MODALITIES[labelled.dataset.task]
     facts = choose_network(spec.model, labelled.dataset.task, Access(offline=spec.offline, allow_code=spec.allow_code))
+    place = choose_device(spec.device)
+    named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input)
     edited = edit_network(facts, steps) if steps else None
     folder = new_run(spec.out, _name_of(source) if isinstance(source, Path) else "data", spec.to_json())
     try:
-        return _Fit(spec, labelled, modality, edited.facts if edited else facts, edited, folder, on_event, start)()
+        return _Fit(spec, labelled, modality, edited.facts if edited else facts, edited, named, place, folder, on_event, start)()
     finally:
         folder.close()
 
@@ -152,6 +161,9 @@ class _Fit:
     modality: Modality
     facts: ModelFacts
     edited: Edited | None
+    named: Engine | None
+    """The engine that was asked for."""
+    device: str
     folder: RunFolder
     listener: Emit
     start: float
@@ -170,7 +182,7 @@ class _Fit:
         self.metric = spec.metric or self.target.metrics[0]
         self._say_what_was_found()
         threads = spec.threads or core_count()
-        device = choose_device(spec.device)
+        device = self.device
         self.folder.decide(
             task=self.dataset.task,
             target=self.target.name,
@@ -187,6 +199,7 @@ class _Fit:
             parts = [self.labelled.part(TRAIN), self.labelled.part(TEST)]
             examples, values = [e for part, _ in parts for e in part], [v for _, own in parts for v in own]
             extracted, backbone = self._features(examples, device, threads)
+            self.examples = [examples[i] for i in extracted.kept]
             left_out = [*self.dataset.left_out, *extracted.left_out]
             check_losses(left_out, len(extracted.kept), modality, strict=spec.strict, emit=self.emit)
             say_notes(extracted.notes, len(extracted.kept), self.emit)
@@ -220,9 +233,32 @@ class _Fit:
 
     def _features(self, examples: Sequence[Example], device: str, threads: int) -> tuple[Extracted, dict[str, Tensor]]:
         backbone = self.edited.weights if self.edited else source_of(self.facts).weights(self.facts)
-        frozen = frozen_pretrained(self.facts, lambda: backbone)
-        self.folder.decide(features=frozen.maker(device))
-        return frozen.run(examples, device, threads, keep=self.spec.store, summaries=True, emit=self.emit), backbone
+        self.frozen = frozen_pretrained(self.facts, lambda: backbone)
+        self.threads = threads
+        self.chosen = choose_engine(self.frozen, examples, self.named, self.spec.precision, device, threads)
+        if said := self.chosen.sentence(self.modality.nouns):
+            self.emit(Said(said))
+        try:
+            return self._run(examples, "features", summaries=True), backbone
+        except ModelError as error:
+            if self.named is not None or self.chosen.engine is reference_engine():
+                raise
+            self._take_instead(reference_engine(), error.found)
+            return self._run(examples, "features", summaries=True), backbone
+
+    def _run(self, examples: Sequence[Example], stage: str, *, summaries: bool) -> Extracted:
+        """Features of the examples in the chosen engine, which is written down first."""
+        engine = self.chosen.engine
+        self.folder.decide(engine=self.chosen.to_json(), features=self.frozen.maker(self.device, engine))
+        return self.frozen.run(
+            examples, self.device, self.threads, engine, keep=self.spec.store, summaries=summaries, emit=self.emit, stage=stage
+        )
+
+    def _take_instead(self, engine: Engine, reason: str) -> None:
+        """Another engine than the chosen one, and why."""
+        self.emit(Warned(f"engine: {self.chosen.engine.label} is not used: {reason}. {engine.label} runs in its place"))
+        refused = {**self.chosen.left_out, self.chosen.engine.label: reason}
+        self.chosen = replace(self.chosen, engine=engine, left_out=refused)
 
     def _divide(self, examples: Sequence[Example], values: Sequence[Any], extracted: Extracted) -> _Parts:
         kept = [examples[i] for i in extracted.kept]
@@ -294,7 +330,17 @@ class _Fit:
             self.emit(Warned(said))
         strengths = strengths_for(target.loss)
         nested = is_nested(len(judged), int(folds.max()) + 1)
-        ours = self._probe("output layer", _rows_at(extracted.features, parts.train), parts, folds, strengths, nested=nested)
+        probe = lambda: self._probe("output layer", _rows_at(extracted.features, parts.train), parts, folds, strengths, nested=nested)
+        ours = probe()
+        if objection := self._objection(ours, parts, folds, extracted.features):
+            self._take_instead(self.chosen.spare or reference_engine(), objection)
+            again = self._run(self.examples, "features again", summaries=False)
+            if len(again.kept) != len(self.examples):
+                raise ModelError("the network's features of some examples are numbers in one engine only", move="--engine torch")
+            extracted.features = again.features
+            ours = probe()
+        # what only the pass needs holds memory
+        self.frozen.let_go()
         learnt = self.modality.learn_vectoriser([extracted.summaries[k] for k in parts.train])
         bare_rows = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.train])
         bare_test = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.test]) if len(parts.test) else bare_rows[:0]
@@ -328,6 +374,33 @@ class _Fit:
         if len(parts.test):
             result.test = self._test(parts, result, _rows_at(extracted.features, parts.test), bare_test)
         return result
+
+    def _objection(self, ours: Probe, parts: _Parts, folds: np.ndarray, features: np.ndarray) -> str:
+        """What speaks against the features of an engine that rounds: some training examples go through torch float32 too, and models
+        that did not see them predict from both. Empty when they agree, or when the engine was asked for.
+        """
+        from regraft.artifacts import apply_layer
+
+        engine, target = self.chosen.engine, self.target
+        if engine.exact:
+            return ""
+        judged = np.flatnonzero(folds >= 0)
+        places = judged[np.unique(np.linspace(0, len(judged) - 1, sample_size(len(judged))).astype(int))]
+        sample = [parts.examples[k] for k in places]
+        plain = self.frozen.run(
+            sample, self.device, self.threads, reference_engine(), keep=self.spec.store, summaries=False, emit=self.emit, stage="comparison"
+        )
+        places = places[plain.kept]
+        say = lambda rows: np.concatenate(
+            [apply_layer(row[None], *ours.fold_layers[folds[k]], target) for row, k in zip(rows, places, strict=True)]
+        )
+        rows = features[parts.train[places]]
+        found = compare_predictions(
+            engine, target, self.metric, parts.y[places], say(rows), say(plain.features), float(parts.y.astype(np.float64).std())
+        )
+        self.folder.decide(agreement=found.to_json())
+        self.emit(found.said())
+        return found.objection if self.chosen.free else ""
 
     def _probe(
         self,
@@ -410,6 +483,7 @@ class _Fit:
             bias=ours.bias,
             target=result.target,
             rung=self.spec.train,
+            engine=self.chosen.engine,
             versions=versions(),
         )
         with written_aside(self.folder.path / "without_network.npz") as aside, open(aside, "wb") as file:

@@ -58,6 +58,8 @@ class Probe:
     scores: tuple[float, ...]
     out_of_fold: np.ndarray
     fold_strengths: tuple[float, ...]
+    fold_layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+    """(weight, bias) of the model without each fold: those that said `out_of_fold`."""
     iterations: int
 
 
@@ -323,9 +325,11 @@ def fit_probe(
     else:
         fold_strengths = [chosen] * study.count
         study.solved = study.total - 1
+    layers: list[tuple[Tensor, Tensor]] = []
     held_out = np.full((len(labels), classes), np.nan, np.float32)
     for f, s in enumerate(fold_strengths):
         span = study.spans[f]
+        layers.append(study.design.plain(singles[frozenset([f]), s]))
         held_out[study.order[span]] = loss.outputs(study.design.scores(span, singles[frozenset([f]), s])).numpy()
     guess = torch.stack([singles[frozenset([f]), chosen] for f in range(study.count)]).mean(0)
     (final,) = study.solve([(frozenset(), chosen)], [guess], (lambda strength: TIGHT) if careful else rough)
@@ -339,5 +343,6 @@ def fit_probe(
         scores=tuple(scores),
         out_of_fold=(held_out.astype(np.float64) * spread + centre).astype(np.float32) if loss.direct else held_out,
         fold_strengths=tuple(fold_strengths),
+        fold_layers=tuple(((w * spread).float().numpy(), (b * spread + centre).float().numpy()) for w, b in layers),
         iterations=study.evaluations,
     )

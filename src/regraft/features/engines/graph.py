@@ -41,7 +41,14 @@ def onnx_graph(network: nn.Module, inputs: dict[str, Tensor], varies: bool) -> b
         warnings.simplefilter("ignore")
         example = tuple(v.clone() for v in inputs.values())
         torch.onnx.export(
-            watched, example, buffer, dynamo=False, input_names=list(inputs), output_names=["rows"], dynamic_axes=named, opset_version=17
+            watched,
+            example,
+            buffer,  # pyright: ignore[reportArgumentType] - a path or a file, its annotation knows paths
+            dynamo=False,
+            input_names=list(inputs),
+            output_names=["rows"],
+            dynamic_axes=named,
+            opset_version=17,
         )
     _kept[network] = buffer.getvalue()
     return _kept[network]

@@ -24,7 +24,7 @@ def _make(network: nn.Module, inputs: dict[str, Tensor], varies: bool, threads: 
     wanted = [i.name for i in session.get_inputs()]
 
     def run(tile: dict[str, Tensor]) -> np.ndarray:
-        return session.run(None, {name: tile[name].contiguous().numpy() for name in wanted})[0]
+        return np.asarray(session.run(None, {name: tile[name].contiguous().numpy() for name in wanted})[0])
 
     return run
 
