@@ -333,7 +333,7 @@ class _Fit:
         probe = lambda: self._probe("output layer", _rows_at(extracted.features, parts.train), parts, folds, strengths, nested=nested)
         ours = probe()
         if objection := self._objection(ours, parts, folds, extracted.features):
-            self._take_instead(self.chosen.spare or reference_engine(), objection)
+            self._take_instead(self.chosen.exact or reference_engine(), objection)
             again = self._run(self.examples, "features again", summaries=False)
             if len(again.kept) != len(self.examples):
                 raise ModelError("the network's features of some examples are numbers in one engine only", move="--engine torch")
@@ -376,7 +376,7 @@ class _Fit:
         return result
 
     def _objection(self, ours: Probe, parts: _Parts, folds: np.ndarray, features: np.ndarray) -> str:
-        """What speaks against the features of an engine that rounds: some training examples go through torch float32 too, and models
+        """What speaks against the features of an engine that rounds: some training examples go through an exact one too, and models
         that did not see them predict from both. Empty when they agree, or when the engine was asked for.
         """
         from regraft.artifacts import apply_layer
@@ -385,10 +385,11 @@ class _Fit:
         if engine.exact:
             return ""
         judged = np.flatnonzero(folds >= 0)
+        exact = self.chosen.exact or reference_engine()
         places = judged[np.unique(np.linspace(0, len(judged) - 1, sample_size(len(judged))).astype(int))]
         sample = [parts.examples[k] for k in places]
         plain = self.frozen.run(
-            sample, self.device, self.threads, reference_engine(), keep=self.spec.store, summaries=False, emit=self.emit, stage="comparison"
+            sample, self.device, self.threads, exact, keep=self.spec.store, summaries=False, emit=self.emit, stage="comparison"
         )
         places = places[plain.kept]
         say = lambda rows: np.concatenate(
@@ -396,7 +397,7 @@ class _Fit:
         )
         rows = features[parts.train[places]]
         found = compare_predictions(
-            engine, target, self.metric, parts.y[places], say(rows), say(plain.features), float(parts.y.astype(np.float64).std())
+            exact, target, self.metric, parts.y[places], say(rows), say(plain.features), float(parts.y.astype(np.float64).std())
         )
         self.folder.decide(agreement=found.to_json())
         self.emit(found.said())

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-TIMED_FROM = 300
-"""Examples from which engines are timed. Below, what timing and making another one takes (3 to 5 s) is not won back."""
+TIMED_FROM = 400
+"""Examples from which another engine than torch float32 is looked for. Timing all of them takes 4 to 5 s, the first time on a machine;
+400 photographs take torch float32 9 s with EfficientNet-Lite0 on two cores, and OpenVINO 2."""
 
 CLEARLY = 0.85
 """An engine is taken in place of the reference when it needs at most this part of its time: timings on a busy machine vary by 10 %."""
 
 SAMPLE = 256
 """Examples at most whose features are computed twice, to compare predictions: one that differs is 0.4 %."""
+
+REFUSED = 0.25
+"""How often features that were rounded are refused: on 1 of the 4 sets that were tried (docs/log.md)."""
 
 EQUAL = 0.995
 """Least share of equal predictions."""
@@ -43,28 +47,38 @@ def sample_size(examples: int) -> int:
     return min(examples, SAMPLE, max(64, examples // 10))
 
 
-def seconds(timing: Timing, reference: Timing, examples: int) -> float:
-    """What a pass over so many examples takes, with what comparing costs: the sample goes through the reference too."""
-    compared = 0.0 if timing.exact else sample_size(examples) / reference.rate
-    return timing.setup + examples / timing.rate + compared
+def seconds(timing: Timing, exact: Timing, examples: int) -> float:
+    """What a pass over so many examples is expected to take. With an engine that rounds, a sample goes through an exact one too, and
+    when predictions differ everything does.
+    """
+    doubt = 0.0 if timing.exact else (sample_size(examples) + REFUSED * examples) / exact.rate
+    return timing.setup + examples / timing.rate + doubt
 
 
-def pick(reference: Timing, others: Sequence[Timing], examples: int) -> Timing:
-    """The engine that is done first; the reference unless another is clearly faster, an exact one unless another clearly is."""
-    best = reference
-    for timing in sorted(others, key=lambda t: (not t.exact, t.label)):
-        if timing.rate > 0 and seconds(timing, reference, examples) <= CLEARLY * seconds(best, reference, examples):
-            best = timing
-    # of two that are nearly equal the first one stood; the fastest of the same kind is still better
-    alike = [t for t in others if best is not reference and t.exact == best.exact and t.rate > 0]
-    return min(alike, key=lambda t: seconds(t, reference, examples), default=best)
+def pick(reference: Timing, others: Sequence[Timing], examples: int) -> tuple[Timing, Timing]:
+    """(the engine to take, the best exact one). The reference stands unless another is clearly faster, and an exact engine unless one
+    that rounds clearly is.
+    """
+    fastest = _least([t for t in others if t.exact], reference, examples, reference)
+    exact = fastest if seconds(fastest, reference, examples) <= CLEARLY * seconds(reference, reference, examples) else reference
+    rounded = _least([t for t in others if not t.exact], exact, examples, exact)
+    return (rounded if seconds(rounded, exact, examples) <= CLEARLY * seconds(exact, exact, examples) else exact), exact
+
+
+def _least(timings: Sequence[Timing], exact: Timing, examples: int, default: Timing) -> Timing:
+    """The one that is expected to be done first; of equal ones the first by name."""
+
+    def cost(timing: Timing) -> tuple[float, str]:
+        return seconds(timing, exact, examples), timing.label
+
+    return min((t for t in timings if t.rate > 0), key=cost, default=default)
 
 
 def objection(equal: int, examples: int, figure: float, reference: float, slack: float) -> str:
-    """Why features are not close enough to torch float32's; empty when they are.
+    """Why features are not close enough to exact ones; empty when they are.
 
     `equal` of `examples` held-out predictions are the same. `figure` is the score (higher is better) on these features, `reference` on
-    torch float32's; it may fall by `slack`, which is what so few examples cannot tell from nothing.
+    exact ones; it may fall by `slack`, which is what so few examples cannot tell from nothing.
     """
     if equal < EQUAL * examples:
         return f"{examples - equal:,} of {examples:,} predictions differ, more than {100 * (1 - EQUAL):.1f} %"
