@@ -85,12 +85,15 @@ class Sampler:
 def alone(folder: Path) -> dict[str, float]:
     """Milliseconds an image of each part on one core; medians of 200 images."""
     from regraft.jobs.common import computing_threads
+    import torch
+
+    from regraft.features.engines import REFERENCE
     from regraft.jobs.frozen import frozen_pretrained
     from regraft.modality.image import MODALITY
     from regraft.pretrained import find_model, source_of
 
     facts = find_model("packaged:efficientnet-lite0")
-    trunk = frozen_pretrained(facts, lambda: source_of(facts).weights(facts)).trunk("cpu")
+    trunk = frozen_pretrained(facts, lambda: source_of(facts).weights(facts)).trunk("cpu", REFERENCE, 1)
     prepare = MODALITY.preparer(facts.preprocessing, {})
     times: dict[str, list[float]] = {"read and hash": [], "decode": [], "resize": [], "small picture": [], "network": []}
 

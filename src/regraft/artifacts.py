@@ -25,7 +25,7 @@ from regraft.workspace.bundle import WEIGHTS, read_bundle, write_bundle
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from regraft.features.engines.torch import TorchTrunk
+    from regraft.features.engines import Engine, Trunk
 
 FEATURES, SCORES = "features", "scores"
 """What is averaged over the windows of an input."""
@@ -43,6 +43,7 @@ def save_bundle(
     features: int,
     target: Target,
     rung: str,
+    engine: Engine,
     versions: dict[str, str],
     averaged: str = FEATURES,
 ) -> None:
@@ -61,6 +62,7 @@ def save_bundle(
         "head": {"path": head, "in": features, "out": len(target.outputs), **({} if f"{head}.weight" in tensors else {"linear": False})},
         **({"averaged": averaged} if averaged != FEATURES else {}),
         "tile": facts.tile,
+        "engine": {"name": engine.name, "precision": engine.precision},
         "model": {
             "name": facts.name,
             "about": facts.about,
@@ -166,23 +168,20 @@ class Model:
 
         return layer_at(network, self.manifest["head"]["path"])
 
-    def trunk(self, device: str) -> tuple[TorchTrunk, OutputLayer]:
+    def backbone(self) -> tuple[nn.Module, OutputLayer]:
         """(what runs over windows, what makes scores of its rows)."""
         from torch import nn
 
         from regraft.anatomy import replace_layer
-        from regraft.features.engines.torch import TorchTrunk
 
         network = self.network()
-        output = as_they_are
-        if not self.averages_scores:
-            head = self._head(network)
-            if isinstance(head, nn.Linear) and head.bias is not None:
-                output = linear(head.weight.detach().numpy(), head.bias.detach().numpy())
-            else:
-                output = layers(head)
-            replace_layer(network, self.manifest["head"]["path"], nn.Identity())
-        return TorchTrunk(network, self.modality, self.manifest["preprocessing"], self.manifest["tile"], device), output
+        if self.averages_scores:
+            return network, as_they_are
+        head = self._head(network)
+        replace_layer(network, self.manifest["head"]["path"], nn.Identity())
+        if isinstance(head, nn.Linear) and head.bias is not None:
+            return network, linear(head.weight.detach().numpy(), head.bias.detach().numpy())
+        return network, layers(head)
 
 
 def open_model(folder: Path) -> Model:
@@ -250,14 +249,20 @@ def outputs_of(rows: np.ndarray, layer: OutputLayer, target: Target) -> np.ndarr
     return np.concatenate([target.link(layer(row[None])) for row in rows]).astype(np.float32, copy=False)
 
 
-def predict(model: Model, names: Iterable[str], sources: Iterable[Any], *, device: str, workers: int) -> Iterator[AnyPrediction | LeftOut]:
+def predict(
+    model: Model, names: Iterable[str], sources: Iterable[Any], *, device: str, engine: Engine, workers: int
+) -> Iterator[AnyPrediction | LeftOut]:
     """Predictions in the order of the inputs; an input that cannot be read gives a LeftOut. Any number of inputs."""
-    parts: list[tuple[TorchTrunk, OutputLayer]] = []
+    parts: list[tuple[Trunk, OutputLayer]] = []
     target = model.target
 
-    def trunk() -> TorchTrunk:
+    def trunk() -> Trunk:
+        from regraft.features.engines import Trunk
+
         if not parts:
-            parts.append(model.trunk(device))
+            network, layer = model.backbone()
+            settings = model.manifest["preprocessing"], model.manifest["tile"]
+            parts.append((Trunk(network, model.modality, *settings, device, engine, workers), layer))
         return parts[0][0]
 
     prepare = model.modality.preparer(model.manifest["preprocessing"], model.files)

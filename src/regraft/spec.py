@@ -18,6 +18,9 @@ METRICS = {
 }
 """Kind of target -> what choices can be made by; the first is the usual one."""
 
+ENGINES = ("auto", "torch", "compile", "openvino", "onnx")
+PRECISIONS = ("auto", "fp32", "bf16")
+
 ALL_METRICS = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
 
 
@@ -71,6 +74,12 @@ class FitSpec:
     top=K: also the last K blocks; full: everything; or layers, such as "last 1 block, head"."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    engine: str = "auto"
+    """What runs the frozen network: auto (the fastest here whose predictions agree with torch's), torch, compile (torch.compile),
+    openvino, onnx (ONNX Runtime)."""
+    precision: str = "auto"
+    """fp32, or bf16: faster where the processor has it, with rounding. auto: fp32 for an engine that was named, else whichever is
+    faster and agrees. --engine torch --precision fp32 is the exact way."""
     threads: int | None = None
     """Threads for computing; all cores when not given."""
     out: str | None = None
@@ -97,6 +106,8 @@ class FitSpec:
             faults.append(f"--separator parts several labels, and --target is {self.target}")
         if self.balance and self.target in ("multilabel", "number"):
             faults.append(f"--balance gives classes equal weight, and --target is {self.target}")
+        faults += one_of("--engine", self.engine, ENGINES)
+        faults += one_of("--precision", self.precision, PRECISIONS)
         if self.threads is not None and self.threads < 1:
             faults.append(f"--threads {self.threads}: expected at least 1")
         if not 0 <= self.seed < 2**32:

@@ -535,6 +535,7 @@ def test_a_bound_smaller_than_the_space_in_use_keeps_it(tmp_path):
 
 def test_makers_that_differ_in_anything_do_not_share_rows():
     from regraft.features import maker_of
+    from regraft.features.engines import engine_of
 
     given: dict[str, Any] = {
         "weights_sha256": "a",
@@ -543,6 +544,7 @@ def test_makers_that_differ_in_anything_do_not_share_rows():
         "modality": MODALITIES["image"],
         "tile": 16,
         "device": "cpu",
+        "engine": engine_of("torch", "fp32"),
     }
     others: dict[str, Any] = {
         "weights_sha256": "b",
@@ -551,6 +553,7 @@ def test_makers_that_differ_in_anything_do_not_share_rows():
         "modality": MODALITIES["text"],
         "tile": 8,
         "device": "cuda:0",
+        "engine": engine_of("openvino", "bf16"),
         "files": {"tokenizer.json": "c"},
     }
     keys = {space_key(maker_of(**given))} | {space_key(maker_of(**{**given, name: value})) for name, value in others.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from regraft.spec import METRICS, TASKS, FitSpec, help_texts
+from regraft.spec import ENGINES, METRICS, PRECISIONS, TASKS, FitSpec, help_texts
 
 _HELP = help_texts(FitSpec)
 
@@ -76,6 +76,12 @@ def code_option(command: Command) -> Command:
 def machine_options(command: Command) -> Command:
     """--device and --threads"""
     return option("--device", default="auto", metavar="DEVICE")(option("--threads", type=int, metavar="N")(command))
+
+
+def engine_options(command: Command) -> Command:
+    """--engine and --precision"""
+    precision = option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
+    return option("--engine", type=click.Choice(ENGINES), default="auto", show_default=True)(precision(command))
 
 
 def store_option(command: Command) -> Command:

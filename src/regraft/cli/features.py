@@ -8,6 +8,7 @@ import click
 
 from regraft.cli.common import (
     column_options,
+    engine_options,
     json_option,
     machine_options,
     network_options,
@@ -26,6 +27,7 @@ from regraft.cli.common import (
 @task_option
 @column_options
 @machine_options
+@engine_options
 @strict_option
 @store_option
 @json_option

@@ -9,6 +9,7 @@ import click
 from regraft.cli.common import (
     data_options,
     edit_options,
+    engine_options,
     json_option,
     machine_options,
     network_options,
@@ -29,6 +30,7 @@ from regraft.spec import ALL_METRICS
 @edit_options
 @option("--train", metavar="HOW", default="head", show_default=True)
 @machine_options
+@engine_options
 @option("--out", metavar="DIR")
 @option("--seed", type=int, default=0, show_default=True)
 @strict_option

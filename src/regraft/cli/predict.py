@@ -43,8 +43,8 @@ def command(run: str, inputs: tuple[str, ...], as_csv: bool, as_json: bool, **op
     if as_csv:
         writer.writerow(["name", *header])
     broken = count = 0
-    with Screen(quiet=True):
-        for item in stream_predictions(run, [Path(i) for i in inputs], **options):
+    with Screen(quiet=True) as screen:
+        for item in stream_predictions(run, [Path(i) for i in inputs], **options, on_event=screen):
             if isinstance(item, LeftOut):
                 broken += 1
                 print(f"cannot read {item.name}: {item.reason}", file=sys.stderr)

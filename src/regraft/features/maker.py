@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regraft.modality import Modality
+
+if TYPE_CHECKING:
+    from regraft.features.engines import Engine
 
 VERSION = 3
 """Raised when this room would give other features from the same description."""
@@ -19,6 +22,7 @@ def maker_of(
     modality: Modality,
     tile: int,
     device: str,
+    engine: Engine,
     files: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What makes the features of one network on this machine.
@@ -38,7 +42,7 @@ def maker_of(
         "preprocessing": dict(preprocessing),
         "files": dict(files or {}),
         "modality": modality.name,
-        "engine": "torch float32" + (" channels-last" if modality.name == "image" else ""),
+        **engine.identity(),
         "device": device,
         "tile": tile,
         "torch": torch.__version__,

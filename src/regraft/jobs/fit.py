@@ -6,14 +6,14 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
-from regraft.errors import DataError
+from regraft.errors import DataError, ModelError
 from regraft.evaluation.classes import mean_interval
 from regraft.events import Done, Emit, Event, Measured, Progress, Said, Started, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
@@ -28,6 +28,7 @@ from regraft.jobs.common import (
     versions,
 )
 from regraft.jobs.deeper import Deeper, Trained, Work, plan_deeper, train_deeper
+from regraft.jobs.engines import choose_engine, compare_predictions, reference_engine, wanted_engine
 from regraft.jobs.frozen import choose_network, frozen_pretrained
 from regraft.jobs.labelled import Labelled, named_data, open_labelled, same_value
 from regraft.jobs.network import Edited, edit_network, written_steps
@@ -35,6 +36,7 @@ from regraft.jobs.run import Run
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
+from regraft.strategy.engines import sample_size
 from regraft.strategy.rules import fold_count, is_nested, strengths_for
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from regraft.features import Extracted
+    from regraft.features.engines import Engine
     from regraft.training.probe import Probe
 
 BASELINE_STRENGTHS = slice(1, None, 2)
@@ -73,6 +76,8 @@ def fit(
     allow_code: bool = False,
     train: str = "head",
     device: str = "auto",
+    engine: str = "auto",
+    precision: str = "auto",
     threads: int | None = None,
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -115,6 +120,8 @@ def fit(
         allow_code=allow_code,
         train=train,
         device=device,
+        engine=engine,
+        precision=precision,
         threads=threads,
         out=None if out is None else os.fspath(out),
         seed=seed,
@@ -127,12 +134,14 @@ def fit(
     _check_options(spec, labelled.target)
     modality = MODALITIES[labelled.dataset.task]
     facts = choose_network(spec.model, labelled.dataset.task, Access(offline=spec.offline, allow_code=spec.allow_code))
+    place = choose_device(spec.device)
+    named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input)
     edited = edit_network(facts, steps) if steps else None
     deeper = plan_deeper(facts, edited, spec.train, len(labelled.target.outputs))
     folder = new_run(spec.out, _name_of(source) if isinstance(source, Path) else "data", spec.to_json())
     try:
-        return _Fit(spec, labelled, modality, edited.facts if edited else facts, edited, deeper, folder, on_event, start)()
+        return _Fit(spec, labelled, modality, edited.facts if edited else facts, edited, deeper, named, place, folder, on_event, start)()
     finally:
         folder.close()
 
@@ -155,6 +164,9 @@ class _Fit:
     facts: ModelFacts
     edited: Edited | None
     deeper: Deeper | None
+    named: Engine | None
+    """The engine that was asked for."""
+    device: str
     folder: RunFolder
     listener: Emit
     start: float
@@ -174,7 +186,7 @@ class _Fit:
         self.metric = spec.metric or self.target.metrics[0]
         self._say_what_was_found()
         threads = spec.threads or core_count()
-        device = choose_device(spec.device)
+        device = self.device
         self.folder.decide(
             task=self.dataset.task,
             target=self.target.name,
@@ -191,12 +203,13 @@ class _Fit:
             parts = [self.labelled.part(TRAIN), self.labelled.part(TEST)]
             examples, values = [e for part, _ in parts for e in part], [v for _, own in parts for v in own]
             extracted, backbone = self._features(examples, device, threads)
+            self.examples = [examples[i] for i in extracted.kept]
             left_out = [*self.dataset.left_out, *extracted.left_out]
             check_losses(left_out, len(extracted.kept), modality, strict=spec.strict, emit=self.emit)
             say_notes(extracted.notes, len(extracted.kept), self.emit)
             parts = self._divide(examples, values, extracted)
             try:
-                result = self._train_and_judge(parts, extracted, [examples[i] for i in extracted.kept], device, threads)
+                result = self._train_and_judge(parts, extracted)
                 self._keep(result, backbone)
             finally:
                 if self.trained:
@@ -229,9 +242,32 @@ class _Fit:
     def _features(self, examples: Sequence[Example], device: str, threads: int) -> tuple[Extracted, dict[str, Tensor]]:
         held = self.edited.weights if self.edited else self.deeper.backbone if self.deeper else None
         backbone = dict(held) if held is not None else source_of(self.facts).weights(self.facts)
-        frozen = frozen_pretrained(self.facts, lambda: backbone)
-        self.folder.decide(features=frozen.maker(device))
-        return frozen.run(examples, device, threads, keep=self.spec.store, summaries=True, emit=self.emit), backbone
+        self.frozen = frozen_pretrained(self.facts, lambda: backbone)
+        self.threads = threads
+        self.chosen = choose_engine(self.frozen, examples, self.named, self.spec.precision, device, threads)
+        if said := self.chosen.sentence(self.modality.nouns):
+            self.emit(Said(said))
+        try:
+            return self._run(examples, "features", summaries=True), backbone
+        except ModelError as error:
+            if self.named is not None or self.chosen.engine is reference_engine():
+                raise
+            self._take_instead(reference_engine(), error.found)
+            return self._run(examples, "features", summaries=True), backbone
+
+    def _run(self, examples: Sequence[Example], stage: str, *, summaries: bool) -> Extracted:
+        """Features of the examples in the chosen engine, which is written down first."""
+        engine = self.chosen.engine
+        self.folder.decide(engine=self.chosen.to_json(), features=self.frozen.maker(self.device, engine))
+        return self.frozen.run(
+            examples, self.device, self.threads, engine, keep=self.spec.store, summaries=summaries, emit=self.emit, stage=stage
+        )
+
+    def _take_instead(self, engine: Engine, reason: str) -> None:
+        """Another engine than the chosen one, and why."""
+        self.emit(Warned(f"engine: {self.chosen.engine.label} is not used: {reason}. {engine.label} runs in its place"))
+        refused = {**self.chosen.left_out, self.chosen.engine.label: reason}
+        self.chosen = replace(self.chosen, engine=engine, left_out=refused)
 
     def _divide(self, examples: Sequence[Example], values: Sequence[Any], extracted: Extracted) -> _Parts:
         kept = [examples[i] for i in extracted.kept]
@@ -294,7 +330,7 @@ class _Fit:
             self.emit(Warned("two folds only: the strength is chosen on the folds that judge it, which flatters the estimate a little"))
         return folds, apart
 
-    def _train_and_judge(self, parts: _Parts, extracted: Extracted, examples: Sequence[Example], device: str, threads: int) -> _Result:
+    def _train_and_judge(self, parts: _Parts, extracted: Extracted) -> _Result:
         from regraft.features.memory import give_back
 
         target, y = self.target, parts.y
@@ -306,6 +342,19 @@ class _Fit:
         nested = is_nested(int((folds >= 0).sum()), int(folds.max()) + 1)
         ours = self._probe("output layer", _rows_at(extracted.features, parts.train), parts, folds, strengths, nested=nested)
         give_back()
+        nested = is_nested(int((folds >= 0).sum()), int(folds.max()) + 1)
+        probe = lambda: self._probe("output layer", _rows_at(extracted.features, parts.train), parts, folds, strengths, nested=nested)
+        ours = probe()
+        if objection := self._objection(ours, parts, folds, extracted.features):
+            self._take_instead(self.chosen.exact or reference_engine(), objection)
+            again = self._run(self.examples, "features again", summaries=False)
+            if len(again.kept) != len(self.examples):
+                raise ModelError("the network's features of some examples are numbers in one engine only", move="--engine torch")
+            extracted.features = again.features
+            ours = probe()
+        # what only the pass needs holds memory
+        self.frozen.let_go()
+        give_back()
         learnt = self.modality.learn_vectoriser([extracted.summaries[k] for k in parts.train])
         bare_rows = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.train])
         bare_test = self.modality.vectorise(learnt, [extracted.summaries[k] for k in parts.test]) if len(parts.test) else bare_rows[:0]
@@ -315,7 +364,7 @@ class _Fit:
         theirs = self._probe("without the network", bare_rows, parts, folds, strengths[BASELINE_STRENGTHS], nested=False, careful=False)
         out_of_fold = ours.out_of_fold
         if self.deeper:
-            out_of_fold = self._train_deeper(self.deeper, ours, parts, extracted.features, examples, folds, device, threads)
+            out_of_fold = self._train_deeper(self.deeper, ours, parts, extracted.features, folds)
         judged = np.flatnonzero(np.isfinite(out_of_fold).all(1))
         shipped = target.settle(y, out_of_fold, columns)
         truth, held, bare_held, head_held = y[judged], out_of_fold[judged], theirs.out_of_fold[judged], ours.out_of_fold[judged]
@@ -358,17 +407,14 @@ class _Fit:
         start: Probe,
         parts: _Parts,
         features: np.ndarray,
-        examples: Sequence[Example],
         folds: np.ndarray,
-        device: str,
-        threads: int,
     ) -> np.ndarray:
         """Train below the linear layer, which is `start`; outputs (n, outputs) of examples that were held out, NaN for others."""
         from regraft.training.losses import LOSSES
 
         work = Work(
             features=features,
-            examples=examples,
+            examples=self.examples,
             train=parts.train,
             values=parts.y,
             weights=self._weights(parts),
@@ -376,8 +422,8 @@ class _Fit:
             loss=LOSSES[self.target.loss],
             starts=[*start.fold_layers, (start.weight, start.bias)],
             seed=self.spec.seed,
-            device=device,
-            workers=max(2, threads),
+            device=self.device,
+            workers=max(2, self.threads),
             folder=self.folder.path,
             decide=self.folder.decide,
             emit=self.emit,
@@ -402,6 +448,34 @@ class _Fit:
         from regraft.training.head import class_weights
 
         return parts.weights * class_weights(parts.y, len(self.target.outputs)) if self.spec.balance else parts.weights
+
+    def _objection(self, ours: Probe, parts: _Parts, folds: np.ndarray, features: np.ndarray) -> str:
+        """What speaks against the features of an engine that rounds: some training examples go through an exact one too, and models
+        that did not see them predict from both. Empty when they agree, or when the engine was asked for.
+        """
+        from regraft.artifacts import linear, outputs_of
+
+        engine, target = self.chosen.engine, self.target
+        if engine.exact:
+            return ""
+        judged = np.flatnonzero(folds >= 0)
+        exact = self.chosen.exact or reference_engine()
+        places = judged[np.unique(np.linspace(0, len(judged) - 1, sample_size(len(judged))).astype(int))]
+        sample = [parts.examples[k] for k in places]
+        plain = self.frozen.run(
+            sample, self.device, self.threads, exact, keep=self.spec.store, summaries=False, emit=self.emit, stage="comparison"
+        )
+        places = places[plain.kept]
+        say = lambda rows: np.concatenate(
+            [outputs_of(row[None], linear(*ours.fold_layers[folds[k]]), target) for row, k in zip(rows, places, strict=True)]
+        )
+        rows = features[parts.train[places]]
+        found = compare_predictions(
+            exact, target, self.metric, parts.y[places], say(rows), say(plain.features), float(parts.y.astype(np.float64).std())
+        )
+        self.folder.decide(agreement=found.to_json())
+        self.emit(found.said())
+        return found.objection if self.chosen.free else ""
 
     def _probe(
         self,
@@ -483,15 +557,18 @@ class _Fit:
         else:
             head = architecture_of(self.facts.architecture).head(self.facts.architecture)
             tensors = {**backbone, f"{head}.weight": torch.from_numpy(ours.weight), f"{head}.bias": torch.from_numpy(ours.bias)}
+        judged_whole = trained is not None and not trained.deeper.on_features
         save_bundle(
             self.folder.path / BUNDLE,
             facts=trained.deeper.facts if trained else self.facts,
             tensors=tensors,
             files=source_of(self.facts).files(self.facts),
             features=ours.weight.shape[1],
-            averaged=SCORES if trained and not trained.deeper.on_features else FEATURES,
+            averaged=SCORES if judged_whole else FEATURES,
             target=result.target,
             rung=self.spec.train,
+            # what was trained below the head was trained and judged in torch
+            engine=reference_engine() if judged_whole else self.chosen.engine,
             versions=versions(),
         )
         with written_aside(self.folder.path / "without_network.npz") as aside, open(aside, "wb") as file:

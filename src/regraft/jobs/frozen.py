@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,16 @@ from regraft.workspace.reading import left_behind
 from regraft.workspace.store import Space, Store, space_key
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from regraft.artifacts import Model
     from regraft.features import Extracted
-    from regraft.features.engines.torch import TorchTrunk
+    from regraft.features.engines import Engine, Trunk
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """A network without its output layer. `trunk(device)` opens it; until then no library of networks is imported."""
+    """A network without its output layer. `network` opens it; until then no library of networks is imported."""
 
     modality: Modality
     architecture: Mapping[str, Any]
@@ -36,9 +36,26 @@ class Frozen:
     tile: int
     weights_sha256: str
     files: Mapping[str, Path]
-    trunk: Callable[[str], TorchTrunk]
+    network: Callable[[], nn.Module]
+    _made: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The network once it is open, and its trunks: an engine that was timed is not made again for the pass."""
 
-    def maker(self, device: str) -> dict[str, Any]:
+    def trunk(self, device: str, engine: Engine, threads: int) -> Trunk:
+        """The frozen part in an engine, for so many threads. The network is opened once."""
+        from regraft.features.engines import Trunk
+
+        if "network" not in self._made:
+            self._made["network"] = self.network()
+        key = (device, engine.label, threads)
+        if key not in self._made:
+            self._made[key] = Trunk(self._made["network"], self.modality, self.preprocessing, self.tile, device, engine, threads)
+        return self._made[key]
+
+    def let_go(self) -> None:
+        """Forget the network and its trunks: they hold memory."""
+        self._made.clear()
+
+    def maker(self, device: str, engine: Engine) -> dict[str, Any]:
         """The identity of its features on this machine."""
         from regraft.features import maker_of
 
@@ -49,10 +66,22 @@ class Frozen:
             modality=self.modality,
             tile=self.tile,
             device=device,
+            engine=engine,
             files={name: sha256_file(path) for name, path in sorted(self.files.items())},
         )
 
-    def run(self, examples: Sequence[Example], device: str, threads: int, *, keep: bool, summaries: bool, emit: Emit) -> Extracted:
+    def run(
+        self,
+        examples: Sequence[Example],
+        device: str,
+        threads: int,
+        engine: Engine,
+        *,
+        keep: bool,
+        summaries: bool,
+        emit: Emit,
+        stage: str = "features",
+    ) -> Extracted:
         """Features of the examples, from the store where it has them; with `summaries`, what the model without a network needs."""
         from regraft.features import extract, summary_maker
         from regraft.features.memory import give_back
@@ -61,7 +90,7 @@ class Frozen:
             shown = ", ".join(names[:5])
             emit(Warned(f"an earlier command ended without a word while it read: {shown}. If this one does too, move such a file away"))
         store = Store(keep=keep)
-        space = store.space(self.maker(device))
+        space = store.space(self.maker(device, engine))
         other: Space | None = None
         if summaries:
             other = store.space(summary_maker(self.modality)) if self.modality.summary_version else Space(None, {})
@@ -71,12 +100,13 @@ class Frozen:
             [e.name for e in examples],
             [e.source for e in examples],
             self.modality,
-            lambda: self.trunk(device),
+            lambda: self.trunk(device, engine, threads),
             self.modality.preparer(self.preprocessing, self.files),
             space,
             summaries=other,
             workers=pass_workers(device, threads),
             emit=emit,
+            stage=stage,
         )
         give_back()
         if keep:
@@ -104,16 +134,15 @@ def choose_network(name: str | None, task: str, may: Access = FREELY) -> ModelFa
 def frozen_pretrained(facts: ModelFacts, weights: Callable[[], dict[str, Tensor]]) -> Frozen:
     """A pretrained network as it came. `weights` gives its state dict."""
 
-    def trunk(device: str) -> TorchTrunk:
+    def network() -> nn.Module:
         from regraft.anatomy import build_network
-        from regraft.features.engines.torch import TorchTrunk
 
-        network = build_network(facts.architecture, 0)
-        network.load_state_dict(weights())
-        return TorchTrunk(network, modality, facts.preprocessing, facts.tile, device)
+        built = build_network(facts.architecture, 0)
+        built.load_state_dict(weights())
+        return built
 
     modality = MODALITIES[facts.task]
-    return Frozen(modality, facts.architecture, facts.preprocessing, facts.tile, facts.sha256, source_of(facts).files(facts), trunk)
+    return Frozen(modality, facts.architecture, facts.preprocessing, facts.tile, facts.sha256, source_of(facts).files(facts), network)
 
 
 def frozen_model(model: Model) -> Frozen:
@@ -128,5 +157,5 @@ def frozen_model(model: Model) -> Frozen:
         manifest["tile"],
         sha256,
         model.files,
-        lambda device: model.trunk(device)[0],
+        lambda: model.backbone()[0],
     )

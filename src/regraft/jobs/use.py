@@ -17,6 +17,7 @@ from regraft.errors import DataError, MissingExtra, UsageError
 from regraft.events import Emit, Said, Started, Warned, silent
 from regraft.facts import AnyPrediction, LeftOut
 from regraft.jobs.common import Messages, as_source, asked, check_losses, choose_device, computing_threads, core_count, say_notes
+from regraft.jobs.engines import choose_engine, recorded_engine, wanted_engine
 from regraft.jobs.frozen import choose_network, frozen_model, frozen_pretrained, pass_workers
 from regraft.jobs.labelled import encode_all
 from regraft.jobs.run import open_run
@@ -88,9 +89,10 @@ def stream_predictions(
     yield from dataset.left_out
     cores = threads or core_count()
     where = choose_device(device)
+    engine = recorded_engine(model, where, on_event)
     with computing_threads(cores):
         names, sources = (e.name for e in dataset.examples), (e.source for e in dataset.examples)
-        yield from run_model(model, names, sources, device=where, workers=pass_workers(where, cores))
+        yield from run_model(model, names, sources, device=where, engine=engine, workers=pass_workers(where, cores))
 
 
 def _is_sound(value: Any) -> bool:
@@ -150,7 +152,8 @@ def evaluate(
     where = choose_device(device)
     bare = _without_network(held.path, target)
     with computing_threads(cores):
-        extracted = frozen_model(model).run(examples, where, cores, keep=store, summaries=bare is not None, emit=on_event)
+        engine = recorded_engine(model, where, on_event)
+        extracted = frozen_model(model).run(examples, where, cores, engine, keep=store, summaries=bare is not None, emit=on_event)
     left_out += extracted.left_out
     check_losses(left_out, len(extracted.kept), modality, strict=strict, emit=on_event)
     say_notes(extracted.notes, len(extracted.kept), on_event)
@@ -217,6 +220,8 @@ def extract_features(
     label: str | None = None,
     out: PathLike | None = None,
     device: str = "auto",
+    engine: str = "auto",
+    precision: str = "auto",
     threads: int | None = None,
     strict: bool = False,
     store: bool = True,
@@ -237,9 +242,14 @@ def extract_features(
     on_event(Said(f"network: {facts.name}, licence {facts.licence}, {facts.features} features an example"))
     modality, examples = MODALITIES[dataset.task], dataset.examples
     cores, where = threads or core_count(), choose_device(device)
+    named = wanted_engine(engine, precision, where)
     frozen = frozen_pretrained(facts, lambda: source_of(facts).weights(facts))
     with computing_threads(cores):
-        extracted = frozen.run(examples, where, cores, keep=store, summaries=False, emit=on_event)
+        # without a head nothing tells how close rounded features are: only an engine that was named may round
+        chosen = choose_engine(frozen, examples, named, "fp32", where, cores)
+        if said := chosen.sentence(modality.nouns):
+            on_event(Said(said))
+        extracted = frozen.run(examples, where, cores, chosen.engine, keep=store, summaries=False, emit=on_event)
     left_out = [*dataset.left_out, *extracted.left_out]
     check_losses(left_out, len(extracted.kept), modality, strict=strict, emit=on_event)
     say_notes(extracted.notes, len(extracted.kept), on_event)

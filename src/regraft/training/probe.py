@@ -63,6 +63,7 @@ class Probe:
     out_of_fold: np.ndarray
     fold_strengths: tuple[float, ...]
     fold_layers: tuple[tuple[np.ndarray, np.ndarray], ...]
+    """(weight, bias) of the model without each fold: those that said `out_of_fold`."""
     iterations: int
     tried_on: int
     """Examples on which all strengths were tried; those in `strengths` alone were then fitted to every example."""

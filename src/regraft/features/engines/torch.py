@@ -1,36 +1,46 @@
-"""The engine that is always there: PyTorch, float32."""
+"""The engines that are always there: PyTorch in float32, and in bfloat16 with what needs it in float32. On a CPU or a GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from regraft.anatomy import freeze
-from regraft.errors import ModelError
+from regraft.features.engines.base import Engine, Run, Trunk
 from regraft.modality import Modality
 
 
-class TorchTrunk:
-    """Runs tiles of exactly `tile` windows; a shorter one is filled up with copies of its first, which changes nothing."""
+def _float32(network: nn.Module, inputs: dict[str, Tensor], varies: bool, threads: int) -> Run:
+    return lambda tile: network(**tile)
+
+
+def _bfloat16(network: nn.Module, inputs: dict[str, Tensor], varies: bool, threads: int) -> Run:
+    # autocast rather than casting the network: what a network makes itself (masks, positions) stays as it is
+    kind = next(iter(inputs.values())).device.type
+
+    def run(tile: dict[str, Tensor]) -> Tensor:
+        with torch.autocast(kind, dtype=torch.bfloat16):
+            return network(**tile)
+
+    return run
+
+
+def _slow_here(device: str) -> str:
+    """bfloat16 without instructions for it is slower than float32 and no better."""
+    if device.startswith("cuda"):
+        return "" if torch.cuda.is_bf16_supported() else "this GPU has no bfloat16"
+    known = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return "" if any(found() for found in known if found) else "this CPU has no instructions for bfloat16"
+
+
+FLOAT32 = Engine("torch", "fp32", _float32, lambda device: "")
+BFLOAT16 = Engine("torch", "bf16", _bfloat16, _slow_here, move="--precision fp32")
+
+
+class TorchTrunk(Trunk):
+    """The trunk in PyTorch, float32: what every other engine is compared with."""
 
     def __init__(self, network: nn.Module, modality: Modality, preprocessing: Mapping[str, Any], tile: int, device: str) -> None:
-        self.modality, self.preprocessing, self.tile = modality, preprocessing, tile
-        self.device = torch.device(device)
-        self.side_by_side = self.device.type == "cpu"
-        self.network = freeze(network).to(self.device)
-        if modality.name == "image":
-            self.network = self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-    def __call__(self, windows: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
-        """Features (windows, d) float32 of at most `tile` windows of equal shape."""
-        filled = [*windows, *[windows[0]] * (self.tile - len(windows))]
-        with torch.inference_mode():
-            inputs = {k: v.to(self.device) for k, v in self.modality.collate(filled, self.preprocessing).items()}
-            rows = self.network(**inputs)
-        if rows.ndim != 2 or len(rows) != self.tile:
-            raise ModelError(f"the network gave {tuple(rows.shape)} for {self.tile} examples", expected="one row of features an example")
-        return rows[: len(windows)].float().cpu().numpy()
+        super().__init__(network, modality, preprocessing, tile, device, FLOAT32)

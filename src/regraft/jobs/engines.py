@@ -1,0 +1,300 @@
+"""Which engine runs the frozen part: asked for, timed on the first tiles, or known of this machine; and whether it agrees."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.data.base import Example
+from regraft.errors import ModelError, RegraftError, UsageError
+from regraft.events import Emit, Said, Warned
+from regraft.jobs.frozen import Frozen, pass_workers
+from regraft.strategy.engines import Timing, objection, pick, worth_timing
+from regraft.targets import Target
+from regraft.workspace.findings import findings_key, keep_finding, read_finding
+
+if TYPE_CHECKING:
+    from regraft.artifacts import Model
+    from regraft.features.engines import Engine, Trunk
+
+FINDINGS = "engines"
+"""The file of findings; `rate` is in windows a second."""
+
+NUMBER_ALIKE = 0.01
+"""Two predicted numbers count as equal when they differ by at most this part of the labels' standard deviation."""
+
+SLACK = 0.005
+"""Part of a figure by which it may be lower on the features of another engine."""
+
+ROUNDS = 2
+"""Rounds in which the engines take turns; the faster one counts, as the less disturbed."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The engine that runs, and what spoke for it. `exact` is the fastest that does not round: what its
+    predictions are compared with, and what runs when they differ.
+    """
+
+    engine: Engine
+    how: str
+    timings: tuple[Timing, ...] = ()
+    exact: Engine | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Engines that could not be used, and why."""
+    free: bool = True
+    """Whether it may still be replaced: nobody named it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for decisions.json."""
+        found: dict[str, Any] = {"name": self.engine.name, "precision": self.engine.precision, "how": self.how}
+        if self.timings:
+            found["timings"] = [t.to_json() for t in self.timings]
+        return {**found, **({"left_out": dict(self.left_out)} if self.left_out else {})}
+
+    def sentence(self, nouns: str) -> str:
+        """What to tell the user; nothing when it is torch float32 and nothing else was looked at."""
+        if not self.timings:
+            return f"engine: {self.engine.label} ({self.how})" if self.how == ASKED else ""
+        rates = {t.label: t.rate for t in self.timings}
+        others = ", ".join(f"{label} {rate:,.0f}" for label, rate in rates.items() if label != self.engine.label)
+        return f"engine: {self.engine.label}, {rates[self.engine.label]:,.0f} {nouns} a second when timed ({others}; {self.how})"
+
+
+ASKED, FEW, TIMED, KNOWN, ALONE = "asked for", "too few examples for another", "timed here", "timed here before", "the only one here"
+
+
+def reference_engine() -> Engine:
+    """Torch float32: what others are compared with, and what runs where they cannot."""
+    from regraft.features.engines import REFERENCE
+
+    return REFERENCE
+
+
+def wanted_engine(engine: str, precision: str, device: str) -> Engine | None:
+    """The engine that was named, or None when the choice is free; UsageError or MissingExtra when it cannot be used."""
+    from regraft.features.engines import engine_of
+
+    if engine == "auto":
+        return None
+    found = engine_of(engine, "fp32" if precision == "auto" else precision)
+    found.require(device)
+    return found
+
+
+def choose_engine(
+    frozen: Frozen,
+    examples: Sequence[Example],
+    named: Engine | None,
+    precision: str,
+    device: str,
+    threads: int,
+) -> Chosen:
+    """The engine for a pass over these examples: the named one, or the fastest of those of a precision (`auto`: of any)."""
+    from regraft.features.engines import ENGINES, REFERENCE
+
+    if named is not None:
+        return Chosen(named, ASKED, free=False)
+    if not worth_timing(len(examples)):
+        return Chosen(REFERENCE, FEW)
+    left_out = {e.label: reason for e in ENGINES if e.tried and (reason := e.missing(device))}
+    able = [e for e in ENGINES[1:] if e.tried and e.label not in left_out and precision in ("auto", e.precision)]
+    if any(e.precision == "bf16" and e.traced for e in able):
+        # on no network that was tried did torch's own bfloat16 win against it (docs/log.md)
+        able = [e for e in able if e.label != "torch bf16"]
+    if not able:
+        return Chosen(REFERENCE, ALONE, left_out=left_out)
+    key = findings_key(_circumstances(frozen, [REFERENCE, *able], device, threads))
+    timings, how = _known(key, [REFERENCE, *able]), KNOWN
+    if not timings:
+        timings, how = _timed(frozen, examples, [REFERENCE, *able], device, threads, left_out), TIMED
+        keep_finding(FINDINGS, key, [t.to_json() for t in timings])
+    by_label = {e.label: e for e in ENGINES}
+    best, exact = pick(timings[0], timings[1:], len(examples))
+    return Chosen(by_label[best.label], how, tuple(timings), by_label[exact.label], left_out)
+
+
+def _circumstances(frozen: Frozen, engines: Sequence[Engine], device: str, threads: int) -> dict[str, Any]:
+    """Everything that timings depend on."""
+    makers = [frozen.maker(device, engine) for engine in engines]
+    return {"makers": makers, "threads": threads, "machine": [platform.machine(), platform.processor(), _processor()]}
+
+
+def _processor() -> str:
+    """What the processor calls itself, where it can be read."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return "".join(line for line in file.read(4096).splitlines() if line.startswith(("model name", "cpu family", "stepping")))
+    except OSError:
+        return ""
+
+
+def _known(key: str, engines: Sequence[Engine]) -> list[Timing]:
+    """What was found before, the reference first; nothing when that is not whole."""
+    exact = {e.label: e.exact for e in engines}
+    try:
+        held = read_finding(FINDINGS, key)
+        found = [Timing(str(t["engine"]), float(t["setup"]), float(t["rate"]), exact[t["engine"]]) for t in held]
+    except (TypeError, ValueError, KeyError):
+        return []
+    whole = found and found[0].label == engines[0].label and all(t.rate > 0 and t.setup >= 0 for t in found)
+    return found if whole else []
+
+
+def _timed(
+    frozen: Frozen, examples: Sequence[Example], engines: Sequence[Engine], device: str, threads: int, left_out: dict[str, str]
+) -> list[Timing]:
+    """Each engine's making and pace on tiles of real examples, in turns; one that cannot take the network is left out, with the reason."""
+    from regraft.features.engines.graph import forget
+    from regraft.features.threads import computing_crew
+
+    workers = pass_workers(device, threads)
+    tiles = _tiles(frozen, examples, workers)
+    # opened here: every engine needs the network, so that it counts for none
+    frozen.trunk(device, engines[0], threads)
+    setups: dict[str, float] = {}
+    fastest: dict[str, float] = {}
+    trunks: dict[str, Trunk] = {}
+    try:
+        with computing_crew(workers) as pool:
+            for engine in engines:
+                begun = time.perf_counter()
+                try:
+                    trunk = frozen.trunk(device, engine, threads)
+                    for tile in _one_of_each(tiles):
+                        pool.submit(trunk, tile).result()
+                except ModelError as error:
+                    if engine is engines[0]:
+                        raise
+                    left_out[engine.label] = str(error.found)
+                    continue
+                trunks[engine.label], setups[engine.label] = trunk, time.perf_counter() - begun
+            windows = sum(len(tile) for tile in tiles)
+            for _ in range(ROUNDS):
+                for label, trunk in trunks.items():
+                    begun = time.perf_counter()
+                    for _rows in (pool.map if trunk.side_by_side else map)(trunk, tiles):
+                        pass
+                    spent = time.perf_counter() - begun
+                    fastest[label] = min(spent, fastest.get(label, spent))
+    finally:
+        forget()
+    exact = {e.label: e.exact for e in engines}
+    return [Timing(label, setups[label], windows / fastest[label], exact[label]) for label in trunks]
+
+
+def _one_of_each(tiles: Sequence[list[Any]]) -> Iterator[list[Any]]:
+    """A tile of each shape."""
+    seen: set[Any] = set()
+    for tile in tiles:
+        if (shape := _shape(tile[0])) not in seen:
+            seen.add(shape)
+            yield tile
+
+
+def _shape(window: Mapping[str, np.ndarray]) -> Any:
+    return tuple((k, v.shape) for k, v in window.items())
+
+
+def _tiles(frozen: Frozen, examples: Sequence[Example], workers: int) -> list[list[Any]]:
+    """A tile of real windows for each worker, at least two, of the commonest shapes of some examples from all over the data."""
+    count = max(2, workers)
+    needed = frozen.tile * min(count, 4)
+    prepare = frozen.modality.preparer(frozen.preprocessing, frozen.files)
+    by_shape: dict[Any, list[Any]] = defaultdict(list)
+    for k in np.linspace(0, len(examples) - 1, min(len(examples), 2 * needed)).astype(int):
+        try:
+            prepared = prepare(frozen.modality.load(examples[k].source).decode())
+        except RegraftError:
+            raise
+        except Exception:  # noqa: S112 - the pass says what is wrong with it
+            continue
+        for window in prepared.windows[:2]:
+            by_shape[_shape(window)].append(window)
+        if sum(len(own) for own in by_shape.values()) >= needed:
+            break
+    if not by_shape:
+        by_shape[()] = [frozen.modality.blank(frozen.preprocessing)]
+    whole = [own[i : i + frozen.tile] for own in by_shape.values() for i in range(0, len(own), frozen.tile)]
+    whole.sort(key=len, reverse=True)
+    # a short tile costs as much as a full one: filled up, every tile counts the same for every engine
+    full = [(own * frozen.tile)[: frozen.tile] for own in whole[:count]]
+    return [full[i % len(full)] for i in range(count)]
+
+
+def recorded_engine(model: Model, device: str, emit: Emit) -> Engine:
+    """The engine that a model's features came from, when it can be used here; else torch float32, said aloud."""
+    from regraft.features.engines import REFERENCE, engine_of
+
+    held = model.manifest.get("engine")
+    if not isinstance(held, dict):
+        return REFERENCE
+    name, precision = str(held.get("name")), str(held.get("precision"))
+    try:
+        engine = engine_of(name, precision)
+    except UsageError:
+        reason, move = "this regraft does not know it", "pip install --upgrade regraft"
+    else:
+        reason, move = engine.missing(device), engine.move
+        if not reason:
+            return engine
+    emit(
+        Warned(
+            f"the model was fitted to features of {name} {precision}, and {reason}: torch fp32 is used, which may move probabilities a "
+            f"little ({move})"
+        )
+    )
+    return REFERENCE
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How predictions of the new head on an engine's features compare with those on exact ones, held out."""
+
+    exact: str
+    """The engine that made those."""
+    examples: int
+    equal: int
+    figure: float
+    reference: float
+    metric: str
+    objection: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for decisions.json."""
+        return {
+            "compared_with": self.exact,
+            "examples": self.examples,
+            "equal": self.equal,
+            "metric": self.metric,
+            "figure": round(self.figure, 6),
+            "exact_figure": round(self.reference, 6),
+            "accepted": not self.objection,
+        }
+
+    def said(self) -> Said:
+        """One line."""
+        both = f"{self.metric} {abs(self.figure):.4g}, with {self.exact} {abs(self.reference):.4g}"
+        return Said(f"engine: {self.equal:,} of {self.examples:,} held-out predictions are those of {self.exact}; {both}")
+
+
+def compare_predictions(
+    exact: Engine, target: Target, metric: str, y: np.ndarray, ours: np.ndarray, reference: np.ndarray, spread: float
+) -> Agreement:
+    """What two sets of held-out outputs (n, outputs) say of the same examples. `spread` is the labels' standard deviation (numbers)."""
+    mine, theirs = target.decide(ours), target.decide(reference)
+    if target.name == "number":
+        same = np.abs(ours - reference)[:, 0] <= NUMBER_ALIKE * spread
+    else:
+        same = (mine == theirs).reshape(len(y), -1).all(1)
+    figure, other = float(target.score(metric, y, mine)), float(target.score(metric, y, theirs))
+    # one example more or less is what a sample cannot tell from nothing, where a figure counts examples
+    slack = max(SLACK * abs(other), 0.0 if target.name == "number" else 1 / len(y))
+    equal = int(same.sum())
+    return Agreement(exact.label, len(y), equal, figure, other, metric, objection(equal, len(y), figure, other, slack + 1e-9))
