@@ -1,8 +1,4 @@
-"""artifacts: a bundle made into something that predicts.
-
-In: a bundle's folder.     Out: log-probabilities for inputs, or the plain torch module.
-Never: trains, writes files, or loads anything but safetensors and JSON.
-"""
+"""A bundle made into something that predicts, and written."""
 
 from __future__ import annotations
 
