@@ -101,6 +101,10 @@ class Prediction:
     probability: float
     probabilities: Mapping[str, float]
 
+    def top(self, count: int) -> Prediction:
+        """The same with the probabilities of the most probable labels alone, the most probable first."""
+        return dataclasses.replace(self, probabilities=_most(self.probabilities, count))
+
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
@@ -126,6 +130,10 @@ class LabelsPrediction:
     name: str
     labels: tuple[str, ...]
     probabilities: Mapping[str, float]
+
+    def top(self, count: int) -> LabelsPrediction:
+        """The same with the probabilities of the most probable labels alone, the most probable first."""
+        return dataclasses.replace(self, probabilities=_most(self.probabilities, count))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -163,6 +171,10 @@ class NumberPrediction:
 
 
 AnyPrediction = Prediction | LabelsPrediction | NumberPrediction
+
+
+def _most(values: Mapping[str, float], count: int) -> dict[str, float]:
+    return dict(sorted(values.items(), key=lambda item: -item[1])[:count])
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

@@ -6,6 +6,7 @@ Never: trains, or loads anything but safetensors and JSON.
 
 from __future__ import annotations
 
-from regraft.artifacts.model import Model, apply_layer, open_model, predict, save_bundle
+from regraft.artifacts.model import Model, Predictor, apply_layer, open_model, predict, save_bundle
+from regraft.artifacts.published import Published
 
-__all__ = ["Model", "apply_layer", "open_model", "predict", "save_bundle"]
+__all__ = ["Model", "Predictor", "Published", "apply_layer", "open_model", "predict", "save_bundle"]

@@ -48,7 +48,7 @@ def export_model(model: Model, export: Export, out: Path, sources: Sequence[Any]
     if not examples:
         examples, made_up = usual, True
     network = model.network()
-    inputs = model.modality.collate([model.modality.blank(model.manifest["preprocessing"])] * 2, model.manifest["preprocessing"])
+    inputs = model.modality.collate([model.modality.blank(model.preprocessing)] * 2, model.preprocessing)
     free = _free(model, usual)
     files = {name: f"{out.stem}.{name}" for name in model.files}
     about = _about(model, files, several=any(len(e.windows) > 1 for e in usual))
@@ -101,7 +101,7 @@ def export_model(model: Model, export: Export, out: Path, sources: Sequence[Any]
 
 def _about(model: Model, files: Mapping[str, str], *, several: bool) -> dict[str, Any]:
     """What has to be known to use the file; `several`: an example can have several windows."""
-    manifest, preprocessing = model.manifest, dict(model.manifest["preprocessing"])
+    manifest, preprocessing = model.manifest, dict(model.preprocessing)
     if (tokenizer := str(preprocessing.get("tokenizer"))) in files:
         preprocessing["tokenizer"] = files[tokenizer]
     return {
@@ -110,7 +110,7 @@ def _about(model: Model, files: Mapping[str, str], *, several: bool) -> dict[str
         "target": model.target.to_json(),
         "model": {key: manifest["model"].get(key, "") for key in ("name", "trained_on", "licence", "origin")},
         "preprocessing": preprocessing,
-        "preparation": model.modality.in_words(model.manifest["preprocessing"], files),
+        "preparation": model.modality.in_words(model.preprocessing, files),
         "prediction": (_WINDOWS if several else "") + model.target.in_words(),
     }
 
@@ -124,7 +124,7 @@ def _dtype(tensor: Any) -> str:
 
 def _prepared(model: Model, sources: Sequence[Any]) -> list[Prepared]:
     """The windows of those sources that can be read."""
-    prepare = model.modality.preparer(model.manifest["preprocessing"], model.files)
+    prepare = model.modality.preparer(model.preprocessing, model.files)
     found = []
     for source in sources:
         with suppress(Unreadable):
@@ -136,8 +136,8 @@ def _free(model: Model, usual: Sequence[Prepared]) -> dict[str, dict[int, str]]:
     """Of each input the sizes that the user chooses: the batch, and what differs between examples of different lengths."""
     windows = [window for example in usual for window in example.windows]
     free: dict[str, dict[int, str]] = {}
-    for name, tensor in model.modality.collate(windows[:1], model.manifest["preprocessing"]).items():
-        shapes = {tuple(model.modality.collate([w], model.manifest["preprocessing"])[name].shape) for w in windows}
+    for name, tensor in model.modality.collate(windows[:1], model.preprocessing).items():
+        shapes = {tuple(model.modality.collate([w], model.preprocessing)[name].shape) for w in windows}
         free[name] = {0: BATCH, **{i: LENGTH for i in range(1, tensor.ndim) if len({shape[i] for shape in shapes}) > 1}}
     return free
 
@@ -165,7 +165,7 @@ def _compared(model: Model, network: nn.Module, run: Runner, examples: Sequence[
     for places in shapes.values():
         waiting = iter(places)
         while batch := list(itertools.islice(waiting, next(sizes))):
-            inputs = model.modality.collate([examples[i].windows[j] for i, j in batch], model.manifest["preprocessing"])
+            inputs = model.modality.collate([examples[i].windows[j] for i, j in batch], model.preprocessing)
             with torch.inference_mode():
                 scores = network(**inputs).float().numpy()
             ours.update(zip(batch, scores, strict=True))

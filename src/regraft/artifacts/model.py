@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -66,6 +66,26 @@ def save_bundle(
     write_bundle(folder, manifest, {**tensors, f"{head}.weight": weight, f"{head}.bias": bias}, files)
 
 
+class Predictor(Protocol):
+    """What `predict` asks of a model: a bundle, or a pretrained network as it was published."""
+
+    @property
+    def target(self) -> Target: ...
+
+    @property
+    def modality(self) -> Modality: ...
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]: ...
+
+    @property
+    def files(self) -> Mapping[str, Path]: ...
+
+    def trunk(self, device: str) -> tuple[TorchTrunk, np.ndarray | None, np.ndarray | None]:
+        """(what runs in tiles, the weight and bias of the output layer behind it; None where it gives the scores itself)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Model:
     """A checked bundle. Opening it reads no weights and imports no torch; predicting does."""
@@ -87,6 +107,11 @@ class Model:
     def modality(self) -> Modality:
         """What its input is."""
         return MODALITIES[self.manifest["task"]]
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """How its input is prepared."""
+        return self.manifest["preprocessing"]
 
     @property
     def files(self) -> dict[str, Path]:
@@ -200,9 +225,11 @@ def apply_layer(features: np.ndarray, weight: np.ndarray, bias: np.ndarray, targ
     return out
 
 
-def predict(model: Model, names: Iterable[str], sources: Iterable[Any], *, device: str, workers: int) -> Iterator[AnyPrediction | LeftOut]:
+def predict(
+    model: Predictor, names: Iterable[str], sources: Iterable[Any], *, device: str, workers: int
+) -> Iterator[AnyPrediction | LeftOut]:
     """Predictions in the order of the inputs; an input that cannot be read gives a LeftOut. Any number of inputs."""
-    parts: list[tuple[TorchTrunk, np.ndarray, np.ndarray]] = []
+    parts: list[tuple[TorchTrunk, np.ndarray | None, np.ndarray | None]] = []
     target = model.target
 
     def trunk() -> TorchTrunk:
@@ -210,7 +237,7 @@ def predict(model: Model, names: Iterable[str], sources: Iterable[Any], *, devic
             parts.append(model.trunk(device))
         return parts[0][0]
 
-    prepare = model.modality.preparer(model.manifest["preprocessing"], model.files)
+    prepare = model.modality.preparer(model.preprocessing, model.files)
     names, sources = iter(names), iter(sources)
     while group := list(islice(sources, GROUP)):
         rows: list[np.ndarray | str] = [""] * len(group)
@@ -231,4 +258,8 @@ def predict(model: Model, names: Iterable[str], sources: Iterable[Any], *, devic
                 yield LeftOut(name, row)
                 continue
             _, weight, bias = parts[0]
-            yield target.prediction(name, apply_layer(row[None], weight, bias, target)[0])
+            if weight is None or bias is None:
+                outputs = target.link(row[None].astype(np.float64))
+            else:
+                outputs = apply_layer(row[None], weight, bias, target)
+            yield target.prediction(name, outputs[0])

@@ -14,6 +14,7 @@ from regraft.errors import ModelError
 from regraft.facts import ModelFacts
 from regraft.pretrained.architectures import build
 from regraft.pretrained.architectures import transformers as library
+from regraft.pretrained.base import Old
 from regraft.pretrained.tensors import as_float32, fitting, read_state
 
 if TYPE_CHECKING:
@@ -121,6 +122,19 @@ def old_head_of(files: Files, facts: ModelFacts) -> dict[str, Tensor]:
     return {"head.weight": state[weight], "head.bias": state[weight.removesuffix("weight") + "bias"]}
 
 
+def old_of(files: Files, facts: ModelFacts) -> Old | None:
+    """The whole network with its own output layers, as transformers builds it; None when it says no one class of several."""
+    held = files.json("config.json")
+    kind = library.answering(held) if isinstance(held, dict) else None
+    if kind is None or facts.architecture["builder"] != "transformers":
+        return None
+    names = held.get("id2label")
+    outputs, labels = len(names) if isinstance(names, dict) else 2, _class_names(names)
+    if outputs < 2:
+        return None
+    return Old(outputs, labels, lambda: library.whole(held, kind, state_of(files, facts.name), facts.name))
+
+
 _CLASSIFIERS = ("classifier.weight", "classifier.1.weight")
 _PLAIN_HEADS = {
     "ViTForImageClassification": "cls",
@@ -178,11 +192,16 @@ def _old_classes(held: Mapping[str, Any], pooling: str) -> tuple[int, tuple[str,
     classes, names = held.get("architectures"), held.get("id2label")
     if not isinstance(classes, list) or len(classes) != 1 or _PLAIN_HEADS.get(str(classes[0])) != pooling:
         return 0, ()
+    return len(names) if isinstance(names, dict) else 2, _class_names(names)
+
+
+def _class_names(names: Any) -> tuple[str, ...]:
+    """What `id2label` calls the classes, in order; nothing when these are only numbers, or not all different."""
     if not isinstance(names, dict):
-        return 2, ()
+        return ()
     labels = tuple(str(names.get(str(i), "")) for i in range(len(names)))
     generic = all(label in ("", f"LABEL_{i}") for i, label in enumerate(labels))
-    return len(names), () if generic else labels
+    return () if generic or len(set(labels)) < len(labels) else labels
 
 
 # ---------------------------------------------------------------- texts

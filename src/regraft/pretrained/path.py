@@ -17,7 +17,8 @@ from regraft.errors import BundleError, ModelError, UsageError, nearest
 from regraft.facts import ModelFacts
 from regraft.pretrained import encoders, named
 from regraft.pretrained.architectures import architecture_of, build
-from regraft.pretrained.base import Access, Source
+from regraft.pretrained.base import Access, Old, Source
+from regraft.pretrained.old import as_published
 from regraft.pretrained.tensors import PICKLES, fitting, read_state, safetensors_metadata
 from regraft.workspace.bundle import MANIFEST, WEIGHTS, read_bundle
 from regraft.workspace.files import JSON_LIMIT, read_json, sha256_file
@@ -186,6 +187,14 @@ def old_head(facts: ModelFacts) -> dict[str, Tensor]:
     return _split(facts)[1] if facts.outputs else {}
 
 
+def old(facts: ModelFacts) -> Old | None:
+    """The network with its old output layer. (That of a bundle may say several labels, or a number: `predict` opens it as a run.)"""
+    place = Path(facts.place)
+    if place.is_dir() and not (place / MANIFEST).is_file():
+        return encoders.old_of(Folder(place), facts)
+    return as_published(facts, weights, old_head)
+
+
 def _split(facts: ModelFacts) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     place = Path(facts.place)
     if (place / MANIFEST).is_file():
@@ -224,4 +233,5 @@ SOURCE = Source(
     find=find,
     nearest=nearest_names,
     old_head=old_head,
+    old=old,
 )

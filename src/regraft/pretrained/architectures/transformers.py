@@ -233,6 +233,71 @@ def load(config: Any, state: Mapping[str, Tensor], what: str) -> tuple[dict[str,
     return {f"encoder.{k}": v.detach() for k, v in network.state_dict().items()}, extra
 
 
+def answering(plain: Mapping[str, Any]) -> Any:
+    """The class of transformers that a configuration was saved by, when it says one class of several of a text, picture or sound.
+
+    None for others: encoders, networks of several labels at once, of a number, with code of their own.
+    """
+    library()
+    from transformers.models.auto import modeling_auto as auto
+
+    classes = plain.get("architectures")
+    if plain.get("problem_type") in ("multi_label_classification", "regression") or not isinstance(classes, list) or len(classes) != 1:
+        return None
+    config = configuration(plain)
+    for mapping in (
+        auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+        auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+        auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
+    ):
+        cls = mapping.get(type(config), None)
+        if cls is not None and not isinstance(cls, tuple) and cls.__name__ == classes[0] and cls.main_input_name in INPUTS:
+            return cls
+    return None
+
+
+def whole(plain: Mapping[str, Any], cls: Any, state: Mapping[str, Tensor], what: str) -> nn.Module:
+    """The network of a class that `answering` gave, with its weights: inputs as those of `build`, scores (n, outputs).
+
+    ModelError names what is missing or of another shape.
+    """
+    import torch
+    from torch import nn
+
+    config = configuration(plain)
+    with quiet():
+        try:
+            network, found = cls.from_pretrained(
+                None, config=config, state_dict=dict(state), output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
+            )
+        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            first = (str(error).strip().splitlines() or [""])[0]
+            raise ModelError(f"transformers cannot put the weights into {what} ({type(error).__name__}: {first})"[:300]) from None
+    lacking = [*sorted(found["missing_keys"]), *map(str, found["mismatched_keys"])]
+    if lacking:
+        raise ModelError(f"{what} lacks weights of its output layer", faults=[f"missing: {name}" for name in lacking[:5]])
+    task = INPUTS[cls.main_input_name]
+    masked = getattr(config, "feat_extract_norm", "layer") == "layer"
+
+    class AsPublished(nn.Module):
+        """The whole network."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, **inputs: Tensor) -> Tensor:
+            if task == "image":
+                return self.network(pixel_values=inputs["x"]).logits
+            if task == "text":
+                return self.network(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+            samples, lengths = inputs["samples"], inputs["lengths"]
+            mask = (torch.arange(samples.shape[1], device=samples.device)[None, :] < lengths[:, None]).long() if masked else None
+            return self.network(input_values=samples, attention_mask=mask).logits
+
+    return AsPublished().eval()
+
+
 def outline(config: Any) -> tuple[int, int, bool]:
     """(parameters of the encoder, width of its features by its own pooling or tokens, whether it pools); nothing is filled."""
     import torch
