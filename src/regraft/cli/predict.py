@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from regraft.cli.common import code_option, json_option, machine_options, option, outside_option
+from regraft.cli.common import allow_option, code_option, json_option, machine_options, option, outside_option
 
 
 @click.command("predict")
@@ -24,9 +24,18 @@ from regraft.cli.common import code_option, json_option, machine_options, option
 @json_option
 @machine_options
 @option("--offline", is_flag=True)
+@allow_option
 @code_option
 def command(
-    run: str, inputs: tuple[str, ...], as_csv: bool, as_json: bool, top: int | None, offline: bool, allow_code: bool, **options: Any
+    run: str,
+    inputs: tuple[str, ...],
+    as_csv: bool,
+    as_json: bool,
+    top: int | None,
+    offline: bool,
+    allow_code: bool,
+    allow: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Predict with the model in RUN (a run's folder or a bundle), for any number of inputs, in order: the label and its
     probability; the labels at or above their thresholds; or a number and the interval that holds nine of ten.
@@ -51,7 +60,7 @@ def command(
     writer = csv.writer(sys.stdout, lineterminator="\n")
     broken = count = 0
     with Screen(quiet=True) as screen:
-        predictor = open_predictor(run, offline=offline, allow_code=allow_code, on_event=screen)
+        predictor = open_predictor(run, offline=offline, allow_code=allow_code, allow=allow, on_event=screen)
         if as_csv:
             writer.writerow(["name", *predictor.target.columns()])
         for item in stream_predictions(predictor, [Path(i) for i in inputs], top=top, **options):

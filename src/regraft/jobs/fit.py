@@ -23,6 +23,7 @@ from regraft.jobs.common import (
     choose_device,
     computing_threads,
     core_count,
+    patterns,
     peak_memory_mb,
     say_notes,
     versions,
@@ -70,6 +71,7 @@ def fit(
     resize_input: int | None = None,
     offline: bool = False,
     allow_code: bool = False,
+    allow: str | Sequence[str] = (),
     train: str = "head",
     device: str = "auto",
     threads: int | None = None,
@@ -112,6 +114,7 @@ def fit(
         resize_input=resize_input,
         offline=offline,
         allow_code=allow_code,
+        allow=patterns(allow),
         train=train,
         device=device,
         threads=threads,
@@ -125,7 +128,7 @@ def fit(
     labelled = open_labelled(spec, source, test)
     _check_options(spec, labelled.target)
     modality = MODALITIES[labelled.dataset.task]
-    facts = choose_network(spec.model, labelled.dataset.task, Access(offline=spec.offline, allow_code=spec.allow_code))
+    facts = choose_network(spec.model, labelled.dataset.task, Access(spec.offline, spec.allow_code, spec.allow))
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input)
     edited = edit_network(facts, steps) if steps else None
     folder = new_run(spec.out, _name_of(source) if isinstance(source, Path) else "data", spec.to_json())
@@ -213,6 +216,8 @@ class _Fit:
             self.emit(Said(f"weights: {self.facts.file} of {self.facts.repository} on the hub, at revision {self.facts.revision[:12]}"))
         chosen = "" if self.spec.model else " (the default; see regraft models)"
         self.emit(Said(f"network: {self.facts.name}{chosen}, licence {self.facts.licence}, trained on {self.facts.trained_on}"))
+        if said := self.facts.differences():
+            self.emit(Warned(said))
         if self.edited:
             self.emit(Said("\n  ".join(["changed:", *self.edited.patch])))
             if self.edited.new_weights:

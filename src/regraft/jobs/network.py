@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.errors import DataError, ModelError, UsageError
 from regraft.facts import ModelFacts
+from regraft.jobs.common import patterns
 from regraft.modality import MODALITIES
-from regraft.pretrained import find_model, source_of
+from regraft.pretrained import Access, find_model, source_of
 from regraft.pretrained.architectures import architecture_of, build
 
 if TYPE_CHECKING:
@@ -34,13 +35,23 @@ def example_inputs(facts: ModelFacts) -> dict[str, Tensor]:
     return modality.collate([blank, blank], facts.preprocessing)
 
 
-def load(model: str, *, classes: int = 2, recipe: str | Path | Sequence[Step] = (), weights: bool = True) -> Net:
+def load(
+    model: str,
+    *,
+    classes: int = 2,
+    recipe: str | Path | Sequence[Step] = (),
+    weights: bool = True,
+    offline: bool = False,
+    allow_code: bool = False,
+    allow: str | Sequence[str] = (),
+) -> Net:
     """A pretrained network with a new output layer for `classes`, after a recipe (steps, or the path of a YAML or JSON file).
 
-    `weights=False` opens its shape alone, with random weights. Everything trains until `freeze`. Raises UsageError for a recipe that
+    `weights=False` opens its shape alone, with random weights. Everything trains until `freeze`. `offline`, `allow_code` and
+    `allow` are those of `FitSpec`. Raises UsageError for a recipe that
     does not fit, ModelError when the weights are not here.
     """
-    net = _open(find_model(model), classes=classes, weights=weights)
+    net = _open(find_model(model, Access(offline, allow_code, patterns(allow))), classes=classes, weights=weights)
     return net.follow(read_recipe(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe)
 
 

@@ -16,7 +16,7 @@ from regraft.data.base import TEST, Example
 from regraft.errors import DataError, MissingExtra, ModelError, UsageError
 from regraft.events import Emit, Said, Started, Warned, silent
 from regraft.facts import AnyPrediction, LeftOut, NumberPrediction
-from regraft.jobs.common import Messages, as_source, asked, check_losses, choose_device, computing_threads, core_count, say_notes
+from regraft.jobs.common import Messages, as_source, asked, check_losses, choose_device, computing_threads, core_count, patterns, say_notes
 from regraft.jobs.frozen import choose_network, frozen_model, frozen_pretrained
 from regraft.jobs.labelled import encode_all
 from regraft.jobs.run import open_run
@@ -44,20 +44,21 @@ def predict(
     device: str = "auto",
     threads: int | None = None,
     allow_code: bool = False,
+    allow: str | Sequence[str] = (),
     skip_broken: bool = False,
     on_event: Emit = silent,
 ) -> list[AnyPrediction]:
     """Predictions for files, folders, tables or objects, in order.
 
     `run` is a run's folder, a bundle, or the name of a pretrained network such as timm:resnet50, which then predicts the classes that
-    it was trained on; `offline` fetches nothing for it. `top` keeps that many labels in `probabilities`, the most probable first.
-    For an image or sound model, strings are paths; for a text model, strings are texts and Path objects are files. Raises
-    DataError naming every input that cannot be read, unless `skip_broken`.
+    it was trained on; `offline` fetches nothing for it, `allow` is that of `FitSpec`. `top` keeps that many labels in `probabilities`,
+    the most probable first. For an image or sound model, strings are paths; for a text model, strings are texts and Path objects are
+    files. Raises DataError naming every input that cannot be read, unless `skip_broken`.
     """
     out: list[AnyPrediction] = []
     broken: list[LeftOut] = []
     options: dict[str, Any] = {"input": input, "top": top, "allow_outside": allow_outside, "device": device, "threads": threads}
-    predictor = open_predictor(run, offline=offline, allow_code=allow_code, on_event=on_event)
+    predictor = open_predictor(run, offline=offline, allow_code=allow_code, allow=allow, on_event=on_event)
     for item in stream_predictions(predictor, inputs, **options, on_event=on_event):
         if isinstance(item, LeftOut):
             broken.append(item)
@@ -71,7 +72,9 @@ def predict(
     return out
 
 
-def open_predictor(run: PathLike, *, offline: bool = False, allow_code: bool = False, on_event: Emit = silent) -> Predictor:
+def open_predictor(
+    run: PathLike, *, offline: bool = False, allow_code: bool = False, allow: str | Sequence[str] = (), on_event: Emit = silent
+) -> Predictor:
     """The model in a run's folder or a bundle; or a pretrained network with its own old output layer.
 
     RunError and BundleError for a folder that holds no model, UsageError for a name of no network, and for a network without classes
@@ -85,12 +88,14 @@ def open_predictor(run: PathLike, *, offline: bool = False, allow_code: bool = F
     if Path(place).is_dir() and (kind != "path" or any((Path(place) / inner).is_file() for inner in (MANIFEST, f"{BUNDLE}/{MANIFEST}"))):
         name = place
     if Path(name).exists() or ("/" in name and ":" not in name):
+        if allow:
+            raise UsageError("--allow is for weights in a file, and a run is whole", move="leave --allow away")
         model = open_run(name).model
         if allow_code:
             model.allow_code()
         return model
     try:
-        facts = find_model(name, Access(offline=offline, allow_code=allow_code))
+        facts = find_model(name, Access(offline, allow_code, patterns(allow)))
     except UsageError as error:
         found, dot, hint = error.found.partition(". ")
         text = f"{found.rstrip('.')}, and no folder of a run{dot}{hint}" if found.startswith("there is no network") else error.found
@@ -106,6 +111,8 @@ def open_predictor(run: PathLike, *, offline: bool = False, allow_code: bool = F
             move=f"regraft fit DATA --model {name}",
         )
     on_event(Said(f"network: {facts.name}, its own {old.outputs:,} classes, licence {facts.licence}, trained on {facts.trained_on}"))
+    if said := facts.differences():
+        on_event(Warned(said))
     if not old.labels:
         on_event(Warned(f"nothing says what the {old.outputs:,} classes of {facts.name} are called: they are numbers from 0"))
     return Published(facts, old, source.files(facts))
@@ -261,6 +268,7 @@ def extract_features(
     model: str | None = None,
     offline: bool = False,
     allow_code: bool = False,
+    allow: str | Sequence[str] = (),
     task: str | None = None,
     input: str | None = None,
     label: str | None = None,
@@ -282,7 +290,9 @@ def extract_features(
         raise UsageError(f"--out {target}: features are written to {', '.join(_WRITERS)}", move=f"--out {target.stem}.parquet")
     source = as_source(data)
     dataset = _labelled_or_not(source, task, input, label)
-    facts = choose_network(model, dataset.task, Access(offline=offline, allow_code=allow_code))
+    facts = choose_network(model, dataset.task, Access(offline, allow_code, patterns(allow)))
+    if said := facts.differences():
+        on_event(Warned(said))
     on_event(Said(f"network: {facts.name}, licence {facts.licence}, {facts.features} features an example"))
     modality, examples = MODALITIES[dataset.task], dataset.examples
     cores, where = threads or core_count(), choose_device(device)

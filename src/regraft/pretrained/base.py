@@ -19,10 +19,12 @@ class Access:
 
     offline       nothing goes over the network: only what is here already
     allow_code    code that a name points to may be imported and run
+    allow         patterns of names of tensors: where weights on this machine may differ from their architecture
     """
 
     offline: bool = False
     allow_code: bool = False
+    allow: tuple[str, ...] = ()
 
 
 FREELY = Access()

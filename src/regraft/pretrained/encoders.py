@@ -15,7 +15,7 @@ from regraft.facts import ModelFacts
 from regraft.pretrained.architectures import build
 from regraft.pretrained.architectures import transformers as library
 from regraft.pretrained.base import Old
-from regraft.pretrained.tensors import as_float32, fitting, read_state
+from regraft.pretrained.tensors import Fit, as_float32, fitting, read_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,13 +103,13 @@ def state_of(files: Files, name: str) -> dict[str, Tensor]:
     return as_float32(state)
 
 
-def weights_of(files: Files, facts: ModelFacts) -> dict[str, Tensor]:
+def weights_of(files: Files, facts: ModelFacts, fit: Fit | None = None) -> dict[str, Tensor]:
     """The backbone's tensors as its architecture names them."""
     state = state_of(files, facts.name)
     if facts.architecture["builder"] == "speech":
         encoder = {k.removeprefix("model."): v for k, v in state.items() if k.removeprefix("model.").startswith("encoder.")}
-        return fitting(encoder, lambda: build(facts.architecture, 0), facts.name)
-    loaded, _ = library.load(library.configuration(facts.architecture["config"]), state, facts.name)
+        return fitting(encoder, lambda: build(facts.architecture, 0), facts.name, fit=fit)
+    loaded, _ = library.load(library.configuration(facts.architecture["config"]), state, facts.name, fit)
     return as_float32(loaded)
 
 
