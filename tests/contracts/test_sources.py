@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -278,12 +279,13 @@ def put_sound(kind: str, whole: str, options: dict[str, Any]):
     return put
 
 
-def put_whisper(hub: Hub, folder: Path) -> tuple[str, Callable[[Any], np.ndarray]]:
+def put_whisper(hub: Hub, folder: Path, bands: int = 80) -> tuple[str, Callable[[Any], np.ndarray]]:
     pytest.importorskip("transformers")
     folder = folder / "made"
     folder.mkdir()
     options = {
         "d_model": 32,
+        "num_mel_bins": bands,
         "encoder_layers": 2,
         "encoder_attention_heads": 2,
         "decoder_attention_heads": 2,
@@ -300,7 +302,7 @@ def put_whisper(hub: Hub, folder: Path) -> tuple[str, Callable[[Any], np.ndarray
         from regraft.modality.audio import log_mel
 
         # the window that the network itself takes is 30 s; ours is shorter, so the encoder is run on its first positions
-        encoder, mel = network.model.encoder, torch.from_numpy(log_mel(source[0]))[None]
+        encoder, mel = network.model.encoder, torch.from_numpy(log_mel(source[0], bands))[None]
         with torch.inference_mode():
             hidden = torch.nn.functional.gelu(encoder.conv2(torch.nn.functional.gelu(encoder.conv1(mel)))).permute(0, 2, 1)
             hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
@@ -397,6 +399,7 @@ CASES = {
         "audio", put_sound("wav2vec2", "Wav2Vec2Model", {**SOUND, "feat_extract_norm": "layer", "do_stable_layer_norm": True})
     ),
     "whisper": Case("audio", put_whisper),
+    "whisper of 128 bands": Case("audio", partial(put_whisper, bands=128)),
     "a file that says its architecture": Case("image", put_file("timm", "test_resnet", ".safetensors")),
     "a pickle of tensors for a named architecture": Case("image", put_file("timm", "test_resnet", ".pth")),
     "a file for torchvision": Case("image", put_file("torchvision", "resnet18", ".pth")),

@@ -28,9 +28,9 @@ from regraft.jobs.common import (
     say_notes,
     versions,
 )
-from regraft.jobs.frozen import choose_network, frozen_pretrained
+from regraft.jobs.frozen import frozen_pretrained
 from regraft.jobs.labelled import Labelled, named_data, open_labelled, same_value
-from regraft.jobs.network import Edited, edit_network, written_steps
+from regraft.jobs.network import Edited, given_network, named_model, written_steps
 from regraft.jobs.run import Run
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
@@ -41,8 +41,9 @@ from regraft.workspace.files import write_json, written_aside
 from regraft.workspace.runs import BUNDLE, RunFolder, new_run
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from regraft.anatomy import Net
     from regraft.features import Extracted
     from regraft.training.probe import Probe
 
@@ -63,7 +64,8 @@ def fit(
     weight: str | None = None,
     test: Any = None,
     metric: str | None = None,
-    model: str | None = None,
+    model: str | nn.Module | Net | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     recipe: str | os.PathLike[str] | None = None,
     remove: Sequence[str] = (),
     replace: Sequence[str] = (),
@@ -86,8 +88,10 @@ def fit(
     """Fit a model to labelled data and return its run.
 
     `data` is a path (see `FitSpec.data`), a pandas DataFrame, or a list of (input, label) with paths, PIL images, uint8 arrays
-    (height, width, 3), sounds as (samples, rate), or strings. `test` is the same kind of thing, or a fraction. The other
-    arguments are those of the command line; `on_event` is called with each event.
+    (height, width, 3), sounds as (samples, rate), or strings. `test` is the same kind of thing, or a fraction. `model` is a name, a
+    network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
+    then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
+    window_seconds for sounds. The other arguments are those of the command line; `on_event` is called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
     network cannot be had, RunError when the folder is taken.
@@ -106,7 +110,7 @@ def fit(
         weight=weight,
         test=test_text,
         metric=metric,
-        model=model,
+        model=named_model(model),
         recipe=None if recipe is None else os.fspath(recipe),
         remove=(remove,) if isinstance(remove, str) else tuple(remove),
         replace=(replace,) if isinstance(replace, str) else tuple(replace),
@@ -128,12 +132,12 @@ def fit(
     labelled = open_labelled(spec, source, test)
     _check_options(spec, labelled.target)
     modality = MODALITIES[labelled.dataset.task]
-    facts = choose_network(spec.model, labelled.dataset.task, Access(spec.offline, spec.allow_code, spec.allow))
+    may = Access(spec.offline, spec.allow_code, spec.allow)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input)
-    edited = edit_network(facts, steps) if steps else None
+    given = given_network(model, labelled.dataset.task, preprocessing, steps, may)
     folder = new_run(spec.out, _name_of(source) if isinstance(source, Path) else "data", spec.to_json())
     try:
-        return _Fit(spec, labelled, modality, edited.facts if edited else facts, edited, folder, on_event, start)()
+        return _Fit(spec, labelled, modality, given.edited.facts if given.edited else given.facts, given.edited, folder, on_event, start)()
     finally:
         folder.close()
 
@@ -181,7 +185,7 @@ class _Fit:
             model=facts.name,
             **({"repository": facts.repository, "revision": facts.revision} if facts.repository else {}),
             train=spec.train,
-            **({"recipe": self.edited.steps, "patch": self.edited.patch} if self.edited else {}),
+            **({"recipe": self.edited.steps, "patch": self.edited.patch} if self.edited and self.edited.steps else {}),
             device=device,
             threads=threads,
             **self.dataset.decisions,
@@ -218,7 +222,7 @@ class _Fit:
         self.emit(Said(f"network: {self.facts.name}{chosen}, licence {self.facts.licence}, trained on {self.facts.trained_on}"))
         if said := self.facts.differences():
             self.emit(Warned(said))
-        if self.edited:
+        if self.edited and self.edited.steps:
             self.emit(Said("\n  ".join(["changed:", *self.edited.patch])))
             if self.edited.new_weights:
                 self.emit(Warned(f"{self.edited.new_weights:,} new weights stay random: only the output layer is trained (--train head)"))

@@ -218,13 +218,13 @@ def _mel_power(samples: np.ndarray, frames: int, bands: int) -> np.ndarray:
     return power.astype(np.float32) @ mel_filters(bands)
 
 
-def log_mel(samples: np.ndarray) -> np.ndarray:
-    """Log10 of the mel spectrum (80, frames), 100 frames a second, at most 8 below its maximum, about -1 to 1.
+def log_mel(samples: np.ndarray, bands: int = MELS) -> np.ndarray:
+    """Log10 of the mel spectrum (bands, frames), 100 frames a second, at most 8 below its maximum, about -1 to 1.
 
     As Whisper takes it (Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision", section 2.2).
     """
     padded = np.pad(samples, FFT // 2, mode="reflect" if len(samples) > FFT // 2 else "constant")
-    logs = np.log10(np.maximum(_mel_power(padded, len(samples) // HOP or 1, MELS), 1e-10))
+    logs = np.log10(np.maximum(_mel_power(padded, len(samples) // HOP or 1, bands), 1e-10))
     return np.ascontiguousarray(((np.maximum(logs, logs.max() - 8) + 4) / 4).T, dtype=np.float32)
 
 
@@ -249,12 +249,12 @@ def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Cal
 
 
 def _log_mel_windows(preprocessing: Mapping[str, Any]) -> _Windows:
-    """Windows one after the other: mel (80, frames) and positions (), how many of the network's positions hold sound.
+    """Windows one after the other: mel (bands, frames) and positions (), how many of the network's positions hold sound.
 
-    `preprocessing`: window_seconds. A position is two frames (320 samples). Windows count by their positions.
+    `preprocessing`: window_seconds, and bands where they are not 80. A position is two frames (320 samples). Windows count by their positions.
     """
     window = round(float(preprocessing["window_seconds"]) * RATE)
-    step = round(STEP * RATE)
+    step, bands = round(STEP * RATE), int(preprocessing.get("bands", MELS))
 
     def make(samples: np.ndarray) -> tuple[list[dict[str, np.ndarray]], list[float]]:
         windows, weights = [], []
@@ -265,7 +265,7 @@ def _log_mel_windows(preprocessing: Mapping[str, Any]) -> _Windows:
             full = np.zeros(math.ceil(len(part) / step) * step, np.float32)
             full[: len(part)] = part
             positions = max(1, len(part) // (2 * HOP))
-            windows.append({"mel": log_mel(full), "positions": np.array(positions, np.int64)})
+            windows.append({"mel": log_mel(full, bands), "positions": np.array(positions, np.int64)})
             weights.append(float(positions))
         return windows, weights
 
@@ -350,12 +350,13 @@ def in_words(preprocessing: Mapping[str, Any], files: Mapping[str, str]) -> list
     stft = f"Hann windows of {FFT} samples every {HOP}, the squared magnitudes of their Fourier transforms"
     filters = "filters on Slaney's mel scale from 0 to 8,000 Hz, each of unit area"
     padded = f"pad it with zeros to a multiple of {STEP:g} s"
+    bands = preprocessing.get("bands", MELS)
     if kind == "log-mel":
         own = [
             f"{cut}; {padded}",
-            f"reflect {FFT // 2} samples at both ends; {stft}; {MELS} {filters}; as many frames as samples / {HOP}",
+            f"reflect {FFT // 2} samples at both ends; {stft}; {bands} {filters}; as many frames as samples / {HOP}",
             "the logarithm to base 10 of what is at least 1e-10; raise what is more than 8 below the largest; add 4, divide by 4",
-            f"mel is (batch, {MELS}, length) float32; positions (batch,) int64 are the samples of the window before padding / {2 * HOP}, "
+            f"mel is (batch, {bands}, length) float32; positions (batch,) int64 are the samples of the window before padding / {2 * HOP}, "
             "rounded down, at least 1",
             "windows of one sound count by their positions",
         ]

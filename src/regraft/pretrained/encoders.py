@@ -363,6 +363,9 @@ def _sound(files: Files, name: str) -> dict[str, Any]:
     return {"spectrogram": "samples", "window_seconds": WINDOW_SECONDS, "normalize": bool(held.get("do_normalize", True))}
 
 
+MEL_BANDS = (80, 128)
+"""What Whispers listen to: those since large-v3 to 128."""
+
 _WHISPER = ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins", "max_source_positions")
 
 
@@ -374,9 +377,10 @@ def _whisper(files: Files, held: Mapping[str, Any], name: str) -> dict[str, Any]
     config: dict[str, Any] = {key: getattr(stated, key, None) for key in _WHISPER}
     if not all(isinstance(v, int) and 0 < v <= 10_000 for v in config.values()) or config["encoder_layers"] > library.DEEPEST:
         raise ModelError(f"the configuration of {name} cannot be right", faults=[f"{k}: {v!r}" for k, v in config.items()])
-    if config["num_mel_bins"] != 80 or config["max_source_positions"] < 50 * WINDOW_SECONDS:
+    if config["num_mel_bins"] not in MEL_BANDS or config["max_source_positions"] < 50 * WINDOW_SECONDS:
         raise ModelError(
-            f"{name} listens to {config['num_mel_bins']} mel bands, at most {config['max_source_positions']} positions", expected="80 bands"
+            f"{name} listens to {config['num_mel_bins']} mel bands, at most {config['max_source_positions']} positions",
+            expected=f"{' or '.join(map(str, MEL_BANDS))} bands",
         )
     architecture = {"builder": "speech", "config": config}
     with torch.device("meta"):
@@ -385,7 +389,7 @@ def _whisper(files: Files, held: Mapping[str, Any], name: str) -> dict[str, Any]
         "task": "audio",
         "about": f"the encoder of a Whisper: {config['encoder_layers']} transformer layers of {config['d_model']} on log-mel frames",
         "architecture": architecture,
-        "preprocessing": {"window_seconds": WINDOW_SECONDS},
+        "preprocessing": {"window_seconds": WINDOW_SECONDS, **({"bands": bands} if (bands := config["num_mel_bins"]) != 80 else {})},
         "parameters": parameters,
         "features": config["d_model"],
     }
