@@ -251,7 +251,7 @@ def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Cal
 def _log_mel_windows(preprocessing: Mapping[str, Any]) -> _Windows:
     """Windows one after the other: mel (bands, frames) and positions (), how many of the network's positions hold sound.
 
-    `preprocessing`: window_seconds, and bands where they are not 80. A position is two frames (320 samples). Windows count by their positions.
+    `preprocessing`: window_seconds, and bands where they are not 80. A position is two frames (320 samples), and windows count by them.
     """
     window = round(float(preprocessing["window_seconds"]) * RATE)
     step, bands = round(STEP * RATE), int(preprocessing.get("bands", MELS))
