@@ -13,6 +13,7 @@ _NAMES = {
     "load": "regraft.jobs",
     "predict": "regraft.jobs",
     "evaluate": "regraft.jobs",
+    "export": "regraft.jobs",
     "extract_features": "regraft.jobs",
     "open_run": "regraft.jobs",
     "show": "regraft.jobs",
@@ -28,7 +29,22 @@ _NAMES = {
 if TYPE_CHECKING:
     from regraft.errors import RegraftError
     from regraft.facts import Prediction
-    from regraft.jobs import Run, cache, clear_cache, evaluate, extract_features, fit, inspect, load, models, open_run, predict, runs, show
+    from regraft.jobs import (
+        Run,
+        cache,
+        clear_cache,
+        evaluate,
+        export,
+        extract_features,
+        fit,
+        inspect,
+        load,
+        models,
+        open_run,
+        predict,
+        runs,
+        show,
+    )
 
 __all__ = [
     "Prediction",
@@ -38,6 +54,7 @@ __all__ = [
     "cache",
     "clear_cache",
     "evaluate",
+    "export",
     "extract_features",
     "fit",
     "inspect",

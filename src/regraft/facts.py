@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -86,6 +87,29 @@ class ModelFacts:
     """The commit of the repository, forty characters."""
     place: str = ""
     """Where a network that lies on this machine was found; not written into a bundle."""
+    allow: tuple[str, ...] = ()
+    """Patterns of names of tensors: where its weights may differ from its architecture."""
+    new_weights: int = 0
+    """Numbers that the weights lack, where that was allowed: they stay as they were drawn."""
+    unused: tuple[str, ...] = ()
+    """Tensors of the weights that the network lacks, where that was allowed."""
+
+    @property
+    def identity(self) -> str:
+        """What the network as a whole is known by: the hash of its weights, and what was allowed to differ."""
+        return self.sha256 if not self.allow else hashlib.sha256(json.dumps([self.sha256, *self.allow]).encode()).hexdigest()
+
+    def differences(self) -> str:
+        """A sentence on what was allowed to differ, or nothing."""
+        said = (
+            [f"{self.new_weights:,} of its weights are new: the file lacks them, and they stay as they were drawn"]
+            if self.new_weights
+            else []
+        )
+        if self.unused:
+            shown = ", ".join(self.unused[:5]) + (" ..." if len(self.unused) > 5 else "")
+            said.append(f"{len(self.unused)} tensors of the file are left out: {shown}")
+        return f"{self.name}: {'; '.join(said)}" if said else ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -100,6 +124,10 @@ class Prediction:
     label: str
     probability: float
     probabilities: Mapping[str, float]
+
+    def top(self, count: int) -> Prediction:
+        """The same with the probabilities of the most probable labels alone, the most probable first."""
+        return dataclasses.replace(self, probabilities=_most(self.probabilities, count))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -126,6 +154,10 @@ class LabelsPrediction:
     name: str
     labels: tuple[str, ...]
     probabilities: Mapping[str, float]
+
+    def top(self, count: int) -> LabelsPrediction:
+        """The same with the probabilities of the most probable labels alone, the most probable first."""
+        return dataclasses.replace(self, probabilities=_most(self.probabilities, count))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -163,6 +195,10 @@ class NumberPrediction:
 
 
 AnyPrediction = Prediction | LabelsPrediction | NumberPrediction
+
+
+def _most(values: Mapping[str, float], count: int) -> dict[str, float]:
+    return dict(sorted(values.items(), key=lambda item: -item[1])[:count])
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

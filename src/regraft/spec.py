@@ -69,6 +69,9 @@ class FitSpec:
     """Fetch nothing: use only networks that are on this machine."""
     allow_code: bool = False
     """Let --model name code of your own, package.module:function, which is then imported and run."""
+    allow: tuple[str, ...] = ()
+    """Names of tensors, such as "fc.*, layer4.*": where the weights that --model path: names may differ from the network. What they lack
+    is new, what they have too many is left out."""
     train: str = "head"
     """How much to train. head: freeze the network, train a new output layer; norm: also scales and biases of normalisation; top or
     top=K: also the last K blocks; full: everything; or layers, such as "last 1 block, head"."""

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -278,12 +279,13 @@ def put_sound(kind: str, whole: str, options: dict[str, Any]):
     return put
 
 
-def put_whisper(hub: Hub, folder: Path) -> tuple[str, Callable[[Any], np.ndarray]]:
+def put_whisper(hub: Hub, folder: Path, bands: int = 80) -> tuple[str, Callable[[Any], np.ndarray]]:
     pytest.importorskip("transformers")
     folder = folder / "made"
     folder.mkdir()
     options = {
         "d_model": 32,
+        "num_mel_bins": bands,
         "encoder_layers": 2,
         "encoder_attention_heads": 2,
         "decoder_attention_heads": 2,
@@ -300,7 +302,7 @@ def put_whisper(hub: Hub, folder: Path) -> tuple[str, Callable[[Any], np.ndarray
         from regraft.modality.audio import log_mel
 
         # the window that the network itself takes is 30 s; ours is shorter, so the encoder is run on its first positions
-        encoder, mel = network.model.encoder, torch.from_numpy(log_mel(source[0]))[None]
+        encoder, mel = network.model.encoder, torch.from_numpy(log_mel(source[0], bands))[None]
         with torch.inference_mode():
             hidden = torch.nn.functional.gelu(encoder.conv2(torch.nn.functional.gelu(encoder.conv1(mel)))).permute(0, 2, 1)
             hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
@@ -397,6 +399,7 @@ CASES = {
         "audio", put_sound("wav2vec2", "Wav2Vec2Model", {**SOUND, "feat_extract_norm": "layer", "do_stable_layer_norm": True})
     ),
     "whisper": Case("audio", put_whisper),
+    "whisper of 128 bands": Case("audio", partial(put_whisper, bands=128)),
     "a file that says its architecture": Case("image", put_file("timm", "test_resnet", ".safetensors")),
     "a pickle of tensors for a named architecture": Case("image", put_file("timm", "test_resnet", ".pth")),
     "a file for torchvision": Case("image", put_file("torchvision", "resnet18", ".pth")),
@@ -954,3 +957,98 @@ def test_a_bundle_that_names_code_does_not_run_it_by_being_opened(own_code, imag
     sys.modules.pop("code_of_mine")
     assert command("show", "run").code == 0
     assert not Path("ran").exists()
+
+
+# ---------------------------------------------------------------- weights that fit partly
+
+
+def partly(path: Path, change: Callable[[dict[str, Any]], None]) -> Any:
+    network = stirred(timm.create_model("test_resnet", pretrained=False, num_classes=4))
+    state = dict(network.state_dict())
+    change(state)
+    path.write_bytes(saved(state, {"architecture": "timm:test_resnet"}))
+    return network
+
+
+def without_a_block_and_with_more(state: dict[str, Any]) -> None:
+    for name in [n for n in state if n.startswith("layer4.")]:
+        del state[name]
+    state["decoder.weight"] = torch.zeros(3, 3)
+    state["conv1.0.weight"] = state["conv1.0.weight"][:, :1]
+
+
+def test_differences_are_named_and_the_advice_works(image_folder, command):
+    partly(Path("weights.safetensors"), without_a_block_and_with_more)
+    refused = command("fit", image_folder, "--model", "path:weights.safetensors", "--out", "run", "--threads", 1)
+    assert refused.code == 1 and "1 extra, 1 of another shape" in refused.err
+    assert "missing: layer4" in refused.err and "extra: decoder.weight (3, 3)" in refused.err
+    advice = refused.err.split('--allow "')[1].split('"')[0]
+    assert set(advice.split(", ")) == {"layer4.*", "decoder.*", "conv1.*"}
+    for verb in (["fit", image_folder, "--out", "run"], ["features", image_folder, "--out", "f.npz"], ["show"], ["predict"]):
+        data = [next(image_folder.rglob("*.png"))] if verb == ["predict"] else []
+        more = [] if verb[0] in ("fit", "features") else ["path:weights.safetensors"]
+        options = ["--model", "path:weights.safetensors"] if not more else []
+        threads = [] if verb == ["show"] else ["--threads", 1]
+        done = command(*verb, *more, *data, *options, "--allow", advice, *threads)
+        assert done.code == 0, done.err
+        assert (
+            "of its weights are new" in done.err + done.out and "1 tensors of the file are left out: decoder.weight" in done.err + done.out
+        )
+    assert json.loads(Path("run/bundle/bundle.json").read_text())["model"]["allowed"] == advice.split(", ")
+    # what is left of it is loaded, what is new is drawn the same every time, and the bundle predicts as the fit did
+    facts = find_model("path:weights.safetensors", Access(allow=tuple(advice.split(", "))))
+    first, second = source_of(facts).weights(facts), source_of(facts).weights(facts)
+    assert all(torch.equal(first[n], second[n]) for n in first)
+    network = stirred(timm.create_model("test_resnet", pretrained=False, num_classes=4))
+    assert torch.equal(first["layer1.0.conv1.weight"], network.state_dict()["layer1.0.conv1.weight"])
+    new = [n for n in first if n.startswith("layer4.") and not n.endswith("num_batches_tracked")] + ["conv1.0.weight"]
+    assert facts.new_weights == sum(first[n].numel() for n in new)
+    assert facts.identity != find_model("path:weights.safetensors").identity
+    assert command("predict", "run", next(image_folder.rglob("*.png")), "--threads", 1).code == 0
+
+
+def test_what_is_not_allowed_is_still_refused():
+    partly(Path("weights.safetensors"), without_a_block_and_with_more)
+    with pytest.raises(ModelError, match="0 tensors are missing, 1 extra, 0 of another shape") as caught:
+        find_model("path:weights.safetensors", Access(allow=("layer4.*", "conv1.*")))
+    assert caught.value.move == '--allow "layer4.*, conv1.*, decoder.*", if these differences are meant'
+
+
+@pytest.mark.parametrize(
+    ("name", "allow", "said"),
+    [
+        ("path:weights.safetensors", "layer5.*", "--allow layer5.* chooses no tensor"),
+        ("timm:test_resnet.r160_in1k", "fc.*", "is not path:"),
+        (None, "fc.*", "--model path:"),
+    ],
+)
+def test_allow_that_means_nothing(name, allow, said, image_folder, command):
+    partly(Path("weights.safetensors"), without_a_block_and_with_more)
+    done = command("fit", image_folder, *(["--model", name] if name else []), "--allow", allow, "--threads", 1)
+    assert done.code == 2 and said in done.err
+
+
+def test_a_file_that_does_not_fit_at_all_gets_no_such_advice():
+    other = stirred(timm.create_model("test_convnext", pretrained=False))
+    Path("other.safetensors").write_bytes(saved(other.state_dict(), {"architecture": "timm:test_resnet"}))
+    facts = find_model("path:other.safetensors")
+    with pytest.raises(ModelError, match="not those of test_resnet") as caught:
+        source_of(facts).weights(facts)
+    assert caught.value.move == "name the architecture that the weights were made with"
+    with pytest.raises(ModelError, match="nothing of the weights fits"):
+        find_model("path:other.safetensors", Access(allow=("*",)))
+
+
+def test_differences_of_a_saved_folder(hub, tmp_path, text_table, command):
+    put_text("bert", "BertModel", SMALL)(hub, tmp_path)
+    from safetensors.torch import load_file
+
+    path = tmp_path / "made/model.safetensors"
+    state = {k: v for k, v in load_file(path).items() if "layer.1." not in k}
+    path.write_bytes(saved(state, {"format": "pt"}))
+    name = f"path:{tmp_path / 'made'}"
+    refused = command("fit", text_table, "--model", name, "--out", "run", "--threads", 1)
+    assert refused.code == 1 and "missing: encoder.layer.1." in refused.err
+    advice = refused.err.split('--allow "')[1].split('"')[0]
+    done = command("fit", text_table, "--model", name, "--allow", advice, "--out", "run", "--threads", 1)
+    assert done.code == 0 and "of its weights are new" in done.err

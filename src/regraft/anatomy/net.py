@@ -18,6 +18,7 @@ from regraft.anatomy.select import Selected, joined, select, without
 from regraft.anatomy.trace import Broken, Shape, Trace, own_copy, trace
 from regraft.anatomy.tree import Row, rows, totals
 from regraft.errors import ModelError, UsageError, nearest
+from regraft.facts import ModelFacts
 
 Step = Mapping[str, Any]
 """One operation of a recipe: {"op": "remove", "path": "layer4"}."""
@@ -44,6 +45,8 @@ class Net:
     before: Net | None = None
     """The network at the start."""
     seed: int = 0
+    facts: ModelFacts | None = None
+    """What it was opened from; None for a module of one's own."""
 
     # ------------------------------------------------------------ seeing
 
@@ -207,7 +210,7 @@ class Net:
         trained = self._still_trained(module, kept)
         start = self.before or self
         steps = (*self.steps, dict(step))
-        return Net(module, edit.inputs, self.head, seen, parts, trained, steps, kept, frozenset(adapted), start, self.seed)
+        return Net(module, edit.inputs, self.head, seen, parts, trained, steps, kept, frozenset(adapted), start, self.seed, self.facts)
 
     def _own(self) -> Mapping[str, str]:
         """`kept`, of the network at the start too."""
@@ -258,7 +261,9 @@ class Net:
     __repr__ = __str__
 
 
-def look_at(module: nn.Module, inputs: Mapping[str, Tensor], head: Sequence[str] = (), *, seed: int = 0) -> Net:
+def look_at(
+    module: nn.Module, inputs: Mapping[str, Tensor], head: Sequence[str] = (), *, seed: int = 0, facts: ModelFacts | None = None
+) -> Net:
     """A Net of a module that is left as it is: a copy is worked on. ModelError (Broken) when it does not run on `inputs`."""
     if any(v.ndim == 0 for v in inputs.values()) or not inputs:
         raise UsageError("a network is looked at with one batch", expected="tensors with the batch first")
@@ -269,7 +274,7 @@ def look_at(module: nn.Module, inputs: Mapping[str, Tensor], head: Sequence[str]
     seen = trace(module, inputs)
     parts = find_parts(module, seen, list(head))
     everything = Selected(tuple(n for n in dict.fromkeys(name.split(".")[0] for name, _ in _tensors(module))))
-    return Net(module, dict(inputs), tuple(head), seen, parts, everything, seed=seed)
+    return Net(module, dict(inputs), tuple(head), seen, parts, everything, seed=seed, facts=facts)
 
 
 def _checked(step: Step) -> tuple[str, dict[str, Any]]:

@@ -64,8 +64,13 @@ def edit_options(command: Command) -> Command:
 
 
 def network_options(command: Command) -> Command:
-    """--offline and --allow-code"""
-    return option("--offline", is_flag=True)(option("--allow-code", is_flag=True)(command))
+    """--offline, --allow-code and --allow"""
+    return option("--offline", is_flag=True)(option("--allow-code", is_flag=True)(allow_option(command)))
+
+
+def allow_option(command: Command) -> Command:
+    """--allow"""
+    return option("--allow", multiple=True, metavar="PATTERN")(command)
 
 
 def code_option(command: Command) -> Command:

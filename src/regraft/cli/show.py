@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from regraft.cli.common import edit_options, json_option, print_json
+from regraft.cli.common import allow_option, edit_options, json_option, print_json
 
 TARGET_NAMES = {"class": "classes", "multilabel": "labels", "number": "number"}
 """What stands before the names of the outputs."""
@@ -16,6 +16,7 @@ TARGET_NAMES = {"class": "classes", "multilabel": "labels", "number": "number"}
 @click.command("show")
 @click.argument("what", metavar="RUN|MODEL")
 @edit_options
+@allow_option
 @click.option(
     "--train",
     metavar="LAYERS",
@@ -23,7 +24,7 @@ TARGET_NAMES = {"class": "classes", "multilabel": "labels", "number": "number"}
 )
 @click.option("--depth", type=int, metavar="N", help="How many names deep layers are listed.  [default: so deep that blocks are seen]")
 @json_option
-def command(what: str, as_json: bool, train: str | None, depth: int | None, **edits: Any) -> None:
+def command(what: str, as_json: bool, train: str | None, depth: int | None, allow: tuple[str, ...], **edits: Any) -> None:
     """Show RUN (a run's folder or a bundle): the model, its origin and licence, figures, what was left out.
 
     Or MODEL, a pretrained network such as efficientnet-lite0: its layers in the order in which data passes, with shapes of one
@@ -37,8 +38,8 @@ def command(what: str, as_json: bool, train: str | None, depth: int | None, **ed
 
     edited = any(value for value in edits.values())
     if Path(what).exists():
-        if edited or train or depth is not None:
-            raise UsageError(f"{what} is a folder: --train, --depth and changes are for the name of a network")
+        if edited or train or allow or depth is not None:
+            raise UsageError(f"{what} is a folder: --train, --depth, --allow and changes are for the name of a network")
         _show_run(what, as_json)
         return
     if "/" in what and ":" not in what:
@@ -46,17 +47,18 @@ def command(what: str, as_json: bool, train: str | None, depth: int | None, **ed
         return
     if depth is not None and not 1 <= depth <= 20:
         raise UsageError(f"--depth {depth}: expected 1 to 20")
-    _show_model(what, as_json, train or None, depth, edits)
+    _show_model(what, as_json, train or None, depth, allow, edits)
 
 
-def _show_model(name: str, as_json: bool, train: str | None, depth: int | None, edits: Mapping[str, Any]) -> None:
+def _show_model(name: str, as_json: bool, train: str | None, depth: int | None, allow: tuple[str, ...], edits: Mapping[str, Any]) -> None:
     from regraft.cli.render import console, show, table
     from regraft.errors import UsageError
+    from regraft.jobs.common import patterns
     from regraft.jobs.network import show_model, written_steps
-    from regraft.pretrained import find_model
+    from regraft.pretrained import Access, find_model
 
     try:
-        facts = find_model(name)
+        facts = find_model(name, Access(allow=patterns(allow)))
     except UsageError as error:
         found, dot, hint = error.found.partition(". ")
         raise UsageError(
@@ -68,6 +70,8 @@ def _show_model(name: str, as_json: bool, train: str | None, depth: int | None, 
         print_json(found)
         return
     out, model = console(), found["model"]
+    if said := facts.differences():
+        show(out, said)
     inputs = ", ".join(f"{k} {'x'.join(map(str, v))}" for k, v in found["inputs"].items())
     show(out, f"{model['name']}: {model['about']}", f"input: {inputs}", "")
     rows, part = [], None

@@ -160,6 +160,12 @@ class Messages:
         return {"said": self.said, "warned": self.warned}
 
 
+def patterns(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Patterns of names, parted by commas, in the order given."""
+    texts = [given] if isinstance(given, str) else given
+    return tuple(dict.fromkeys(p.strip() for text in texts for p in text.split(",") if p.strip()))
+
+
 def as_source(value: Any) -> Any:
     """Strings and paths as Path, other objects as they are."""
     return Path(value) if isinstance(value, (str, os.PathLike)) else value

@@ -20,7 +20,7 @@ from regraft.targets import Target
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
 
 if TYPE_CHECKING:
-    from regraft.artifacts import Model
+    from regraft.artifacts import Predictor
     from regraft.features.engines import Engine, Trunk
 
 FINDINGS = "engines"
@@ -228,12 +228,12 @@ def _tiles(frozen: Frozen, examples: Sequence[Example], workers: int) -> list[li
     return [full[i % len(full)] for i in range(count)]
 
 
-def recorded_engine(model: Model, device: str, emit: Emit) -> Engine:
+def recorded_engine(model: Predictor, device: str, emit: Emit) -> Engine:
     """The engine that a model's features came from, when it can be used here; else torch float32, said aloud."""
     from regraft.features.engines import REFERENCE, engine_of
 
-    held = model.manifest.get("engine")
-    if not isinstance(held, dict):
+    held = model.engine
+    if held is None:
         return REFERENCE
     name, precision = str(held.get("name")), str(held.get("precision"))
     try:

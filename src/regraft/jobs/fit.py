@@ -23,15 +23,16 @@ from regraft.jobs.common import (
     choose_device,
     computing_threads,
     core_count,
+    patterns,
     peak_memory_mb,
     say_notes,
     versions,
 )
 from regraft.jobs.deeper import Deeper, Trained, Work, plan_deeper, train_deeper
 from regraft.jobs.engines import choose_engine, compare_predictions, reference_engine, wanted_engine
-from regraft.jobs.frozen import choose_network, frozen_pretrained
+from regraft.jobs.frozen import frozen_pretrained
 from regraft.jobs.labelled import Labelled, named_data, open_labelled, same_value
-from regraft.jobs.network import Edited, edit_network, written_steps
+from regraft.jobs.network import Edited, given_network, named_model, written_steps
 from regraft.jobs.run import Run
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
@@ -43,8 +44,9 @@ from regraft.workspace.files import write_json, written_aside
 from regraft.workspace.runs import BUNDLE, RunFolder, new_run
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from regraft.anatomy import Net
     from regraft.features import Extracted
     from regraft.features.engines import Engine
     from regraft.training.probe import Probe
@@ -66,7 +68,8 @@ def fit(
     weight: str | None = None,
     test: Any = None,
     metric: str | None = None,
-    model: str | None = None,
+    model: str | nn.Module | Net | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
     recipe: str | os.PathLike[str] | None = None,
     remove: Sequence[str] = (),
     replace: Sequence[str] = (),
@@ -74,6 +77,7 @@ def fit(
     resize_input: int | None = None,
     offline: bool = False,
     allow_code: bool = False,
+    allow: str | Sequence[str] = (),
     train: str = "head",
     device: str = "auto",
     engine: str = "auto",
@@ -90,8 +94,10 @@ def fit(
     """Fit a model to labelled data and return its run.
 
     `data` is a path (see `FitSpec.data`), a pandas DataFrame, or a list of (input, label) with paths, PIL images, uint8 arrays
-    (height, width, 3), sounds as (samples, rate), or strings. `test` is the same kind of thing, or a fraction. The other
-    arguments are those of the command line; `on_event` is called with each event.
+    (height, width, 3), sounds as (samples, rate), or strings. `test` is the same kind of thing, or a fraction. `model` is a name, a
+    network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
+    then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
+    window_seconds for sounds. The other arguments are those of the command line; `on_event` is called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
     network cannot be had, RunError when the folder is taken.
@@ -110,7 +116,7 @@ def fit(
         weight=weight,
         test=test_text,
         metric=metric,
-        model=model,
+        model=named_model(model),
         recipe=None if recipe is None else os.fspath(recipe),
         remove=(remove,) if isinstance(remove, str) else tuple(remove),
         replace=(replace,) if isinstance(replace, str) else tuple(replace),
@@ -118,6 +124,7 @@ def fit(
         resize_input=resize_input,
         offline=offline,
         allow_code=allow_code,
+        allow=patterns(allow),
         train=train,
         device=device,
         engine=engine,
@@ -133,15 +140,15 @@ def fit(
     labelled = open_labelled(spec, source, test)
     _check_options(spec, labelled.target)
     modality = MODALITIES[labelled.dataset.task]
-    facts = choose_network(spec.model, labelled.dataset.task, Access(offline=spec.offline, allow_code=spec.allow_code))
+    may = Access(spec.offline, spec.allow_code, spec.allow)
     place = choose_device(spec.device)
     named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input)
-    edited = edit_network(facts, steps) if steps else None
-    deeper = plan_deeper(facts, edited, spec.train, len(labelled.target.outputs))
+    given = given_network(model, labelled.dataset.task, preprocessing, steps, may)
+    deeper = plan_deeper(given.base, given.edited, spec.train, len(labelled.target.outputs))
     folder = new_run(spec.out, _name_of(source) if isinstance(source, Path) else "data", spec.to_json())
     try:
-        return _Fit(spec, labelled, modality, edited.facts if edited else facts, edited, deeper, named, place, folder, on_event, start)()
+        return _Fit(spec, labelled, modality, given.facts, given.edited, deeper, named, place, folder, on_event, start)()
     finally:
         folder.close()
 
@@ -194,7 +201,7 @@ class _Fit:
             model=facts.name,
             **({"repository": facts.repository, "revision": facts.revision} if facts.repository else {}),
             train=spec.train,
-            **({"recipe": self.edited.steps, "patch": self.edited.patch} if self.edited else {}),
+            **({"recipe": self.edited.steps, "patch": self.edited.patch} if self.edited and self.edited.steps else {}),
             device=device,
             threads=threads,
             **self.dataset.decisions,
@@ -234,7 +241,9 @@ class _Fit:
             self.emit(Said(f"weights: {self.facts.file} of {self.facts.repository} on the hub, at revision {self.facts.revision[:12]}"))
         chosen = "" if self.spec.model else " (the default; see regraft models)"
         self.emit(Said(f"network: {self.facts.name}{chosen}, licence {self.facts.licence}, trained on {self.facts.trained_on}"))
-        if self.edited:
+        if said := self.facts.differences():
+            self.emit(Warned(said))
+        if self.edited and self.edited.steps:
             self.emit(Said("\n  ".join(["changed:", *self.edited.patch])))
             if self.edited.new_weights and (not self.deeper or self.deeper.on_features):
                 self.emit(Warned(f"{self.edited.new_weights:,} new weights stay random: only the head is trained (--train head)"))

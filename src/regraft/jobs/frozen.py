@@ -123,6 +123,8 @@ def pass_workers(device: str, threads: int) -> int:
 
 def choose_network(name: str | None, task: str, may: Access = FREELY) -> ModelFacts:
     """The network that was named, or the task's default; its weights are there, or can be fetched as far as `may` allows."""
+    if may.allow and not name:
+        raise UsageError("--allow is about weights that --model path: names", move="--model path:FILE?timm=NAME")
     facts = find_model(name, may) if name else default_model(task)
     if facts.task != task:
         raise UsageError(f"{facts.name} is for {facts.task}, the data is {task}", move=f"regraft models --task {task}")
@@ -142,7 +144,7 @@ def frozen_pretrained(facts: ModelFacts, weights: Callable[[], dict[str, Tensor]
         return built
 
     modality = MODALITIES[facts.task]
-    return Frozen(modality, facts.architecture, facts.preprocessing, facts.tile, facts.sha256, source_of(facts).files(facts), network)
+    return Frozen(modality, facts.architecture, facts.preprocessing, facts.tile, facts.identity, source_of(facts).files(facts), network)
 
 
 def frozen_model(model: Model) -> Frozen:

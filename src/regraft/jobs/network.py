@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.errors import DataError, ModelError, UsageError
 from regraft.facts import ModelFacts
+from regraft.jobs.common import patterns
+from regraft.jobs.frozen import choose_network
 from regraft.modality import MODALITIES
-from regraft.pretrained import find_model, source_of
+from regraft.pretrained import Access, find_model, source_of
 from regraft.pretrained.architectures import architecture_of, build
+from regraft.pretrained.python import of_module, settings_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from regraft.anatomy import Net
     from regraft.anatomy.net import Step
@@ -34,14 +37,119 @@ def example_inputs(facts: ModelFacts) -> dict[str, Tensor]:
     return modality.collate([blank, blank], facts.preprocessing)
 
 
-def load(model: str, *, classes: int = 2, recipe: str | Path | Sequence[Step] = (), weights: bool = True) -> Net:
+def load(
+    model: str | nn.Module,
+    *,
+    preprocessing: Mapping[str, Any] | None = None,
+    task: str = "image",
+    classes: int = 2,
+    recipe: str | Path | Sequence[Step] = (),
+    weights: bool = True,
+    offline: bool = False,
+    allow_code: bool = False,
+    allow: str | Sequence[str] = (),
+) -> Net:
     """A pretrained network with a new output layer for `classes`, after a recipe (steps, or the path of a YAML or JSON file).
 
-    `weights=False` opens its shape alone, with random weights. Everything trains until `freeze`. Raises UsageError for a recipe that
+    Or a torch module of your own as it is, in evaluation mode; `task` (image or audio) and `preprocessing` say what it takes: see `fit`.
+
+    `weights=False` opens its shape alone, with random weights. Everything trains until `freeze`. `offline`, `allow_code` and
+    `allow` are those of `FitSpec`. Raises UsageError for a recipe that
     does not fit, ModelError when the weights are not here.
     """
-    net = _open(find_model(model), classes=classes, weights=weights)
+    if not isinstance(model, str):
+        from regraft.anatomy import look_at
+
+        inputs = own_inputs(model, task, preprocessing)
+        return look_at(model, inputs).follow(read_recipe(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe)
+    net = _open(find_model(model, Access(offline, allow_code, patterns(allow))), classes=classes, weights=weights)
     return net.follow(read_recipe(Path(recipe)) if isinstance(recipe, (str, Path)) else recipe)
+
+
+def own_inputs(module: nn.Module, task: str, preprocessing: Mapping[str, Any] | None) -> dict[str, Tensor]:
+    """Two examples of nothing as the forward of a module of one's own names them; several inputs have the modality's names."""
+    import inspect
+
+    modality = MODALITIES[task]
+    settings = settings_of(module, task, preprocessing)
+    blank = modality.blank(settings)
+    inputs = modality.collate([blank, blank], settings)
+    named = [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return dict(zip(named, inputs.values(), strict=False)) if len(inputs) == 1 and named else inputs
+
+
+def named_model(model: str | nn.Module | Net | None) -> str | None:
+    """What a spec calls the network of a fit."""
+    if model is None or isinstance(model, str):
+        return model
+    from regraft.anatomy import Net
+
+    if isinstance(model, Net) and model.facts is not None:
+        return model.facts.name
+    own = type(model.module if isinstance(model, Net) else model)
+    return f"python:{own.__module__}:{own.__qualname__}"
+
+
+@dataclass(frozen=True)
+class Given:
+    """The network of a fit: its facts as its source has it, and where it is not that, how it was changed."""
+
+    base: ModelFacts
+    edited: Edited | None
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Of the network whose features are taken."""
+        return self.edited.facts if self.edited else self.base
+
+
+def given_network(
+    model: str | nn.Module | Net | None, task: str, preprocessing: Mapping[str, Any] | None, steps: Sequence[Step], may: Access
+) -> Given:
+    """The network that a fit was given, after `steps`: a name or nothing, a Net, or a module of one's own.
+
+    A Net that was opened by name and whose recipe can be written is that network after its recipe and `steps`; where its weights were
+    changed by hand, with these. UsageError when what was given cannot be kept in a bundle.
+    """
+    if model is None or isinstance(model, str):
+        if preprocessing is not None:
+            raise UsageError("preprocessing= is for a torch module of your own", move="leave it away")
+        facts = choose_network(model, task, may)
+        return Given(facts, edit_network(facts, steps) if steps else None)
+    from regraft.anatomy import Net
+
+    changed = bool(steps)
+    if isinstance(model, Net):
+        if model.facts is not None:
+            if model.facts.task != task:
+                raise UsageError(f"{model.facts.name} is for {model.facts.task}, the data is {task}", move=f"regraft models --task {task}")
+            return _of_net(model, model.facts, [*model.recipe(), *steps])
+        changed, model = changed or bool(model.steps), model.module
+    if changed:
+        raise UsageError(
+            "a module of your own that regraft changed cannot be made again from a bundle",
+            expected="a function that makes the changed module: model='package.module:function'",
+        )
+    facts, state = of_module(model, task, preprocessing)
+    return Given(facts, Edited(facts, [], [], False, None, [], 0, state))
+
+
+def _of_net(net: Net, facts: ModelFacts, steps: Sequence[Step]) -> Given:
+    import hashlib
+
+    import torch
+
+    edited = edit_network(facts, steps)
+    own = net.module.state_dict()
+    theirs = {name: own[name] for name, tensor in edited.weights.items() if name in own and own[name].shape == tensor.shape}
+    if all(torch.equal(tensor, edited.weights[name]) for name, tensor in theirs.items()):
+        return Given(facts, edited if steps else None)
+    digest = hashlib.sha256()
+    weights = {name: theirs.get(name, tensor).detach().clone() for name, tensor in edited.weights.items()}
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode() + tensor.cpu().contiguous().numpy().tobytes())
+    changed = replace(edited.facts, sha256=digest.hexdigest(), trained_on=f"{edited.facts.trained_on}, then by your own code")
+    return Given(facts, replace(edited, facts=changed, weights=weights))
 
 
 def _open(facts: ModelFacts, *, classes: int, weights: bool) -> Net:
@@ -62,7 +170,7 @@ def _open(facts: ModelFacts, *, classes: int, weights: bool) -> Net:
         wrong = [n for n in lacking if not n.startswith(f"{head}.")] + list(foreign)
         if wrong:
             raise ModelError(f"the weights of {facts.name} do not fit its architecture: {', '.join(wrong[:5])}")
-    return look_at(network, example_inputs(facts), [head])
+    return look_at(network, example_inputs(facts), [head], facts=facts)
 
 
 def read_recipe(path: Path) -> list[Step]:

@@ -13,21 +13,23 @@ import numpy as np
 
 from regraft.data import Dataset, open_data, open_inputs
 from regraft.data.base import TEST, Example
-from regraft.errors import DataError, MissingExtra, UsageError
+from regraft.errors import DataError, MissingExtra, ModelError, UsageError
 from regraft.events import Emit, Said, Started, Warned, silent
-from regraft.facts import AnyPrediction, LeftOut
-from regraft.jobs.common import Messages, as_source, asked, check_losses, choose_device, computing_threads, core_count, say_notes
+from regraft.facts import AnyPrediction, LeftOut, NumberPrediction
+from regraft.jobs.common import Messages, as_source, asked, check_losses, choose_device, computing_threads, core_count, patterns, say_notes
 from regraft.jobs.engines import choose_engine, recorded_engine, wanted_engine
 from regraft.jobs.frozen import choose_network, frozen_model, frozen_pretrained, pass_workers
 from regraft.jobs.labelled import encode_all
 from regraft.jobs.run import open_run
 from regraft.modality import MODALITIES
-from regraft.pretrained import Access, source_of
+from regraft.pretrained import Access, find_model, source_of
 from regraft.targets import Target, target_from_json
+from regraft.workspace.bundle import MANIFEST
 from regraft.workspace.files import read_json, written_aside
+from regraft.workspace.runs import BUNDLE
 
 if TYPE_CHECKING:
-    pass
+    from regraft.artifacts import Predictor
 
 PathLike = str | os.PathLike[str]
 
@@ -37,22 +39,28 @@ def predict(
     inputs: Any,
     *,
     input: str | None = None,
+    top: int | None = None,
+    offline: bool = False,
     allow_outside: bool = False,
     device: str = "auto",
     threads: int | None = None,
     allow_code: bool = False,
+    allow: str | Sequence[str] = (),
     skip_broken: bool = False,
     on_event: Emit = silent,
 ) -> list[AnyPrediction]:
     """Predictions for files, folders, tables or objects, in order.
 
-    For an image or sound model, strings are paths; for a text model, strings are texts and Path objects are files. Raises
-    DataError naming every input that cannot be read, unless `skip_broken`.
+    `run` is a run's folder, a bundle, or the name of a pretrained network such as timm:resnet50, which then predicts the classes that
+    it was trained on; `offline` fetches nothing for it, `allow` is that of `FitSpec`. `top` keeps that many labels in `probabilities`,
+    the most probable first. For an image or sound model, strings are paths; for a text model, strings are texts and Path objects are
+    files. Raises DataError naming every input that cannot be read, unless `skip_broken`.
     """
     out: list[AnyPrediction] = []
     broken: list[LeftOut] = []
-    options = {"input": input, "allow_outside": allow_outside, "device": device, "threads": threads, "allow_code": allow_code}
-    for item in stream_predictions(run, inputs, **options, on_event=on_event):
+    options: dict[str, Any] = {"input": input, "top": top, "allow_outside": allow_outside, "device": device, "threads": threads}
+    predictor = open_predictor(run, offline=offline, allow_code=allow_code, allow=allow, on_event=on_event)
+    for item in stream_predictions(predictor, inputs, **options, on_event=on_event):
         if isinstance(item, LeftOut):
             broken.append(item)
         else:
@@ -65,25 +73,73 @@ def predict(
     return out
 
 
+def open_predictor(
+    run: PathLike, *, offline: bool = False, allow_code: bool = False, allow: str | Sequence[str] = (), on_event: Emit = silent
+) -> Predictor:
+    """The model in a run's folder or a bundle; or a pretrained network with its own old output layer.
+
+    RunError and BundleError for a folder that holds no model, UsageError for a name of no network, and for a network without classes
+    of its own.
+    """
+    from regraft.artifacts import Published
+
+    name = os.fspath(run)
+    kind, _, rest = name.partition(":")
+    place = rest.partition("?")[0] if kind == "path" else name
+    if Path(place).is_dir() and (kind != "path" or any((Path(place) / inner).is_file() for inner in (MANIFEST, f"{BUNDLE}/{MANIFEST}"))):
+        name = place
+    if Path(name).exists() or ("/" in name and ":" not in name):
+        if allow:
+            raise UsageError("--allow is for weights in a file, and a run is whole", move="leave --allow away")
+        model = open_run(name).model
+        if allow_code:
+            model.allow_code()
+        return model
+    try:
+        facts = find_model(name, Access(offline, allow_code, patterns(allow)))
+    except UsageError as error:
+        found, dot, hint = error.found.partition(". ")
+        text = f"{found.rstrip('.')}, and no folder of a run{dot}{hint}" if found.startswith("there is no network") else error.found
+        raise UsageError(text, expected=error.expected, move=error.move, faults=error.faults) from None
+    source = source_of(facts)
+    if line := source.missing(facts):
+        raise ModelError(f"the weights of {facts.name} are not installed", move=line)
+    old = source.old(facts)
+    if old is None:
+        raise UsageError(
+            f"{facts.name} has no output layer that says one class of several: what it gives are {facts.features} features",
+            expected="a run, or a network with classes of its own",
+            move=f"regraft fit DATA --model {name}",
+        )
+    on_event(Said(f"network: {facts.name}, its own {old.outputs:,} classes, licence {facts.licence}, trained on {facts.trained_on}"))
+    if said := facts.differences():
+        on_event(Warned(said))
+    if not old.labels:
+        on_event(Warned(f"nothing says what the {old.outputs:,} classes of {facts.name} are called: they are numbers from 0"))
+    return Published(facts, old, source.files(facts))
+
+
 def stream_predictions(
-    run: PathLike,
+    run: PathLike | Predictor,
     inputs: Any,
     *,
     input: str | None = None,
+    top: int | None = None,
+    offline: bool = False,
     allow_outside: bool = False,
     device: str = "auto",
     threads: int | None = None,
     allow_code: bool = False,
     on_event: Emit = silent,
 ) -> Iterator[AnyPrediction | LeftOut]:
-    """Predictions one by one, in order; an input that cannot be read gives a LeftOut in its place."""
+    """Predictions one by one, in order; an input that cannot be read gives a LeftOut in its place. See `predict`."""
     from regraft.artifacts import predict as run_model
 
-    model = open_run(run).model
-    if allow_code:
-        model.allow_code()
+    model = open_predictor(run, offline=offline, allow_code=allow_code, on_event=on_event) if isinstance(run, (str, os.PathLike)) else run
+    if top is not None and (top < 1 or model.target.name == "number"):
+        raise UsageError(f"--top {top}: " + ("expected at least 1" if top < 1 else "the model predicts a number, which has no labels"))
     several = isinstance(inputs, (list, tuple)) and not _is_sound(inputs)
-    plain = asked(model.manifest["task"], input, None, labelled=False)
+    plain = asked(model.modality.name, input, None, labelled=False)
     dataset = open_inputs(list(inputs) if several else [inputs], replace(plain, allow_outside=allow_outside))
     on_event(Started("predicting", len(dataset.examples), model.modality.nouns))
     yield from dataset.left_out
@@ -92,7 +148,8 @@ def stream_predictions(
     engine = recorded_engine(model, where, on_event)
     with computing_threads(cores):
         names, sources = (e.name for e in dataset.examples), (e.source for e in dataset.examples)
-        yield from run_model(model, names, sources, device=where, engine=engine, workers=pass_workers(where, cores))
+        for item in run_model(model, names, sources, device=where, engine=engine, workers=pass_workers(where, cores)):
+            yield item if top is None or isinstance(item, (LeftOut, NumberPrediction)) else item.top(top)
 
 
 def _is_sound(value: Any) -> bool:
@@ -215,6 +272,7 @@ def extract_features(
     model: str | None = None,
     offline: bool = False,
     allow_code: bool = False,
+    allow: str | Sequence[str] = (),
     task: str | None = None,
     input: str | None = None,
     label: str | None = None,
@@ -238,7 +296,9 @@ def extract_features(
         raise UsageError(f"--out {target}: features are written to {', '.join(_WRITERS)}", move=f"--out {target.stem}.parquet")
     source = as_source(data)
     dataset = _labelled_or_not(source, task, input, label)
-    facts = choose_network(model, dataset.task, Access(offline=offline, allow_code=allow_code))
+    facts = choose_network(model, dataset.task, Access(offline, allow_code, patterns(allow)))
+    if said := facts.differences():
+        on_event(Warned(said))
     on_event(Said(f"network: {facts.name}, licence {facts.licence}, {facts.features} features an example"))
     modality, examples = MODALITIES[dataset.task], dataset.examples
     cores, where = threads or core_count(), choose_device(device)

@@ -218,13 +218,13 @@ def _mel_power(samples: np.ndarray, frames: int, bands: int) -> np.ndarray:
     return power.astype(np.float32) @ mel_filters(bands)
 
 
-def log_mel(samples: np.ndarray) -> np.ndarray:
-    """Log10 of the mel spectrum (80, frames), 100 frames a second, at most 8 below its maximum, about -1 to 1.
+def log_mel(samples: np.ndarray, bands: int = MELS) -> np.ndarray:
+    """Log10 of the mel spectrum (bands, frames), 100 frames a second, at most 8 below its maximum, about -1 to 1.
 
     As Whisper takes it (Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision", section 2.2).
     """
     padded = np.pad(samples, FFT // 2, mode="reflect" if len(samples) > FFT // 2 else "constant")
-    logs = np.log10(np.maximum(_mel_power(padded, len(samples) // HOP or 1, MELS), 1e-10))
+    logs = np.log10(np.maximum(_mel_power(padded, len(samples) // HOP or 1, bands), 1e-10))
     return np.ascontiguousarray(((np.maximum(logs, logs.max() - 8) + 4) / 4).T, dtype=np.float32)
 
 
@@ -249,12 +249,12 @@ def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Cal
 
 
 def _log_mel_windows(preprocessing: Mapping[str, Any]) -> _Windows:
-    """Windows one after the other: mel (80, frames) and positions (), how many of the network's positions hold sound.
+    """Windows one after the other: mel (bands, frames) and positions (), how many of the network's positions hold sound.
 
-    `preprocessing`: window_seconds. A position is two frames (320 samples). Windows count by their positions.
+    `preprocessing`: window_seconds, and bands where they are not 80. A position is two frames (320 samples), and windows count by them.
     """
     window = round(float(preprocessing["window_seconds"]) * RATE)
-    step = round(STEP * RATE)
+    step, bands = round(STEP * RATE), int(preprocessing.get("bands", MELS))
 
     def make(samples: np.ndarray) -> tuple[list[dict[str, np.ndarray]], list[float]]:
         windows, weights = [], []
@@ -265,7 +265,7 @@ def _log_mel_windows(preprocessing: Mapping[str, Any]) -> _Windows:
             full = np.zeros(math.ceil(len(part) / step) * step, np.float32)
             full[: len(part)] = part
             positions = max(1, len(part) // (2 * HOP))
-            windows.append({"mel": log_mel(full), "positions": np.array(positions, np.int64)})
+            windows.append({"mel": log_mel(full, bands), "positions": np.array(positions, np.int64)})
             weights.append(float(positions))
         return windows, weights
 
@@ -343,6 +343,54 @@ def collate(windows: Sequence[Mapping[str, np.ndarray]], preprocessing: Mapping[
     return {k: torch.from_numpy(np.stack([w[k] for w in windows])) for k in windows[0]}
 
 
+def in_words(preprocessing: Mapping[str, Any], files: Mapping[str, str]) -> list[str]:
+    """What `load`, `preparer` and `collate` do."""
+    kind, window = preprocessing.get("spectrogram", "log-mel"), float(preprocessing["window_seconds"])
+    cut = f"cut into windows of {window:g} s one after the other; a rest below 0.1 s after the first is left out"
+    stft = f"Hann windows of {FFT} samples every {HOP}, the squared magnitudes of their Fourier transforms"
+    filters = "filters on Slaney's mel scale from 0 to 8,000 Hz, each of unit area"
+    padded = f"pad it with zeros to a multiple of {STEP:g} s"
+    bands = preprocessing.get("bands", MELS)
+    if kind == "log-mel":
+        own = [
+            f"{cut}; {padded}",
+            f"reflect {FFT // 2} samples at both ends; {stft}; {bands} {filters}; as many frames as samples / {HOP}",
+            "the logarithm to base 10 of what is at least 1e-10; raise what is more than 8 below the largest; add 4, divide by 4",
+            f"mel is (batch, {bands}, length) float32; positions (batch,) int64 are the samples of the window before padding / {2 * HOP}, "
+            "rounded down, at least 1",
+            "windows of one sound count by their positions",
+        ]
+    elif kind == "samples":
+        scaled = "take the mean away and divide by the root of the variance + 1e-7; " if preprocessing["normalize"] else ""
+        own = [
+            f"{cut}; {scaled}{padded}",
+            "samples is (batch, length) float32; lengths (batch,) int64 are the samples before padding",
+            "windows of one sound count by their samples",
+        ]
+    else:
+        frames, step = (round(float(preprocessing[k]) * RATE / HOP) for k in ("window_seconds", "step_seconds"))
+        own = [
+            f"raise a sound whose root mean square is below {preprocessing['loudness']:g} dB of full scale to that level",
+            f"{FFT // 2} zeros at both ends; {stft}; {preprocessing['bands']} {filters}; no logarithm",
+            f"windows of {frames} frames every {step}; the last one only if {preprocessing['coverage']:.0%} of it hold sound, or it is the "
+            "only one",
+            f"mel is (batch, {preprocessing['bands']}, {frames}) float32",
+            "windows of one sound count the same",
+        ]
+    return [f"mix all channels to one (their mean), samples between -1 and 1, resampled to {RATE:,} a second", *own]
+
+
+def made_up() -> list[tuple[np.ndarray, int]]:
+    """Tones in noise of 0.3 to 23 seconds: (samples, rate)."""
+    rng = np.random.default_rng(0)
+    found = []
+    for i, seconds in enumerate((0.3, 0.8, 1.7, 3.0, 6.0, 9.5, 11.0, 23.0)):
+        time = np.arange(round(seconds * RATE)) / RATE
+        samples = 0.3 * np.sin(2 * np.pi * (150 + 90 * i) * time) + rng.normal(0, 0.05, len(time))
+        found.append((samples.astype(np.float32), RATE))
+    return found
+
+
 def summary(samples: np.ndarray) -> np.ndarray:
     """Mean and deviation over time of each log-mel band, and the log of the duration: a row of 161."""
     pieces = [log_mel(samples[i : i + 30 * RATE]) for i in range(0, len(samples), 30 * RATE)]
@@ -362,6 +410,8 @@ MODALITY = Modality(
     preparer=preparer,
     collate=collate,
     blank=lambda preprocessing: preparer(preprocessing, {})(np.sin(np.arange(2 * RATE) / 20).astype(np.float32)).windows[0],
+    made_up=made_up,
+    in_words=in_words,
     measure=lambda samples: {"seconds": len(samples) / RATE},
     summary=summary,
     summary_version="log-mel-1",

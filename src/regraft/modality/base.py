@@ -47,6 +47,8 @@ class Modality:
     preparer(preprocessing, files)      -> a function from what `decode` gives to Prepared
     collate(windows, preprocessing)     equal-shaped windows -> the network's keyword arguments, as tensors
     blank(preprocessing)                -> a window of nothing, of a usual shape
+    made_up()                           -> sources of several sizes for `load` that mean nothing: for checks where there is no data
+    in_words(preprocessing, files)      -> what the preparer does, step by step, for people who do it elsewhere; `files` by their names
     measure(decoded)                    -> sizes worth knowing, name (with its unit) -> number
     summary(decoded)                    -> a row (d,) float32 for the model without a network, or the text itself
     learn_vectoriser(summaries)         the training summaries -> what `vectorise` needs, as plain data
@@ -66,6 +68,8 @@ class Modality:
     preparer: Callable[[Mapping[str, Any], Mapping[str, Path]], Callable[[Any], Prepared]]
     collate: Callable[[Sequence[Mapping[str, np.ndarray]], Mapping[str, Any]], dict[str, Tensor]]
     blank: Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
+    made_up: Callable[[], Sequence[Any]]
+    in_words: Callable[[Mapping[str, Any], Mapping[str, str]], list[str]]
     measure: Callable[[Any], dict[str, float]]
     summary: Callable[[Any], Any]
     summary_version: str

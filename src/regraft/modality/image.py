@@ -231,6 +231,33 @@ def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Cal
     return prepare
 
 
+def in_words(preprocessing: Mapping[str, Any], files: Mapping[str, str]) -> list[str]:
+    """What `load`, `preparer` and `collate` do."""
+    height, width = _two(preprocessing["size"])
+    to = _two(preprocessing.get("resize_to", [math.floor(side / float(preprocessing["crop_pct"])) for side in (height, width)]))
+    how = f"{preprocessing['interpolation']} as Pillow does, which filters when it makes an image smaller"
+    resized = f"resize so that the shorter side has {to[0]} pixels and the longer one in proportion, rounded down; {how}"
+    if preprocessing.get("crop_mode") == "squash":
+        resized = f"resize to {to[0]} x {to[1]} pixels (height x width), each side by itself; {how}"
+    at = "down" if preprocessing.get("crop_at") == "floor" else "to the nearest whole number, of two equally near to the even one"
+    return [
+        "decode to RGB with 8 bits a channel, upright as EXIF says; what is transparent is laid on white. (regraft lets libjpeg decode a "
+        f"JPEG at a half, a quarter or an eighth of its size where the shorter side keeps {ENOUGH} pixels)",
+        resized,
+        f"cut out {height} x {width} pixels (height x width) of the middle; half of what is over goes left and above, rounded {at}",
+        f"divide by 255, take the mean {preprocessing['mean']} away, divide by {preprocessing['std']} (red, green, blue), in float32",
+        f"x is (batch, 3, {height}, {width}): channel, row, column",
+    ]
+
+
+def made_up() -> list[np.ndarray]:
+    """Noise on a slope of grey, uint8 (height, width, 3)."""
+    rng = np.random.default_rng(0)
+    sizes = [(64, 48), (48, 200), (224, 224), (480, 640), (301, 299), (600, 450), (96, 96), (33, 60)]
+    slopes = [np.linspace(0, 160, height)[:, None, None] + np.zeros((height, width, 3)) for height, width in sizes]
+    return [(slope + rng.integers(0, 96, slope.shape)).astype(np.uint8) for slope in slopes]
+
+
 def _two(sides: Any) -> tuple[int, int]:
     """(height, width) of one number for both, or of a pair."""
     return (int(sides[0]), int(sides[1])) if isinstance(sides, (list, tuple)) else (int(sides), int(sides))
@@ -282,7 +309,9 @@ MODALITY = Modality(
     load=load,
     preparer=preparer,
     collate=collate,
-    blank=lambda preprocessing: {"pixels": np.zeros((int(preprocessing["size"]), int(preprocessing["size"]), 3), np.uint8)},
+    blank=lambda preprocessing: {"pixels": np.zeros((*_two(preprocessing["size"]), 3), np.uint8)},
+    made_up=made_up,
+    in_words=in_words,
     measure=measure,
     summary=summary,
     summary_version=f"pixels-{TINY}-2",

@@ -166,6 +166,31 @@ def collate(windows: Sequence[Mapping[str, np.ndarray]], preprocessing: Mapping[
     return {k: torch.from_numpy(np.stack([w[k] for w in windows])) for k in ("input_ids", "attention_mask")}
 
 
+def in_words(preprocessing: Mapping[str, Any], files: Mapping[str, str]) -> list[str]:
+    """What `load`, `preparer` and `collate` do."""
+    file, limit = files[preprocessing["tokenizer"]], int(preprocessing["max_tokens"])
+    library = "sentencepiece" if file.endswith(".model") else "tokenizers"
+    around = "with the begin and the end that it knows" if library == "sentencepiece" else "with those that it puts around them"
+    steps = [f"take white space away at both ends; what follows after {CHARACTERS:,} characters is not read"]
+    if preprocessing.get("prefix"):
+        steps.append(f"put {preprocessing['prefix']!r} before it")
+    if preprocessing.get("lower"):
+        steps.append("make all letters small")
+    return [
+        *steps,
+        f"tokenise with {file} (library {library}): at most {limit} tokens, {around}",
+        f"input_ids are the tokens and after them {preprocessing['pad_id']} up to the length of the batch; attention_mask is 1 for tokens "
+        "and 0 after them; both (batch, length) int64",
+        "regraft itself rounds the length up to a multiple of 4 up to 32 tokens, of 8 up to 64, of 16 beyond, and batches equal lengths",
+    ]
+
+
+def made_up() -> list[str]:
+    """Texts of 1 to 400 words."""
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "bright", "stars", "fall", "near", "me"]
+    return [" ".join(words[(i + k) % len(words)] for k in range(count)) for i, count in enumerate((1, 3, 6, 10, 15, 24, 45, 80, 130, 400))]
+
+
 def summary(text: str) -> str:
     """The text itself: words are counted over all texts."""
     return text[:CHARACTERS]
@@ -219,6 +244,8 @@ MODALITY = Modality(
     preparer=preparer,
     collate=collate,
     blank=lambda preprocessing: {"input_ids": np.ones(16, np.int64), "attention_mask": np.ones(16, np.int64)},
+    made_up=made_up,
+    in_words=in_words,
     measure=lambda text: {"characters": len(text), "words": len(text.split())},
     summary=summary,
     summary_version="",

@@ -31,6 +31,10 @@ def find_model(name: str, may: Access = FREELY) -> ModelFacts:
     A name that begins with a source's, such as `timm:`, is looked up there: that may open a connection and fetch small files,
     as far as `may` allows. Raises UsageError with the nearest names, ModelError when the network cannot be used.
     """
+    if may.allow and not name.startswith("path:"):
+        raise UsageError(
+            f"--allow says which differences of weights on this machine are meant, and {name} is not path:", move="leave --allow away"
+        )
     known = {facts.name: facts for facts in all_models()}
     for candidate in (name, f"packaged:{name}"):
         if candidate in known:

@@ -19,14 +19,29 @@ class Access:
 
     offline       nothing goes over the network: only what is here already
     allow_code    code that a name points to may be imported and run
+    allow         patterns of names of tensors: where weights on this machine may differ from their architecture
     """
 
     offline: bool = False
     allow_code: bool = False
+    allow: tuple[str, ...] = ()
 
 
 FREELY = Access()
 """What a name alone may do: fetch, where it names a hub, and run no code."""
+
+
+@dataclass(frozen=True)
+class Old:
+    """A network as it was published, with its old output layers. `labels` say what its outputs mean; empty when that is not known.
+
+    `build()` gives the module with its weights: it takes what its modality collates and gives scores (n, outputs), of which the
+    softmax is meant.
+    """
+
+    outputs: int
+    labels: tuple[str, ...]
+    build: Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,7 @@ class Source:
                      that name; ModelError when it has one that cannot be used
     nearest(rest)    names like `rest`, without `NAME:`
     old_head(m)      the tensors of m's old output layer, named as in build(architecture, m.outputs); empty when it has none
+    old(m)           m as it was published, with its old output layers; None when it has none that says one class of several
     """
 
     name: str
@@ -52,6 +68,7 @@ class Source:
     find: Callable[[str, Access], ModelFacts | None] = lambda rest, may: None
     nearest: Callable[[str], Sequence[str]] = lambda rest: ()
     old_head: Callable[[ModelFacts], dict[str, Tensor]] = lambda facts: {}
+    old: Callable[[ModelFacts], Old | None] = lambda facts: None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from regraft.errors import ModelError
 from regraft.facts import ModelFacts
 from regraft.pretrained.architectures import build
 from regraft.pretrained.architectures import transformers as library
-from regraft.pretrained.tensors import as_float32, fitting, read_state
+from regraft.pretrained.base import Old
+from regraft.pretrained.tensors import Fit, as_float32, fitting, read_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,13 +103,13 @@ def state_of(files: Files, name: str) -> dict[str, Tensor]:
     return as_float32(state)
 
 
-def weights_of(files: Files, facts: ModelFacts) -> dict[str, Tensor]:
+def weights_of(files: Files, facts: ModelFacts, fit: Fit | None = None) -> dict[str, Tensor]:
     """The backbone's tensors as its architecture names them."""
     state = state_of(files, facts.name)
     if facts.architecture["builder"] == "speech":
         encoder = {k.removeprefix("model."): v for k, v in state.items() if k.removeprefix("model.").startswith("encoder.")}
-        return fitting(encoder, lambda: build(facts.architecture, 0), facts.name)
-    loaded, _ = library.load(library.configuration(facts.architecture["config"]), state, facts.name)
+        return fitting(encoder, lambda: build(facts.architecture, 0), facts.name, fit=fit)
+    loaded, _ = library.load(library.configuration(facts.architecture["config"]), state, facts.name, fit)
     return as_float32(loaded)
 
 
@@ -119,6 +120,19 @@ def old_head_of(files: Files, facts: ModelFacts) -> dict[str, Tensor]:
     state = state_of(files, facts.name)
     weight = next(n for n in _CLASSIFIERS if n in state)
     return {"head.weight": state[weight], "head.bias": state[weight.removesuffix("weight") + "bias"]}
+
+
+def old_of(files: Files, facts: ModelFacts) -> Old | None:
+    """The whole network with its own output layers, as transformers builds it; None when it says no one class of several."""
+    held = files.json("config.json")
+    kind = library.answering(held) if isinstance(held, dict) else None
+    if kind is None or facts.architecture["builder"] != "transformers":
+        return None
+    names = held.get("id2label")
+    outputs, labels = len(names) if isinstance(names, dict) else 2, _class_names(names)
+    if outputs < 2:
+        return None
+    return Old(outputs, labels, lambda: library.whole(held, kind, state_of(files, facts.name), facts.name))
 
 
 _CLASSIFIERS = ("classifier.weight", "classifier.1.weight")
@@ -178,11 +192,16 @@ def _old_classes(held: Mapping[str, Any], pooling: str) -> tuple[int, tuple[str,
     classes, names = held.get("architectures"), held.get("id2label")
     if not isinstance(classes, list) or len(classes) != 1 or _PLAIN_HEADS.get(str(classes[0])) != pooling:
         return 0, ()
+    return len(names) if isinstance(names, dict) else 2, _class_names(names)
+
+
+def _class_names(names: Any) -> tuple[str, ...]:
+    """What `id2label` calls the classes, in order; nothing when these are only numbers, or not all different."""
     if not isinstance(names, dict):
-        return 2, ()
+        return ()
     labels = tuple(str(names.get(str(i), "")) for i in range(len(names)))
     generic = all(label in ("", f"LABEL_{i}") for i, label in enumerate(labels))
-    return len(names), () if generic else labels
+    return () if generic or len(set(labels)) < len(labels) else labels
 
 
 # ---------------------------------------------------------------- texts
@@ -344,6 +363,9 @@ def _sound(files: Files, name: str) -> dict[str, Any]:
     return {"spectrogram": "samples", "window_seconds": WINDOW_SECONDS, "normalize": bool(held.get("do_normalize", True))}
 
 
+MEL_BANDS = (80, 128)
+"""What Whispers listen to: those since large-v3 to 128."""
+
 _WHISPER = ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins", "max_source_positions")
 
 
@@ -355,9 +377,10 @@ def _whisper(files: Files, held: Mapping[str, Any], name: str) -> dict[str, Any]
     config: dict[str, Any] = {key: getattr(stated, key, None) for key in _WHISPER}
     if not all(isinstance(v, int) and 0 < v <= 10_000 for v in config.values()) or config["encoder_layers"] > library.DEEPEST:
         raise ModelError(f"the configuration of {name} cannot be right", faults=[f"{k}: {v!r}" for k, v in config.items()])
-    if config["num_mel_bins"] != 80 or config["max_source_positions"] < 50 * WINDOW_SECONDS:
+    if config["num_mel_bins"] not in MEL_BANDS or config["max_source_positions"] < 50 * WINDOW_SECONDS:
         raise ModelError(
-            f"{name} listens to {config['num_mel_bins']} mel bands, at most {config['max_source_positions']} positions", expected="80 bands"
+            f"{name} listens to {config['num_mel_bins']} mel bands, at most {config['max_source_positions']} positions",
+            expected=f"{' or '.join(map(str, MEL_BANDS))} bands",
         )
     architecture = {"builder": "speech", "config": config}
     with torch.device("meta"):
@@ -366,7 +389,7 @@ def _whisper(files: Files, held: Mapping[str, Any], name: str) -> dict[str, Any]
         "task": "audio",
         "about": f"the encoder of a Whisper: {config['encoder_layers']} transformer layers of {config['d_model']} on log-mel frames",
         "architecture": architecture,
-        "preprocessing": {"window_seconds": WINDOW_SECONDS},
+        "preprocessing": {"window_seconds": WINDOW_SECONDS, **({"bands": bands} if (bands := config["num_mel_bins"]) != 80 else {})},
         "parameters": parameters,
         "features": config["d_model"],
     }

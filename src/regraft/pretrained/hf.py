@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from regraft.facts import ModelFacts
 from regraft.pretrained import encoders
-from regraft.pretrained.base import Access, Source
+from regraft.pretrained.base import Access, Old, Source
 from regraft.pretrained.hub import open_repository, reopen
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ def old_head(facts: ModelFacts) -> dict[str, Tensor]:
     return encoders.old_head_of(reopen(facts.repository, facts.revision), facts)
 
 
+def old(facts: ModelFacts) -> Old | None:
+    """The whole network of a repository that says one class of several."""
+    return encoders.old_of(reopen(facts.repository, facts.revision), facts)
+
+
 def files(facts: ModelFacts) -> dict[str, Path]:
     """The tokenizer of a network of texts."""
     repository = reopen(facts.repository, facts.revision)
@@ -58,4 +63,5 @@ SOURCE = Source(
     files=files,
     find=find,
     old_head=old_head,
+    old=old,
 )

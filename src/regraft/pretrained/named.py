@@ -10,7 +10,7 @@ from regraft.facts import ModelFacts
 from regraft.pretrained.architectures import build
 from regraft.pretrained.architectures import timm as of_timm
 from regraft.pretrained.architectures import torchvision as of_torchvision
-from regraft.pretrained.tensors import fitting
+from regraft.pretrained.tensors import Fit, fitting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +80,7 @@ def preprocessing_of(found: of_timm.Found, name: str) -> dict[str, Any]:
     return {**out, "interpolation": wanted["interpolation"], "mean": list(wanted["mean"]), "std": list(wanted["std"])}
 
 
-def split(facts: ModelFacts, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def split(facts: ModelFacts, state: Mapping[str, Tensor], fit: Fit | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """(the backbone's tensors, those of the old output layer where it is one linear layer).
 
     ModelError names what is missing, extra or of another shape; old output layers may be there or not.
@@ -94,6 +94,6 @@ def split(facts: ModelFacts, state: Mapping[str, Tensor]) -> tuple[dict[str, Ten
         return any(tensor.removeprefix(wrap).startswith(f"{part}.") for part in old)
 
     state = {wrap + tensor: value for tensor, value in state.items()}
-    body = fitting(state, lambda: build(facts.architecture, 0), name, optional=is_old)
+    body = fitting(state, lambda: build(facts.architecture, 0), name, optional=is_old, fit=fit)
     head = {tensor: value.float() for tensor, value in state.items() if path and tensor.startswith(f"{path}.")}
     return body, head

@@ -21,6 +21,7 @@ from regraft.errors import MissingExtra, ModelError
 from regraft.facts import ModelFacts
 from regraft.pretrained.base import Source
 from regraft.pretrained.ctranslate import read_tensors
+from regraft.pretrained.old import as_published
 from regraft.workspace.files import sha256_file
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def _lite(number: int, size: int, crop: float, parameters: int, top1: str, sha25
         version="0.1.0",
         file=".pth",
         sha256=sha256,
+        outputs=1000,
     )
 
 
@@ -186,11 +188,14 @@ VOICE = ModelFacts(
 
 @dataclass(frozen=True)
 class _Packaged:
-    """A network's facts, the way from its file to the state dict of its architecture, and how its package is installed."""
+    """A network's facts, the way from its file to the state dict of its architecture, how its package is installed, and the way to
+    its old output layer.
+    """
 
     facts: ModelFacts
     convert: Callable[[Path], dict[str, Tensor]]
     install: str = INSTALL
+    head: Callable[[Path], dict[str, Tensor]] = lambda path: {}
 
 
 def _entry(facts: ModelFacts) -> _Packaged:
@@ -227,6 +232,11 @@ def weights(facts: ModelFacts) -> dict[str, Tensor]:
     """The checked weights of the backbone, named as its architecture names them."""
     path = _checked(facts, locate(facts), facts.sha256)
     return _entry(facts).convert(path)
+
+
+def old_head(facts: ModelFacts) -> dict[str, Tensor]:
+    """The checked tensors of the old output layer, where the file has one."""
+    return _entry(facts).head(_checked(facts, locate(facts), facts.sha256)) if facts.outputs else {}
 
 
 def files(facts: ModelFacts) -> dict[str, Path]:
@@ -279,6 +289,13 @@ def _lite_converter(repeats: Sequence[int]) -> Callable[[Path], dict[str, Tensor
         return {name: tensor.contiguous() for name, tensor in named.items() if name is not None}
 
     return convert
+
+
+def _lite_head(path: Path) -> dict[str, Tensor]:
+    import torch
+
+    state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return {f"classifier.{part}": state[f"_fc.{part}"].contiguous() for part in ("weight", "bias")}
 
 
 def _minilm(path: Path) -> dict[str, Tensor]:
@@ -353,14 +370,17 @@ NETWORKS: tuple[_Packaged, ...] = (
     _Packaged(
         _lite(0, 224, 0.875, 3_371_008, "75.1", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
         _lite_converter((1, 2, 2, 3, 3, 4, 1)),
+        head=_lite_head,
     ),
     _Packaged(
         _lite(1, 240, 0.882, 4_135_680, "76.7", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
         _lite_converter((1, 3, 3, 4, 4, 5, 1)),
+        head=_lite_head,
     ),
     _Packaged(
         _lite(2, 260, 0.89, 4_811_072, "77.6", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
         _lite_converter((1, 3, 3, 4, 4, 5, 1)),
+        head=_lite_head,
     ),
     _Packaged(MINILM, _minilm),
     _Packaged(USE, _use, INSTALL_MULTILINGUAL),
@@ -374,4 +394,13 @@ def models() -> list[ModelFacts]:
     return [network.facts for network in NETWORKS]
 
 
-SOURCE = Source("packaged", "weights that come inside packages of the Python index", models, missing, weights, files)
+SOURCE = Source(
+    "packaged",
+    "weights that come inside packages of the Python index",
+    models,
+    missing,
+    weights,
+    files,
+    old_head=old_head,
+    old=lambda facts: as_published(facts, weights, old_head),
+)

@@ -8,6 +8,7 @@ path:weights.safetensors       the same, where the file's own metadata names the
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,9 @@ from regraft.errors import BundleError, ModelError, UsageError, nearest
 from regraft.facts import ModelFacts
 from regraft.pretrained import encoders, named
 from regraft.pretrained.architectures import architecture_of, build
-from regraft.pretrained.base import Access, Source
-from regraft.pretrained.tensors import PICKLES, fitting, read_state, safetensors_metadata
+from regraft.pretrained.base import Access, Old, Source
+from regraft.pretrained.old import as_published
+from regraft.pretrained.tensors import PICKLES, Fit, fitting, read_state, safetensors_metadata
 from regraft.workspace.bundle import MANIFEST, WEIGHTS, read_bundle
 from regraft.workspace.files import JSON_LIMIT, read_json, sha256_file
 
@@ -67,7 +69,17 @@ class Folder:
 
 
 def find(rest: str, may: Access) -> ModelFacts | None:
-    """The facts of what lies at a path; None when nothing does."""
+    """The facts of what lies at a path; None when nothing does. With `may.allow` its weights are compared with its architecture now."""
+    facts = _found(rest)
+    if facts is None or not may.allow:
+        return facts
+    facts = dataclasses.replace(facts, allow=may.allow)
+    fit = Fit(may.allow)
+    _split(facts, fit)
+    return dataclasses.replace(facts, new_weights=sum(fit.new.values()), unused=tuple(sorted(fit.left_out)))
+
+
+def _found(rest: str) -> ModelFacts | None:
     text, _, asked = rest.partition("?")
     place = Path(text).expanduser()
     if not place.exists():
@@ -107,8 +119,6 @@ def _of_saved(place: Path) -> ModelFacts:
 
 
 def _at(facts: ModelFacts, place: Path) -> ModelFacts:
-    import dataclasses
-
     return dataclasses.replace(facts, place=str(place.resolve()))
 
 
@@ -125,7 +135,7 @@ def _of_bundle(bundle: Path, place: Path) -> ModelFacts:
 
     with torch.device("meta"):
         parameters = sum(p.numel() for p in build(architecture, 0).parameters())
-    said = {k: str(model.get(k) or "not stated in its bundle") for k in ("about", "trained_on", "licence", "origin")}
+    said: dict[str, Any] = {k: str(model.get(k) or "not stated in its bundle") for k in ("about", "trained_on", "licence", "origin")}
     as_it_came = manifest.get("train") == "head" and isinstance(model.get("sha256"), str) and model["sha256"]
     extra = {n: (n, f["sha256"]) for n, f in manifest["files"].items() if n != WEIGHTS}
     return ModelFacts(
@@ -178,31 +188,39 @@ def _labels(text: str) -> tuple[str, ...]:
 
 def weights(facts: ModelFacts) -> dict[str, Tensor]:
     """The backbone's tensors; ModelError when the file has changed since the network was found, or is another's."""
-    return _split(facts)[0]
+    return _split(facts, Fit(facts.allow))[0]
 
 
 def old_head(facts: ModelFacts) -> dict[str, Tensor]:
     """The tensors of the old output layer: for a bundle, the one that was fitted."""
-    return _split(facts)[1] if facts.outputs else {}
+    return _split(facts, Fit(facts.allow))[1] if facts.outputs else {}
 
 
-def _split(facts: ModelFacts) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def old(facts: ModelFacts) -> Old | None:
+    """The network with its old output layer. (That of a bundle may say several labels, or a number: `predict` opens it as a run.)"""
+    place = Path(facts.place)
+    if place.is_dir() and not (place / MANIFEST).is_file():
+        return encoders.old_of(Folder(place), facts)
+    return as_published(facts, weights, old_head)
+
+
+def _split(facts: ModelFacts, fit: Fit) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     place = Path(facts.place)
     if (place / MANIFEST).is_file():
-        return _apart(facts, read_state(place / WEIGHTS))
+        return _apart(facts, read_state(place / WEIGHTS), fit)
     if place.is_dir():
         files = Folder(place)
-        return encoders.weights_of(files, facts), encoders.old_head_of(files, facts)
+        return encoders.weights_of(files, facts, fit), encoders.old_head_of(files, facts)
     if sha256_file(place) != facts.sha256:
         raise ModelError(f"{place} has changed since it was looked at", move="the same command again")
-    return named.split(facts, read_state(place))
+    return named.split(facts, read_state(place), fit)
 
 
-def _apart(facts: ModelFacts, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _apart(facts: ModelFacts, state: Mapping[str, Tensor], fit: Fit) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     path = architecture_of(facts.architecture).head(facts.architecture)
     head = {k: v for k, v in state.items() if k.startswith(f"{path}.")}
     body = {k: v for k, v in state.items() if k not in head}
-    return fitting(body, lambda: build(facts.architecture, 0), facts.name), head
+    return fitting(body, lambda: build(facts.architecture, 0), facts.name, fit=fit), head
 
 
 def files(facts: ModelFacts) -> dict[str, Path]:
@@ -224,4 +242,5 @@ SOURCE = Source(
     find=find,
     nearest=nearest_names,
     old_head=old_head,
+    old=old,
 )

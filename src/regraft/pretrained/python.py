@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from regraft.pretrained.base import Access, Source
 from regraft.pretrained.tensors import as_float32
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 TILE = 16
 
@@ -32,7 +34,71 @@ def find(rest: str, may: Access) -> ModelFacts | None:
     network, preprocessing = call(rest)
     task = _task(preprocessing, rest)
     assert preprocessing is not None
-    features = _features(network.eval(), task, preprocessing, rest)
+    return _facts(rest, network.eval(), task, preprocessing)
+
+
+USUAL = {"size": 224, "crop_pct": 0.875, "interpolation": "bicubic", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+"""How pictures are prepared for most networks that were trained on ImageNet."""
+
+
+def of_module(network: nn.Module, task: str, preprocessing: Mapping[str, Any] | None) -> tuple[ModelFacts, dict[str, Tensor]]:
+    """(the facts of a module in memory that gives features, its tensors as its architecture names them).
+
+    `preprocessing` is what the packaged networks of its task have; when not given, the module's attribute of that name, for pictures else
+    `USUAL`. A bundle names the module's class, which has to make the same network when it is called without arguments. UsageError when it
+    cannot be imported, or makes another one; ModelError when the module does not take what its preprocessing gives.
+    """
+    import torch
+
+    kind = type(network)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    way = "a class in a file of its own that needs no arguments; or a function there that makes it: model='package.module:function'"
+    settings = settings_of(network, task, preprocessing)
+    found = sys.modules.get(kind.__module__)
+    if kind.__module__ == "__main__" or not FUNCTION.fullmatch(name) or getattr(found, kind.__name__, None) is not kind:
+        raise UsageError(f"the class {kind.__qualname__} of the module cannot be imported, so no bundle can name it", expected=way)
+    training = network.training
+    try:
+        facts = _facts(name, network.eval(), task, settings)
+        state = {f"backbone.{k}": v for k, v in as_float32(network.state_dict()).items()}
+        # the class was imported by whoever made the object
+        allow(name)
+        try:
+            again = build(facts.architecture, 0).eval()
+            again.load_state_dict(state)
+        except (ModelError, RuntimeError) as error:
+            first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error).splitlines()[0])
+            raise UsageError(f"{name}() does not make the network that was given: {first}"[:400], expected=way) from None
+        inputs = _made_up(task, settings)
+        with torch.inference_mode():
+            same = torch.equal(again(**inputs), network(*inputs.values()) if len(inputs) == 1 else network(**inputs))
+    finally:
+        network.train(training)
+    if not same:
+        raise UsageError(f"{name}() with the same weights gives other features than the network that was given", expected=way)
+    return facts, state
+
+
+def settings_of(network: nn.Module, task: str, preprocessing: Mapping[str, Any] | None) -> dict[str, Any]:
+    """How inputs of a module in memory are prepared; UsageError when nothing says it."""
+    if task not in OF_OWN:
+        raise UsageError(f"a module of your own takes inputs of {' or '.join(OF_OWN)}, and the task is {task}", move="regraft models")
+    own = getattr(network, "preprocessing", None)
+    settings = dict(preprocessing or (own if isinstance(own, Mapping) else {}) or (USUAL if task == "image" else {}))
+    if lacking := [key for key in MODALITIES[task].settings if key not in settings]:
+        raise UsageError(
+            f"nothing says how inputs of this {type(network).__name__} are prepared: {', '.join(lacking)}",
+            expected=f"preprocessing={{...}} with {', '.join(MODALITIES[task].settings)}",
+        )
+    return settings
+
+
+OF_OWN = ("image", "audio")
+"""Tasks that modules of one's own can have: texts need a tokenizer."""
+
+
+def _facts(rest: str, network: nn.Module, task: str, preprocessing: dict[str, Any]) -> ModelFacts:
+    features = _features(network, task, preprocessing, rest)
     state = as_float32(network.state_dict())
     digest = hashlib.sha256(rest.encode())
     for name, tensor in sorted(state.items()):
@@ -57,7 +123,7 @@ def find(rest: str, may: Access) -> ModelFacts | None:
 
 def _task(preprocessing: dict[str, Any] | None, name: str) -> str:
     """The task whose settings the preprocessing has."""
-    fitting = [task for task in ("image", "audio") if preprocessing and all(key in preprocessing for key in MODALITIES[task].settings)]
+    fitting = [task for task in OF_OWN if preprocessing and all(key in preprocessing for key in MODALITIES[task].settings)]
     if not fitting:
         raise ModelError(
             f"{name} does not say how its input is prepared",
@@ -68,14 +134,9 @@ def _task(preprocessing: dict[str, Any] | None, name: str) -> str:
 
 def _features(network: Any, task: str, preprocessing: dict[str, Any], name: str) -> int:
     """How many numbers it gives for an example; asked of the network itself, with one made-up example."""
-    import numpy as np
     import torch
 
-    modality = MODALITIES[task]
-    decoded: Any = np.linspace(-0.5, 0.5, 16_000, dtype=np.float32)
-    if task == "image":
-        decoded = modality.load(np.zeros((64, 64, 3), np.uint8)).decode()
-    inputs = modality.collate([modality.preparer(preprocessing, {})(decoded).windows[0]] * 2, preprocessing)
+    inputs = _made_up(task, preprocessing)
     try:
         with torch.inference_mode():
             rows = network(*inputs.values()) if len(inputs) == 1 else network(**inputs)
@@ -86,6 +147,14 @@ def _features(network: Any, task: str, preprocessing: dict[str, Any], name: str)
             f"{name} gives {tuple(getattr(rows, 'shape', ())) or type(rows).__name__} for two examples", expected="(2, features)"
         )
     return int(rows.shape[1])
+
+
+def _made_up(task: str, preprocessing: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Two made-up examples as the network takes them."""
+    modality = MODALITIES[task]
+    prepare = modality.preparer(preprocessing, {})
+    window = prepare(modality.load(modality.made_up()[0]).decode()).windows[0]
+    return modality.collate([window] * 2, preprocessing)
 
 
 def weights(facts: ModelFacts) -> dict[str, Tensor]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.errors import ModelError
+from regraft.errors import ModelError, UsageError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -140,35 +142,94 @@ def as_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
+@dataclass
+class Fit:
+    """How weights fit a network. `allow` are patterns of names whose differences are meant; with them it is filled in which these were.
+
+    new        tensors of the network that the weights lack, or have in another shape -> how many numbers: they stay as they were drawn
+    left_out   names of tensors that the network lacks
+    """
+
+    allow: tuple[str, ...] = ()
+    new: dict[str, int] = field(default_factory=dict[str, int])
+    left_out: list[str] = field(default_factory=list[str])
+
+    def allows(self, name: str) -> bool:
+        """Whether a difference at this tensor is meant."""
+        return any(fnmatchcase(name, pattern) for pattern in self.allow)
+
+    def check(self, names: Collection[str], what: str) -> None:
+        """UsageError for a pattern that chooses no tensor at all."""
+        for pattern in self.allow:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                hint = nearest(pattern.removesuffix(".*"), sorted({n.rsplit(".", depth)[0] for n in names for depth in (0, 1, 2)}))
+                raise UsageError(f"--allow {pattern} chooses no tensor of {what} or of the weights. {hint}".rstrip())
+
+
 def fitting(
-    state: Mapping[str, Tensor], make: Callable[[], nn.Module], what: str, *, optional: Callable[[str], bool] = lambda name: False
+    state: Mapping[str, Tensor],
+    make: Callable[[], nn.Module],
+    what: str,
+    *,
+    optional: Callable[[str], bool] = lambda name: False,
+    fit: Fit | None = None,
 ) -> dict[str, Tensor]:
     """The tensors of `state` that the network of `make` has, float32; the network is only outlined, not filled with numbers.
 
-    ModelError names what is missing, extra and of another shape. `optional` names may be extra.
+    ModelError names what is missing, extra and of another shape, but for what `fit` allows. `optional` names may be extra.
     """
     import torch
 
+    fit = fit or Fit()
     with torch.device("meta"):
         wanted = {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    fit.check({*wanted, *found}, what)
     extra = [name for name in found if name not in wanted and not optional(name)]
     missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
     other = [name for name in wanted if name in found and wanted[name] != found[name]]
-    if missing or extra or other:
-        faults = _some([f"missing: {n} {wanted[n]}" for n in missing], "missing")
-        faults += _some([f"extra: {n} {found[n]}" for n in extra], "extra")
-        faults += _some([f"of another shape: {n} is {found[n]}, expected {wanted[n]}" for n in other], "of another shape")
-        raise ModelError(
-            f"the weights are not those of {what}: {len(missing)} tensors are missing, {len(extra)} extra, {len(other)} of another shape",
-            faults=faults,
-            move="name the architecture that the weights were made with",
-        )
-    out = as_float32({name: state[name] for name in wanted if name in state})
+    new = [name for name in (*missing, *other) if fit.allows(name)]
+    fit.left_out += [name for name in extra if fit.allows(name)]
+    if all(fit.allows(name) for name in (*missing, *extra, *other)):
+        if new and len(new) >= sum(not name.endswith("num_batches_tracked") for name in wanted):
+            raise ModelError(f"nothing of the weights fits {what}", move="name the architecture that the weights were made with")
+        return _completed(state, wanted, new, make, fit)
+    missing, extra, other = ([name for name in names if not fit.allows(name)] for names in (missing, extra, other))
+    faults = _some([f"missing: {n} {wanted[n]}" for n in missing], "missing")
+    faults += _some([f"extra: {n} {found[n]}" for n in extra], "extra")
+    faults += _some([f"of another shape: {n} is {found[n]}, expected {wanted[n]}" for n in other], "of another shape")
+    raise ModelError(
+        f"the weights are not those of {what}: {len(missing)} tensors are missing, {len(extra)} extra, {len(other)} of another shape",
+        faults=faults,
+        move=_advice([*missing, *extra, *other], fit.allow, len(wanted)),
+    )
+
+
+def _advice(names: Sequence[str], allowed: Sequence[str], of: int) -> str:
+    """What to try: another architecture; or, when less than half differs, the patterns that allow it."""
+    if 2 * len(names) > of:
+        return "name the architecture that the weights were made with"
+    patterns = dict.fromkeys(f"{n.split('.')[0]}.*" if "." in n else n for n in names)
+    return f'--allow "{", ".join([*allowed, *patterns])}", if these differences are meant'
+
+
+def _completed(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Any], new: Sequence[str], make: Callable[[], nn.Module], fit: Fit
+) -> dict[str, Tensor]:
+    import torch
+
+    out = as_float32({name: state[name] for name in wanted if name in state and name not in new})
+    if new:
+        with torch.random.fork_rng(devices=[]):
+            # the same numbers every time: the features are known by the weights and what was allowed
+            torch.manual_seed(0)
+            drawn = make().state_dict()
+        fit.new |= {name: drawn[name].numel() for name in new}
+        out |= as_float32({name: drawn[name].clone() for name in new})
     for name, shape in wanted.items():
         # a counter that old files leave out, and that nothing but training reads
         out.setdefault(name, torch.zeros(shape, dtype=torch.int64))
-    return out
+    return {name: out[name] for name in wanted}
 
 
 def _some(lines: list[str], word: str) -> list[str]:

@@ -15,6 +15,7 @@ from regraft.pretrained.architectures.timm import Found, describe, library_of_ne
 from regraft.pretrained.base import Access, Source
 from regraft.pretrained.hub import Repository, open_repository, reopen
 from regraft.pretrained.named import preprocessing_of, split
+from regraft.pretrained.old import as_published
 from regraft.pretrained.tensors import read_state
 
 if TYPE_CHECKING:
@@ -154,4 +155,5 @@ SOURCE = Source(
     find=find,
     nearest=nearest_names,
     old_head=old_head,
+    old=lambda facts: as_published(facts, weights, old_head),
 )

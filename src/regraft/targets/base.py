@@ -191,6 +191,10 @@ class Target(ABC):
     cell_names: ClassVar[tuple[str, ...]]
 
     @abstractmethod
+    def in_words(self) -> str:
+        """How a network's scores become a prediction, for people who do it elsewhere."""
+
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Plain data for the bundle, with the key `kind`; the outputs stand beside it."""
 

@@ -137,6 +137,9 @@ class Classes(Target):
         chances = self.readable(outputs)
         return [label, self.outputs[int(decided)], f"{chances.max():.6f}", f"{chances[int(truth)]:.6f}"]
 
+    def in_words(self) -> str:
+        return "softmax over the scores gives the probabilities of the labels, in their order; the largest is predicted"
+
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.name, "counts": list(self.counts)}
 

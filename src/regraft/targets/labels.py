@@ -292,6 +292,9 @@ class Labels(Target):
         shown = [round(float(c), 6) for c in self.readable(outputs)]
         return [_json(names[truth]), _json(names[decided]), json.dumps(shown)]
 
+    def in_words(self) -> str:
+        return "1 / (1 + exp(-score)) is the probability of each label, in their order; those at or above their thresholds are predicted"
+
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": self.name,

@@ -168,6 +168,11 @@ class Number(Target):
         value, half = float(decided[0]), float(decided[1])
         return [f"{v:.9g}" for v in (truth, value, value - half, value + half)]
 
+    def in_words(self) -> str:
+        return (
+            f"the score is the value, in the unit of the labels; the value less and plus half_width should hold {LEVEL:.0%} of new examples"
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": self.name,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def build(description: Mapping[str, Any], classes: int) -> nn.Module:
-    """A module of mel (n, 80, frames) and positions (n,), giving (n, classes) or features (n, d_model).
+    """A module of mel (n, bands, frames) and positions (n,), giving (n, classes) or features (n, d_model).
 
     `positions` says how many of the frames / 2 positions hold sound: only they enter the mean.
     """

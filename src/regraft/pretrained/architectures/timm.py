@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,25 @@ def library_of_networks() -> Any:
     except ImportError as error:
         raise MissingExtra(f"image networks need timm ({error})", move="pip install 'regraft[image]'") from None
     return timm
+
+
+_SUBSETS = {1_000: "imagenet-1k", 11_221: "imagenet-21k-miil", 11_821: "imagenet-12k", 21_841: "imagenet-22k", 21_843: "imagenet-21k-goog"}
+"""How many classes a set of ImageNet has -> what timm calls it."""
+
+
+def imagenet_names(outputs: int) -> tuple[str, ...]:
+    """What so many classes of ImageNet are called, in their order, from timm's own lists; nothing for another number of them.
+
+    Of classes that are called the same, such as the two cranes, each has its number of WordNet behind.
+    """
+    library = library_of_networks()
+    try:
+        info = library.data.ImageNetInfo(_SUBSETS[outputs])
+    except (KeyError, AttributeError, AssertionError):
+        return ()
+    names = [str(info.index_to_description(i)) for i in range(outputs)]
+    twice = {name for name, count in Counter(names).items() if count > 1}
+    return tuple(f"{name} ({info.index_to_label_name(i)})" if name in twice else name for i, name in enumerate(names))
 
 
 def describe(name: str) -> Found:

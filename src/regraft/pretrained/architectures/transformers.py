@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.errors import MissingExtra, ModelError, nearest
 from regraft.pretrained.base import Architecture
 from regraft.pretrained.operators import declare_missing_operators
+from regraft.pretrained.tensors import Fit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -199,15 +200,19 @@ def _has_dense_pooler(cls: Any, config: Any) -> bool:
     return any("pooler." in name and "dense" in name for name in names)
 
 
-def load(config: Any, state: Mapping[str, Tensor], what: str) -> tuple[dict[str, Tensor], list[str]]:
+def load(config: Any, state: Mapping[str, Tensor], what: str, fit: Fit | None = None) -> tuple[dict[str, Tensor], list[str]]:
     """(the encoder's tensors by its own names, the names in `state` that it did not take).
 
-    transformers knows how names of older files became those of today. ModelError names what is missing or of another shape.
+    transformers knows how names of older files became those of today. ModelError names what is missing or of another shape, but for what
+    `fit` allows.
     """
     import torch
 
+    fit = fit or Fit()
     cls, options = class_of(config)
-    with quiet():
+    with quiet(), torch.random.fork_rng(devices=[]):
+        # what the weights lack is drawn, the same every time
+        torch.manual_seed(0)
         try:
             network, found = cls.from_pretrained(
                 None,
@@ -221,16 +226,90 @@ def load(config: Any, state: Mapping[str, Tensor], what: str) -> tuple[dict[str,
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             first = (str(error).strip().splitlines() or [""])[0]
             raise ModelError(f"transformers cannot put the weights into {what} ({type(error).__name__}: {first})"[:300]) from None
-    missing, other, extra = sorted(found["missing_keys"]), list(found["mismatched_keys"]), sorted(found["unexpected_keys"])
-    if missing or other:
-        faults = [f"missing: {name}" for name in missing[:4]] + [f"of another shape: {name}" for name in map(str, other[:4])]
-        faults += [f"extra: {name}" for name in extra[:4]]
+    extra = sorted(found["unexpected_keys"])
+    lacking = {"missing": sorted(found["missing_keys"]), "of another shape": sorted(str(key[0]) for key in found["mismatched_keys"])}
+    own = dict(network.state_dict())
+    fit.check({*own, *state}, what)
+    fit.new |= {name: own[name].numel() for names in lacking.values() for name in names if fit.allows(name)}
+    fit.left_out += [name for name in extra if fit.allows(name)]
+    faults = [f"{word}: {name}" for word, names in lacking.items() for name in names if not fit.allows(name)]
+    if faults:
+        parts = {name.split(": ")[1].rsplit(".", 1)[0] for name in faults}
+        few = 2 * len(faults) <= len(own)
         raise ModelError(
-            f"the weights are not those of {what}: {len(missing)} tensors are missing, {len(other)} of another shape, {len(extra)} extra",
-            faults=faults,
-            move="the config.json beside the weights says another architecture",
+            f"the weights are not those of {what}: {len(lacking['missing'])} tensors are missing, {len(lacking['of another shape'])} of "
+            f"another shape, {len(extra)} extra",
+            faults=[*faults[:8], *(f"extra: {name}" for name in extra[:4])],
+            move=f'--allow "{", ".join([*fit.allow, *(f"{p}.*" for p in sorted(parts))])}", if these differences are meant'
+            if few
+            else "the config.json beside the weights says another architecture",
         )
-    return {f"encoder.{k}": v.detach() for k, v in network.state_dict().items()}, extra
+    return {f"encoder.{k}": v.detach() for k, v in own.items()}, extra
+
+
+def answering(plain: Mapping[str, Any]) -> Any:
+    """The class of transformers that a configuration was saved by, when it says one class of several of a text, picture or sound.
+
+    None for others: encoders, networks of several labels at once, of a number, with code of their own.
+    """
+    library()
+    from transformers.models.auto import modeling_auto as auto
+
+    classes = plain.get("architectures")
+    if plain.get("problem_type") in ("multi_label_classification", "regression") or not isinstance(classes, list) or len(classes) != 1:
+        return None
+    config = configuration(plain)
+    for mapping in (
+        auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+        auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+        auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
+    ):
+        cls = mapping.get(type(config), None)
+        if cls is not None and not isinstance(cls, tuple) and cls.__name__ == classes[0] and cls.main_input_name in INPUTS:
+            return cls
+    return None
+
+
+def whole(plain: Mapping[str, Any], cls: Any, state: Mapping[str, Tensor], what: str) -> nn.Module:
+    """The network of a class that `answering` gave, with its weights: inputs as those of `build`, scores (n, outputs).
+
+    ModelError names what is missing or of another shape.
+    """
+    import torch
+    from torch import nn
+
+    config = configuration(plain)
+    with quiet():
+        try:
+            network, found = cls.from_pretrained(
+                None, config=config, state_dict=dict(state), output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32
+            )
+        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            first = (str(error).strip().splitlines() or [""])[0]
+            raise ModelError(f"transformers cannot put the weights into {what} ({type(error).__name__}: {first})"[:300]) from None
+    lacking = [*sorted(found["missing_keys"]), *map(str, found["mismatched_keys"])]
+    if lacking:
+        raise ModelError(f"{what} lacks weights of its output layer", faults=[f"missing: {name}" for name in lacking[:5]])
+    task = INPUTS[cls.main_input_name]
+    masked = getattr(config, "feat_extract_norm", "layer") == "layer"
+
+    class AsPublished(nn.Module):
+        """The whole network."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, **inputs: Tensor) -> Tensor:
+            if task == "image":
+                return self.network(pixel_values=inputs["x"]).logits
+            if task == "text":
+                return self.network(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+            samples, lengths = inputs["samples"], inputs["lengths"]
+            mask = (torch.arange(samples.shape[1], device=samples.device)[None, :] < lengths[:, None]).long() if masked else None
+            return self.network(input_values=samples, attention_mask=mask).logits
+
+    return AsPublished().eval()
 
 
 def outline(config: Any) -> tuple[int, int, bool]:

@@ -1,8 +1,4 @@
-"""artifacts: a bundle made into something that predicts.
-
-In: a bundle's folder.     Out: log-probabilities for inputs, or the plain torch module.
-Never: trains, writes files, or loads anything but safetensors and JSON.
-"""
+"""A bundle made into something that predicts, and written."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -29,6 +25,9 @@ if TYPE_CHECKING:
 
 FEATURES, SCORES = "features", "scores"
 """What is averaged over the windows of an input."""
+
+OutputLayer = Callable[[np.ndarray], np.ndarray]
+"""Rows (n, d) float32 -> scores (n, outputs) float64, row by row, so that neighbours never change a bit."""
 
 GROUP = 2048
 """Inputs whose predictions are put back in order together; bounds what is held."""
@@ -70,12 +69,41 @@ def save_bundle(
             "licence": facts.licence,
             "origin": facts.origin,
             "package": f"{facts.package}=={facts.version}" if facts.package else "",
-            "sha256": facts.sha256,
+            "sha256": facts.identity,
+            **({"allowed": list(facts.allow)} if facts.allow else {}),
             **({"repository": facts.repository, "revision": facts.revision} if facts.repository else {}),
         },
         "versions": versions,
     }
     write_bundle(folder, manifest, {name: tensor.numpy() for name, tensor in tensors.items()}, files)
+
+
+class Predictor(Protocol):
+    """What `predict` asks of a model: a bundle, or a pretrained network as it was published."""
+
+    @property
+    def target(self) -> Target: ...
+
+    @property
+    def modality(self) -> Modality: ...
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]: ...
+
+    @property
+    def files(self) -> Mapping[str, Path]: ...
+
+    @property
+    def tile(self) -> int: ...
+
+    @property
+    def engine(self) -> Mapping[str, Any] | None:
+        """The `name` and `precision` of the engine that its features came from; None: torch float32."""
+        ...
+
+    def backbone(self) -> tuple[nn.Module, OutputLayer]:
+        """(what runs over windows, what makes scores of its rows)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -99,6 +127,22 @@ class Model:
     def modality(self) -> Modality:
         """What its input is."""
         return MODALITIES[self.manifest["task"]]
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """How its input is prepared."""
+        return self.manifest["preprocessing"]
+
+    @property
+    def tile(self) -> int:
+        """Windows in one batch."""
+        return self.manifest["tile"]
+
+    @property
+    def engine(self) -> Mapping[str, Any] | None:
+        """The engine that its features came from."""
+        held = self.manifest.get("engine")
+        return held if isinstance(held, dict) else None
 
     @property
     def files(self) -> dict[str, Path]:
@@ -216,10 +260,6 @@ def target_of(manifest: Mapping[str, Any]) -> Target:
     return target_from_json(values, manifest["labels"])
 
 
-OutputLayer = Callable[[np.ndarray], np.ndarray]
-"""Rows (n, d) float32 -> scores (n, outputs) float64, row by row, so that neighbours never change a bit."""
-
-
 def linear(weight: np.ndarray, bias: np.ndarray) -> OutputLayer:
     """An output layer of weight (outputs, d) and bias (outputs,), in float64."""
     wide, shift = weight.astype(np.float64), bias.astype(np.float64)
@@ -250,7 +290,7 @@ def outputs_of(rows: np.ndarray, layer: OutputLayer, target: Target) -> np.ndarr
 
 
 def predict(
-    model: Model, names: Iterable[str], sources: Iterable[Any], *, device: str, engine: Engine, workers: int
+    model: Predictor, names: Iterable[str], sources: Iterable[Any], *, device: str, engine: Engine, workers: int
 ) -> Iterator[AnyPrediction | LeftOut]:
     """Predictions in the order of the inputs; an input that cannot be read gives a LeftOut. Any number of inputs."""
     parts: list[tuple[Trunk, OutputLayer]] = []
@@ -261,11 +301,10 @@ def predict(
 
         if not parts:
             network, layer = model.backbone()
-            settings = model.manifest["preprocessing"], model.manifest["tile"]
-            parts.append((Trunk(network, model.modality, *settings, device, engine, workers), layer))
+            parts.append((Trunk(network, model.modality, model.preprocessing, model.tile, device, engine, workers), layer))
         return parts[0][0]
 
-    prepare = model.modality.preparer(model.manifest["preprocessing"], model.files)
+    prepare = model.modality.preparer(model.preprocessing, model.files)
     names, sources = iter(names), iter(sources)
     while group := list(islice(sources, GROUP)):
         rows: list[np.ndarray | str] = [""] * len(group)
