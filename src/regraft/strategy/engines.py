@@ -16,7 +16,7 @@ SAMPLE = 256
 """Examples at most whose features are computed twice, to compare predictions: one that differs is 0.4 %."""
 
 REFUSED = 0.25
-"""How often features that were rounded are refused: on 1 of the 4 sets that were tried (docs/log.md)."""
+"""How often features that were rounded are refused: a guess, after 1 of the 3 sets that were tried (docs/log.md)."""
 
 EQUAL = 0.995
 """Least share of equal predictions."""
