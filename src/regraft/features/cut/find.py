@@ -291,11 +291,18 @@ def _compared(network: nn.Module, use: Graph, rest: nn.Module, before: nn.Module
     """Whether the halves give the bits of the network on the example batch; CutError when they give something else than rounding."""
     held = [t for n, (_, t) in use.held.items() if use.changed.get(use.memory[n])]
     saved = [t.clone() for t in held]
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng():
+        given = {k: t.clone() for k, t in inputs.items()}  # some networks change what they are given
+        chance = torch.get_rng_state()
         found = tree_leaves(rest(*before(*inputs.values())))
         for tensor, value in zip(held, saved):
             tensor.copy_(value)
-        expected = tree_leaves(network(**inputs))
+        network(**given)  # what a network remembers shows when it runs again
+        given = {k: t.clone() for k, t in inputs.items()}
+        for tensor, value in zip(held, saved):
+            tensor.copy_(value)
+        torch.set_rng_state(chance)
+        expected = tree_leaves(network(**given))
         for tensor, value in zip(held, saved):
             tensor.copy_(value)
     pairs = [(a, b) for a, b in zip(found, expected, strict=True) if isinstance(a, Tensor) and isinstance(b, Tensor)]

@@ -117,12 +117,12 @@ def laid_out(tensor: Tensor, layout: Layout) -> Tensor:
 class Trunk(nn.Module):
     """The frozen part. Takes tensors in the order of `Cut.inputs`, gives the cut tensors as a tuple, in their layouts."""
 
-    def __init__(self, graph: nn.Module, layouts: Sequence[Layout]) -> None:
+    def __init__(self, operations: fx.GraphModule, layouts: Sequence[Layout]) -> None:
         super().__init__()
-        self.graph, self.layouts = graph, tuple(layouts)
+        self.operations, self.layouts = operations, tuple(layouts)
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        return tuple(laid_out(t, layout) for t, layout in zip(self.graph(*given), self.layouts, strict=True))
+        return tuple(laid_out(t, layout) for t, layout in zip(self.operations(*given), self.layouts, strict=True))
 
 
 class Rest(nn.Module):
