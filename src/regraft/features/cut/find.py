@@ -283,7 +283,8 @@ def _after(graph: Graph, node: Node, frozen: Frozen) -> str:
         ended = [p for p in graph.path(node) if p not in around and not any(inside(p, t) for t in frozen.trained.paths)]
         if ended:
             return ended[0]
-        node = max((n for n in graph.needs[node] if n in data), key=lambda n: graph.order[n])
+        # back the way on which most was done: not by way of a mask
+        node = max((n for n in graph.needs[node] if n in data), key=lambda n: len(graph.behind([n])))
     return graph.inputs[node]
 
 
