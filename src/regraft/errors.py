@@ -73,6 +73,10 @@ class ModelError(RegraftError):
     """A pretrained network cannot be had or does not fit."""
 
 
+class CutError(ModelError):
+    """A network cannot be divided into a frozen and a trained part; it can still be trained whole. `found` says why."""
+
+
 class MissingExtra(ModelError):
     """Something optional is not installed; `move` holds the install line."""
 

@@ -23,8 +23,9 @@ TARGET_NAMES = {"class": "classes", "multilabel": "labels", "number": "number"}
     help="Layers that would train, such as head or 'last 2 blocks, head'.  [default: what the recipe says, else head]",
 )
 @click.option("--depth", type=int, metavar="N", help="How many names deep layers are listed.  [default: so deep that blocks are seen]")
+@click.option("--cut", is_flag=True, help="Also where the frozen part ends, what is kept of an example there, and what that saves.")
 @json_option
-def command(what: str, as_json: bool, train: str | None, depth: int | None, allow: tuple[str, ...], **edits: Any) -> None:
+def command(what: str, as_json: bool, train: str | None, depth: int | None, cut: bool, allow: tuple[str, ...], **edits: Any) -> None:
     """Show RUN (a run's folder or a bundle): the model, its origin and licence, figures, what was left out.
 
     Or MODEL, a pretrained network such as efficientnet-lite0: its layers in the order in which data passes, with shapes of one
@@ -38,8 +39,8 @@ def command(what: str, as_json: bool, train: str | None, depth: int | None, allo
 
     edited = any(value for value in edits.values())
     if Path(what).exists():
-        if edited or train or allow or depth is not None:
-            raise UsageError(f"{what} is a folder: --train, --depth, --allow and changes are for the name of a network")
+        if edited or train or allow or cut or depth is not None:
+            raise UsageError(f"{what} is a folder: --train, --depth, --cut, --allow and changes are for the name of a network")
         _show_run(what, as_json)
         return
     if "/" in what and ":" not in what:
@@ -47,10 +48,12 @@ def command(what: str, as_json: bool, train: str | None, depth: int | None, allo
         return
     if depth is not None and not 1 <= depth <= 20:
         raise UsageError(f"--depth {depth}: expected 1 to 20")
-    _show_model(what, as_json, train or None, depth, allow, edits)
+    _show_model(what, as_json, train or None, depth, cut, allow, edits)
 
 
-def _show_model(name: str, as_json: bool, train: str | None, depth: int | None, allow: tuple[str, ...], edits: Mapping[str, Any]) -> None:
+def _show_model(
+    name: str, as_json: bool, train: str | None, depth: int | None, cut: bool, allow: tuple[str, ...], edits: Mapping[str, Any]
+) -> None:
     from regraft.cli.render import console, show, table
     from regraft.errors import UsageError
     from regraft.jobs.common import patterns
@@ -65,7 +68,7 @@ def _show_model(name: str, as_json: bool, train: str | None, depth: int | None, 
             f"{found.rstrip('.')}, and no folder of a run{dot}{hint}", move=error.move or "regraft models, or regraft runs"
         ) from None
     steps = written_steps(edits["recipe"], edits["remove"], edits["replace"], edits["insert"], edits["resize_input"])
-    found = show_model(facts, steps=steps, train=train, depth=depth)
+    found = show_model(facts, steps=steps, train=train, depth=depth, cut=cut)
     if as_json:
         print_json(found)
         return
@@ -99,6 +102,28 @@ def _show_model(name: str, as_json: bool, train: str | None, depth: int | None, 
     show(out, "", f"{total}; {short(found['macs'])} multiply-adds an example")
     for line in found.get("patch", []):
         show(out, line)
+    for line in _told_cut(found["cut"]) if cut else []:
+        show(out, line)
+
+
+def _told_cut(cut: Mapping[str, Any]) -> list[str]:
+    if cut["empty"]:
+        return ["", f"no cut: {cut['reason']}"]
+    kept = [f"{'x'.join(map(str, t['shape']))} {t['dtype']}" + (f" ({t['after']})" if cut["tensors"][1:] else "") for t in cut["tensors"]]
+    long = " with 128 tokens" if any(t["varying"] for t in cut["tensors"]) else ""
+    once = f"{short(cut['trunk_macs'])} of {short(cut['macs'])} multiply-adds"
+    return [
+        "",
+        f"cut after {cut['after']}: what comes before is frozen and runs once for each example",
+        f"  kept of an example{long}: {memory(cut['bytes'])}: {', '.join(kept)}",
+        f"  saved at every further step: {once}, {percent(cut['saved'])}",
+    ]
+
+
+def memory(count: int) -> str:
+    """A number of bytes with three digits: 37.6 kB."""
+    told = short(count)
+    return f"{told}B" if " " in told else f"{told} B"
 
 
 def percent(share: float) -> str:

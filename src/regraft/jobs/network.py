@@ -374,11 +374,18 @@ def whole_network(facts: ModelFacts, edited: Edited | None, weights: Mapping[str
     return Whole(net, described_as, isinstance(layer_at(net.module, head), nn.Linear), _linears(net, head)[-1])
 
 
-def show_model(facts: ModelFacts, *, steps: Sequence[Step] = (), train: str | None = None, depth: int | None = None) -> dict[str, Any]:
+SHOWN_TOKENS = 128
+"""The length of the text for which the cut is told: what is kept grows with it."""
+
+
+def show_model(
+    facts: ModelFacts, *, steps: Sequence[Step] = (), train: str | None = None, depth: int | None = None, cut: bool = False
+) -> dict[str, Any]:
     """A network's layers as plain data: parts in the order in which data passes, shapes of one example, parameters, multiply-adds.
 
     `train` are the layers that train; when not given, those that freezing steps leave, else the head. `depth` is how many names
-    deep; when not given, so deep that the blocks are seen. No weights are needed: the table is the same for random ones.
+    deep; when not given, so deep that the blocks are seen. `cut` adds where the frozen part ends, what is kept of an example, and what
+    that saves. No weights are needed: the table is the same for random ones.
     """
     changed = _open(facts, classes=2, weights=False).follow(steps)
     if train is None:
@@ -398,4 +405,23 @@ def show_model(facts: ModelFacts, *, steps: Sequence[Step] = (), train: str | No
         "train": ", ".join(net.trained.paths) if train is None else train,
         "macs": net.seen.macs,
         **({"diff": net.diff().to_json(), "patch": net.diff().lines(), "recipe": changed.recipe()} if steps else {}),
+        **({"cut": _cut_of(net)} if cut else {}),
     }
+
+
+def _cut_of(net: Net) -> dict[str, Any]:
+    """The facts of the cut as plain data; of a network that cannot be cut those of no cut, with the reason."""
+    import torch
+
+    from regraft.errors import CutError
+    from regraft.features.cut import find_cut, no_cut
+
+    inputs = dict(net.inputs)
+    for name, value in inputs.items():
+        if value.ndim == 2 and not value.is_floating_point():  # tokens: the example has two
+            inputs[name] = torch.cat([value[:, :1].expand(-1, SHOWN_TOKENS - 1), value[:, 1:2]], 1).contiguous()
+    try:
+        found = find_cut(net.module, inputs, net.frozen())
+    except CutError as error:
+        found = no_cut(net.module, inputs, net.frozen(), error.found, net.seen.macs)
+    return found.to_json()
