@@ -18,7 +18,7 @@ def learner(module: nn.Sequential, rate: float = 1e-2) -> Learner:
     output = module[-1]
     assert isinstance(output, nn.Linear)
     names = [n for n, _ in module.named_parameters()]
-    return Learner(module, lambda arrays: module(torch.from_numpy(arrays["input"])), module.train, [(names, rate)], output)
+    return Learner(module, lambda arrays: module(torch.from_numpy(arrays["input"])), module.train, module.eval, [(names, rate)], output)
 
 
 def small(outputs: int = 3) -> nn.Sequential:
@@ -69,7 +69,7 @@ def test_windows_of_other_shapes_count_as_parts_of_their_example():
     with torch.no_grad():
         module[1].weight.fill_(1.0)
         module[1].bias.zero_()
-    ours = Learner(module, lambda arrays: module(torch.from_numpy(arrays["input"])), module.train, [], module[1])
+    ours = Learner(module, lambda arrays: module(torch.from_numpy(arrays["input"])), module.train, module.eval, [], module[1])
     assert judge(ours, material, np.array([0, 1, 2]))[:, 0].tolist() == [1.0, 1.5, 2.0]
     assert judge(ours, material, np.array([2, 0]))[:, 0].tolist() == [2.0, 1.0]
 
@@ -103,12 +103,12 @@ def test_a_training_that_diverges_begins_again_at_lower_rates():
         # the second step of the first two trainings gives no number
         return scores(arrays) * (float("nan") if len(calls) in (2, 4) else 1.0)
 
-    again = Learner(ours.module, bad_twice, ours.train_mode, ours.groups, ours.output)
+    again = Learner(ours.module, bad_twice, ours.train_mode, ours.eval_mode, ours.groups, ours.output)
     found = train(again, of_rows(rows), labels, np.ones(8), np.arange(8), SOFTMAX, SETTINGS, seed=0)
     assert found.restarts == 2
     # the same as one that began at a ninth of the rates
     ours.restore(before)
-    slower = Learner(ours.module, scores, ours.train_mode, [(ours.groups[0][0], 1e-2 * 3.0**-2)], ours.output)
+    slower = Learner(ours.module, scores, ours.train_mode, ours.eval_mode, [(ours.groups[0][0], 1e-2 * 3.0**-2)], ours.output)
     after = again.state()
     train(slower, of_rows(rows), labels, np.ones(8), np.arange(8), SOFTMAX, SETTINGS, seed=0)
     assert all(torch.isfinite(v).all() for v in slower.state().values())

@@ -6,7 +6,10 @@ Windows of equal shapes are rows of the same arrays, which lie in files: memory 
 from __future__ import annotations
 
 import math
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +18,7 @@ import numpy as np
 
 from regraft.errors import DataError, Unreadable
 from regraft.events import Done, Emit, Progress, Started, silent
-from regraft.features.threads import chunks, crew, in_order
+from regraft.features.threads import chunks, computing_crew, in_order
 from regraft.modality import Modality, Prepared
 
 AHEAD = 8
@@ -101,6 +104,10 @@ class _Files:
         return self.folder / f"{kind}.{name}.bin"
 
 
+Trunk = Callable[[Sequence[Arrays]], Sequence[Arrays]]
+"""The frozen part over the windows of one tile, all of equal shapes: what is kept of each."""
+
+
 def gather(
     names: Sequence[str],
     sources: Sequence[Any],
@@ -108,39 +115,75 @@ def gather(
     prepare: Callable[[Any], Prepared],
     folder: Path,
     *,
+    trunk: Trunk | None = None,
+    tile: int = 1,
     workers: int = 2,
     emit: Emit = silent,
     stage: str = "preparing",
 ) -> Material:
-    """The prepared windows of all sources, in files in `folder`, which is there and empty.
+    """The windows of all sources in files in `folder`, which is there and empty: as they were prepared, or what `trunk` gives for them.
 
-    DataError for a source that cannot be read: they were readable a moment ago, when their features were made.
+    The trunk runs in tiles of just `tile` windows, each on one core; a short one is filled up with copies of its first. So what it gives
+    does not depend on neighbours, order or the number of workers. DataError for a source that cannot be read: they were readable a
+    moment ago, when their features were made.
     """
     files = _Files(folder)
-    places: list[tuple[int, int, int, float]] = []
+    found: list[tuple[int, float]] = []
+    places: dict[int, tuple[int, int]] = {}
+    buckets: dict[Any, list[tuple[int, Arrays]]] = {}
+    running: deque[tuple[Future[Sequence[Arrays]], list[int]]] = deque()
 
     def look(chunk: list[Any]) -> list[Prepared | str]:
         return [_prepared(source, modality, prepare) for source in chunk]
 
+    def take_up(most: int) -> None:
+        while len(running) > most:
+            rows, numbers = running.popleft()
+            for number, row in zip(numbers, rows.result(), strict=False):
+                places[number] = files.add(row)
+
+    def run(bucket: list[tuple[int, Arrays]]) -> None:
+        assert trunk is not None
+        windows = [window for _, window in bucket]
+        filled = [*windows, *[windows[0]] * (tile - len(windows))]
+        running.append((pool.submit(trunk, filled), [number for number, _ in bucket]))
+        take_up(2 * workers)
+
+    def add(example: int, window: Arrays, share: float) -> None:
+        number = len(found)
+        found.append((example, share))
+        if trunk is None:
+            places[number] = files.add(window)
+            return
+        shapes = tuple((name, value.shape) for name, value in window.items())
+        bucket = buckets.setdefault(shapes, [])
+        bucket.append((number, window))
+        if len(bucket) == tile:
+            run(buckets.pop(shapes))
+
+    begun = time.perf_counter()
     emit(Started(stage, len(sources), modality.nouns))
     done = 0
     try:
-        with crew(workers) as pool:
-            for found in in_order(look, chunks(sources, modality.chunk), pool, AHEAD * workers):
-                for prepared in found:
-                    if isinstance(prepared, str):
-                        raise DataError(f"{names[done]} has changed during the fit: {prepared}", move="run the same command again")
-                    total = sum(prepared.weights)
-                    for window, weight in zip(prepared.windows, prepared.weights, strict=True):
-                        places.append((done, *files.add(window), weight / total))
-                    done += 1
+        with computing_crew(workers) as pool:
+            for prepared in (p for part in in_order(look, chunks(sources, modality.chunk), pool, AHEAD * workers) for p in part):
+                if isinstance(prepared, str):
+                    raise DataError(f"{names[done]} has changed during the fit: {prepared}", move="run the same command again")
+                total = sum(prepared.weights)
+                for window, weight in zip(prepared.windows, prepared.weights, strict=True):
+                    add(done, window, weight / total)
+                done += 1
                 emit(Progress(stage, done))
+            for bucket in list(buckets.values()):
+                run(bucket)
+            take_up(0)
     except OSError as error:
         raise DataError(f"{folder} cannot take what training reads: {error.strerror or error}", move="another --out") from None
     finally:
         arrays = files.close()
-    emit(Done(stage, 0.0, f"{len(places):,} windows"))
-    example, kind, row, share = (np.array(column) for column in zip(*places, strict=True))
+    emit(Done(stage, time.perf_counter() - begun, f"{len(found):,} windows"))
+    example, share = (np.array(column) for column in zip(*found, strict=True))
+    kind, row = (np.array(column) for column in zip(*(places[i] for i in range(len(found))), strict=True))
     return Material(arrays, example, share.astype(np.float32), kind, row)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from regraft.data.base import Example
+from regraft.errors import ModelError
 from regraft.events import Done, Emit, Progress, Said, Started, Warned
 from regraft.facts import ModelFacts
 from regraft.jobs.network import Edited, Whole, in_head, whole_network
@@ -24,7 +25,9 @@ from regraft.workspace.runs import MATERIAL
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from regraft.features.material import Material
+    from regraft.anatomy.freezing import Frozen
+    from regraft.features.cut import Cut
+    from regraft.features.material import Material, Trunk
     from regraft.training.deeper import Tuned, Watch
     from regraft.training.loop import Learner
     from regraft.training.losses import Loss
@@ -77,8 +80,43 @@ def _convolves(network: nn.Module) -> bool:
     return 2 * inside > sum(p.numel() for p in network.parameters())
 
 
-def _whole_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
-    """The network with what trains in it, ready for the loop."""
+LEAST_SAVED = 0.05
+"""Share of a network's work that a cut has to save: below, what it keeps costs more than it is worth."""
+
+MOST_KEPT = 0.5
+"""Part of the free disk that may be taken by what the cut keeps."""
+
+
+def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], windows: int, folder: Path, emit: Emit) -> Cut:
+    """The network divided where its frozen part ends, or whole where that is impossible or not worth it; said either way."""
+    from regraft.features.cut import find_cut, no_cut
+
+    try:
+        cut = find_cut(module, inputs, frozen)
+    except ModelError as error:
+        emit(Said(error.found))
+        return no_cut(module, inputs, frozen, error.found)
+    if cut.empty:
+        return cut
+    kept, room = cut.bytes * windows, shutil.disk_usage(folder).free
+    reason = ""
+    if cut.saved < LEAST_SAVED:
+        reason = f"the frozen part is {cut.saved:.0%} of the work: it runs with the rest"
+    elif kept > MOST_KEPT * room:
+        reason = f"what the frozen part gives would take {kept / 1e9:,.1f} GB and {room / 1e9:,.1f} are free: it runs at every step"
+    if reason:
+        emit(Said(reason))
+        return no_cut(module, inputs, frozen, reason)
+    emit(Said(f"the frozen part, up to {cut.after}, runs once: {cut.saved:.0%} of the work, {_size(cut.bytes)} kept of each window"))
+    return cut
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
+
+
+def _whole_learner(deeper: Deeper, settings: Settings, windows: int, folder: Path, device: str, emit: Emit) -> tuple[Learner, Trunk | None]:
+    """The network with what trains in it, ready for the loop; and its frozen part, where that runs once."""
     import torch
 
     from regraft.anatomy import layer_at
@@ -91,20 +129,30 @@ def _whole_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
     fresh = tuple(path for path in net.fresh().paths if not in_head(net, path))
     frozen = Frozen(net.trained, settings.adapt, Selected(fresh))
     module = net.module.to(device)
-    frozen.apply(module)
-    output = layer_at(module, deeper.whole.output)
-    assert isinstance(output, torch.nn.Linear)
     modality, preprocessing = MODALITIES[deeper.facts.task], deeper.facts.preprocessing
     if modality.name == "image":
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    cut = _cut(module, frozen, {k: v.to(device) for k, v in net.inputs.items()}, windows, folder, emit)
+    output = layer_at(module, deeper.whole.output)
+    assert isinstance(output, torch.nn.Linear)
 
-    def scores(arrays: Mapping[str, np.ndarray]) -> Tensor:
-        count = len(next(iter(arrays.values())))
-        windows = [{name: array[i] for name, array in arrays.items()} for i in range(count)]
-        return module(**{k: v.to(device) for k, v in modality.collate(windows, preprocessing).items()})
+    def inputs(windows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
+        return {k: v.to(device) for k, v in modality.collate(windows, preprocessing).items()}
+
+    def of_windows(arrays: Mapping[str, np.ndarray]) -> Tensor:
+        given = inputs([{name: array[i] for name, array in arrays.items()} for i in range(len(next(iter(arrays.values()))))])
+        return cut.rest(*(given[name] for name in cut.inputs))
+
+    def of_kept(arrays: Mapping[str, np.ndarray]) -> Tensor:
+        return cut.rest(*(torch.from_numpy(arrays[str(i)]).to(device) for i in range(len(cut.tensors))))
+
+    def trunk(windows: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        kept = [tensor.cpu().numpy() for tensor in cut.features(inputs(windows))]
+        return [{str(i): values[row] for i, values in enumerate(kept)} for row in range(len(windows))]
 
     groups = list(rates_by_depth(layer_groups(module, net.parts, net.trained), settings))
-    return Learner(module, scores, lambda: frozen.train(module), groups, output)
+    learner = Learner(module, of_windows if cut.empty else of_kept, cut.rest.train, cut.rest.eval, groups, output)
+    return learner, None if cut.empty else trunk
 
 
 def _head_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
@@ -119,7 +167,7 @@ def _head_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
     output = layer_at(deeper.whole.net.module, deeper.whole.output)
     assert isinstance(output, torch.nn.Linear)
     groups = [([name for name, _ in head.named_parameters()], settings.rate)]
-    return Learner(head, lambda arrays: head(torch.from_numpy(arrays["input"]).to(device)), lambda: head.train() and None, groups, output)
+    return Learner(head, lambda arrays: head(torch.from_numpy(arrays["input"]).to(device)), head.train, head.eval, groups, output)
 
 
 @dataclass(frozen=True)
@@ -192,7 +240,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     convolutions = _convolves(deeper.whole.net.module)
     settings = settings_for(len(work.train), convolutions=convolutions, whole=deeper.rung.whole)
     work.decide(settings=settings.to_json())
-    learner = _whole_learner(deeper, settings, work.device)
+    learner, trunk = _whole_learner(deeper, settings, len(work.examples), work.folder, work.device, work.emit)
     facts, place = deeper.facts, work.folder / MATERIAL
     modality = MODALITIES[facts.task]
     prepare = modality.preparer(facts.preprocessing, source_of(facts).files(facts))
@@ -200,7 +248,9 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     place.mkdir()
     names, sources = [e.name for e in work.examples], [e.source for e in work.examples]
     try:
-        material = gather(names, sources, modality, prepare, place, workers=work.workers, emit=work.emit)
+        stage = "preparing" if trunk is None else "frozen part"
+        options = {"trunk": trunk, "tile": facts.tile, "workers": work.workers, "emit": work.emit, "stage": stage}
+        material = gather(names, sources, modality, prepare, place, **options)
         task = Task(material, work.loss, work.values, work.train, work.weights, work.folds)
         decided = lambda count: work.decide(folds_trained=count)
         watch = _watch(work.emit, "training")

@@ -29,13 +29,15 @@ class Learner:
     module       holds what is trained
     scores       the arrays of a batch of windows -> scores (windows, outputs)
     train_mode   puts what trains in training mode and everything else in evaluation mode
+    eval_mode    puts everything in evaluation mode
     groups       (names of parameters of `module`, learning rate): everything that trains
     output       the last linear layer, whose outputs are the scores
     """
 
     module: nn.Module
     scores: Callable[[Mapping[str, np.ndarray]], Tensor]
-    train_mode: Callable[[], None]
+    train_mode: Callable[[], object]
+    eval_mode: Callable[[], object]
     groups: Sequence[tuple[Sequence[str], float]]
     output: nn.Linear
 
@@ -83,7 +85,7 @@ def train(
         except _Diverged:
             learner.restore(start)
         finally:
-            learner.module.eval()
+            learner.eval_mode()
     raise RunError(
         f"training does not hold: the loss is no finite number even at {3.0**-RETRIES:.3f} of the learning rates",
         move="--train head, or fewer layers",
@@ -163,7 +165,7 @@ def _height(step: int, steps: int, warm_up: float) -> float:
 
 def judge(learner: Learner, material: Material, examples: np.ndarray) -> np.ndarray:
     """Scores (examples, outputs) float64: the mean of each example's windows, added up in their order."""
-    learner.module.eval()
+    learner.eval_mode()
     windows = material.windows_of(examples)
     found: dict[int, np.ndarray] = {}
     with torch.inference_mode():
