@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 
 
 def windows_of(task: str, facts, tile: int) -> list[list[dict[str, np.ndarray]]]:
-    """Full tiles of prepared inputs: 64 pictures, or 256 texts."""
+    """Full tiles of prepared inputs: 64 pictures, or those of 512 texts that fill tiles."""
     from regraft.modality import MODALITIES
     from regraft.pretrained import source_of
 
@@ -41,17 +41,18 @@ def windows_of(task: str, facts, tile: int) -> list[list[dict[str, np.ndarray]]]
         side = facts.preprocessing["size"]
         made = [{"pixels": rng.integers(0, 256, (side, side, 3), dtype=np.uint8)} for _ in range(64)]
     else:
-        texts = [" ".join(["word"] * int(n)) for n in rng.integers(4, 20, 256)]
+        texts = [" ".join(["word"] * int(n)) for n in rng.integers(4, 20, 512)]
         root = os.environ.get("REGRAFT_DATA")
         if root and (Path(root) / "text" / "trec6" / "train.csv").is_file():
             with open(Path(root) / "text" / "trec6" / "train.csv", encoding="utf-8", newline="") as file:
-                texts = [row["text"] for row in csv.DictReader(file)][:256]
+                texts = [row["text"] for row in csv.DictReader(file)][:512]
         prepare = MODALITIES["text"].preparer(facts.preprocessing, source_of(facts).files(facts))
         made = [prepare(text).windows[0] for text in texts]
     by_shape = defaultdict(list)
     for window in made:
         by_shape[tuple(v.shape for v in window.values())].append(window)
-    return [own[i : i + tile] for own in by_shape.values() for i in range(0, len(own), tile)]
+    # full ones only: in a pass over thousands of texts those that are partly filled are few
+    return [own[i : i + tile] for own in by_shape.values() for i in range(0, len(own) - tile + 1, tile)]
 
 
 def usual(network, modality, preprocessing, tiles):

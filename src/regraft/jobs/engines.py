@@ -106,7 +106,7 @@ def choose_engine(
     left_out = {e.label: reason for e in ENGINES if e.tried and (reason := e.missing(device))}
     able = [e for e in ENGINES[1:] if e.tried and e.label not in left_out and precision in ("auto", e.precision)]
     if any(e.precision == "bf16" and e.traced for e in able):
-        # on no network that was tried did torch's own bfloat16 win against it (docs/log.md)
+        # it was as fast as torch's own bfloat16 or faster on four of five networks (docs/log.md): one of the two is timed
         able = [e for e in able if e.label != "torch bf16"]
     if not able:
         return Chosen(REFERENCE, ALONE, left_out=left_out)

@@ -64,9 +64,9 @@ class Engine:
     def require(self, device: str) -> None:
         """MissingExtra or UsageError when it cannot be used here."""
         if reason := self.missing(device):
-            if self.move.startswith("pip"):
+            if reason.endswith("not installed"):
                 raise MissingExtra(f"the engine {self.label}: {reason}", move=self.move)
-            raise UsageError(f"the engine {self.label}: {reason}", move=self.move)
+            raise UsageError(f"the engine {self.label}: {reason}", move="" if self.move.startswith("pip") else self.move)
 
 
 def _version(package: str) -> str:
@@ -74,6 +74,12 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
+
+
+def without_bfloat16() -> str:
+    """In words, when this CPU has no instructions for bfloat16: it is emulated then, slower than float32 and no better."""
+    known = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return "" if any(found() for found in known if found) else "this CPU has no instructions for bfloat16"
 
 
 def lacking(*modules: str) -> str:

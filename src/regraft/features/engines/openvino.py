@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from regraft.features.engines.base import Engine, Run, lacking
+from regraft.features.engines.base import Engine, Run, lacking, without_bfloat16
 from regraft.features.engines.graph import onnx_graph
 
 
@@ -23,11 +23,8 @@ def _core() -> Any:
 def _missing(device: str, precision: str) -> str:
     if device != "cpu":
         return "it runs on the CPU only"
-    if reason := lacking("onnx", "openvino"):
-        return reason
-    if precision == "bf16" and "BF16" not in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        return "this CPU has no instructions for bfloat16"
-    return ""
+    # (asking OpenVINO itself would import it in every fit)
+    return lacking("onnx", "openvino") or (without_bfloat16() if precision == "bf16" else "")
 
 
 def _make(precision: str, network: nn.Module, inputs: dict[str, Tensor], varies: bool, threads: int) -> Run:
@@ -48,17 +45,16 @@ def _make(precision: str, network: nn.Module, inputs: dict[str, Tensor], varies:
     return run
 
 
-def _engine(precision: str, move: str) -> Engine:
+def _engine(precision: str) -> Engine:
     return Engine(
         "openvino",
         precision,
         lambda *a: _make(precision, *a),
         lambda device: _missing(device, precision),
-        move=move,
+        move="pip install 'regraft[fast]'",
         packages=("openvino",),
         traced=True,
     )
 
 
-FLOAT32 = _engine("fp32", "pip install 'regraft[fast]'")
-BFLOAT16 = _engine("bf16", "pip install 'regraft[fast]'")
+FLOAT32, BFLOAT16 = _engine("fp32"), _engine("bf16")

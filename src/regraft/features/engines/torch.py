@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regraft.features.engines.base import Engine, Run, Trunk
+from regraft.features.engines.base import Engine, Run, Trunk, without_bfloat16
 from regraft.modality import Modality
 
 
@@ -28,11 +28,9 @@ def _bfloat16(network: nn.Module, inputs: dict[str, Tensor], varies: bool, threa
 
 
 def _slow_here(device: str) -> str:
-    """bfloat16 without instructions for it is slower than float32 and no better."""
     if device.startswith("cuda"):
         return "" if torch.cuda.is_bf16_supported() else "this GPU has no bfloat16"
-    known = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    return "" if any(found() for found in known if found) else "this CPU has no instructions for bfloat16"
+    return without_bfloat16()
 
 
 FLOAT32 = Engine("torch", "fp32", _float32, lambda device: "")
