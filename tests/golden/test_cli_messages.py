@@ -125,7 +125,7 @@ def test_help_of_a_command_explains_every_option(command: Any, name: str):
         (["fit"], ["Usage: regraft fit [OPTIONS] DATA", "Error: Missing argument 'DATA'."]),
         (
             ["predict", "r"],
-            ["Usage: regraft predict [OPTIONS] RUN FILE|FOLDER|TABLE...", "Error: Missing argument 'FILE|FOLDER|TABLE...'."],
+            ["Usage: regraft predict [OPTIONS] RUN|MODEL FILE|FOLDER|TABLE...", "Error: Missing argument 'FILE|FOLDER|TABLE...'."],
         ),
         (["features", "d"], ["Usage: regraft features [OPTIONS] DATA", "Error: Missing option '--out'."]),
     ],
@@ -207,8 +207,10 @@ def test_a_table_without_a_label_column(command: Any):
 def test_runs_that_are_none(command: Any, tmp_path: Path):
     said = failed(command("show", "nowhere"), 2)
     assert said[0] == "error: there is no network 'nowhere', and no folder of a run"
-    for words in (("show", "runs/nowhere"), ("predict", "nowhere", "x.jpg"), ("evaluate", "nowhere", "d")):
-        if words[0] == "show":
+    none = ["error: there is no network 'nowhere', and no folder of a run", "  try: regraft runs, or regraft models"]
+    assert failed(command("predict", "nowhere", "x.jpg"), 2) == none
+    for words in (("show", "runs/nowhere"), ("predict", "runs/nowhere", "x.jpg"), ("evaluate", "nowhere", "d")):
+        if words[1] == "runs/nowhere":
             assert failed(command(*words), 1)[0] == "error: runs/nowhere is not a run: there is no such folder"
             continue
         assert failed(command(*words), 1) == ["error: nowhere is not a run: there is no such folder", "  try: regraft runs"]

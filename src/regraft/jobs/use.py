@@ -100,7 +100,8 @@ def open_predictor(
     except UsageError as error:
         found, dot, hint = error.found.partition(". ")
         text = f"{found.rstrip('.')}, and no folder of a run{dot}{hint}" if found.startswith("there is no network") else error.found
-        raise UsageError(text, expected=error.expected, move=error.move, faults=error.faults) from None
+        move = "regraft runs, or regraft models" if error.move == "regraft models" else error.move
+        raise UsageError(text, expected=error.expected, move=move, faults=error.faults) from None
     source = source_of(facts)
     if line := source.missing(facts):
         raise ModelError(f"the weights of {facts.name} are not installed", move=line)
