@@ -27,9 +27,11 @@ def box_of(graph: Graph, node: Any) -> str:
         return graph.inputs[node]
     path = graph.path(node)
     block = next((p for p in path if p.rpartition(".")[2].isdigit()), "")
-    if block or len(path) < 2:
-        return block or (path[0] if path else "pooling")
-    return path[1] if path[1].endswith("embeddings") else "mask for attention" if path[0] == "encoder" else path[0]
+    if block or not path:
+        return block or "pooling"
+    if len(path) > 1:
+        return path[1]
+    return "expanded mask" if path[0] == "encoder" else path[0]
 
 
 def boxes() -> tuple[dict[tuple[str, bool], int], dict[tuple[tuple[str, bool], tuple[str, bool]], str], list[CutTensor]]:
@@ -74,7 +76,7 @@ def drawn() -> str:
     height = max(y for _, y in places.values()) + HIGH + 84
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
-        '<defs><marker id="tip" markerWidth="8" markerHeight="8" refX="7" refY="4" orient="auto">'
+        '<defs><marker id="tip" markerUnits="userSpaceOnUse" markerWidth="8" markerHeight="8" refX="7" refY="4" orient="auto">'
         '<path d="M0,0 L8,4 L0,8 z" fill="context-stroke"/></marker></defs>',
         f'<rect width="{width}" height="{height}" fill="white"/>',
         f'<text x="{LEFT}" y="26" font-weight="bold">{NETWORK}, --train "{TRAINED}"</text>',
@@ -83,13 +85,20 @@ def drawn() -> str:
         (x1, y1), (x2, y2) = places[start], places[end]
         cut = not start[1] and end[1]
         colour, thick = (CUT, 2.5) if cut else ("#777", 1)
-        straight = x1 == x2 and rows[end] - rows[start] > 1
-        x1, x2 = x1 + WIDE // 2, x2 + WIDE // 2
-        bend = f"C{x1 + (WIDE if straight else 0)},{y1 + 90} {x2 + (WIDE if straight else 0)},{y2 - 60}"
         pen = f'fill="none" stroke="{colour}" stroke-width="{thick}" marker-end="url(#tip)"'
-        out.append(f'<path d="M{x1},{y1 + HIGH} {bend} {x2},{y2 - 2}" {pen}/>')
-        if cut and text and end[0] != "head":
-            out.append(f'<text x="{x2 + 8}" y="{y2 - 9}" font-size="11" fill="{CUT}">{escape(text)}</text>' if x1 == x2 else "")
+        start_x, start_y = x1 + WIDE / 2, y1 + HIGH
+        if x1 == x2:
+            way = f"V{y2 - 2}"
+            label = (start_x + 8, y2 - 8)
+        elif x2 > x1:
+            way = f"C{start_x},{start_y + 20} {x2 + WIDE / 2},{start_y} {x2 + WIDE / 2},{y2 - 2}"
+            label = (x2, y2)
+        else:  # from the side into the main way
+            way = f"C{start_x},{y2 + HIGH / 2} {start_x},{y2 + HIGH / 2} {x2 + WIDE + 2},{y2 + HIGH / 2}"
+            label = (x2 + WIDE + 14, y2 + HIGH / 2 - 6)
+        out.append(f'<path d="M{start_x},{start_y} {way}" {pen}/>')
+        if cut:
+            out.append(f'<text x="{label[0]}" y="{label[1]}" font-size="11" fill="{CUT}">{escape(text)}</text>')
     for (name, live), (x, y) in places.items():
         out.append(f'<rect x="{x}" y="{y}" width="{WIDE}" height="{HIGH}" rx="5" fill="{LIVE if live else FROZEN}" stroke="#555"/>')
         out.append(f'<text x="{x + WIDE / 2}" y="{y + 20}" text-anchor="middle">{escape(name)}</text>')

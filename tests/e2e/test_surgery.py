@@ -326,3 +326,18 @@ def test_what_show_refuses(words, command):
 def test_a_folder_is_shown_as_a_run(photos, command):
     refused(command("show", photos))
     refused(command("show", photos, "--remove", "blocks.6"), "is a folder")
+
+
+def test_the_cut_is_shown_with_what_it_keeps_and_saves():
+    import json
+
+    from click.testing import CliRunner
+
+    from regraft.cli.main import cli
+
+    run = lambda *more: CliRunner().invoke(cli, ["show", "efficientnet-lite0", "--depth", "1", "--cut", *more])
+    told = run("--train", "last 2 blocks, head").output
+    assert "cut after blocks.5.2:" in told and "37.6 kB: 192x7x7 float32" in told and "81 %" in told
+    assert "no cut: nothing frozen" in run("--train", "all").output
+    cut = json.loads(run("--train", "head", "--json").output)["cut"]
+    assert cut["after"] == "global_pool" and cut["bytes"] == 5120 and not cut["empty"]

@@ -110,7 +110,7 @@ def _told_cut(cut: Mapping[str, Any]) -> list[str]:
     if cut["empty"]:
         return ["", f"no cut: {cut['reason']}"]
     kept = [f"{'x'.join(map(str, t['shape']))} {t['dtype']}" + (f" ({t['after']})" if cut["tensors"][1:] else "") for t in cut["tensors"]]
-    long = " with 128 tokens" if any(t["varying"] for t in cut["tensors"]) else ""
+    long = next((f" of length {t['shape'][t['varying'][0] - 1]}" for t in cut["tensors"] if t["varying"]), "")
     once = f"{short(cut['trunk_macs'])} of {short(cut['macs'])} multiply-adds"
     return [
         "",

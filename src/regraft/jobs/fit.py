@@ -349,9 +349,6 @@ class _Fit:
             self.emit(Warned(said))
         strengths = strengths_for(target.loss)
         nested = is_nested(int((folds >= 0).sum()), int(folds.max()) + 1)
-        ours = self._probe("output layer", _rows_at(extracted.features, parts.train), parts, folds, strengths, nested=nested)
-        give_back()
-        nested = is_nested(int((folds >= 0).sum()), int(folds.max()) + 1)
         probe = lambda: self._probe("output layer", _rows_at(extracted.features, parts.train), parts, folds, strengths, nested=nested)
         ours = probe()
         if objection := self._objection(ours, parts, folds, extracted.features):
