@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "fit": "regraft.jobs",
+    "head": "regraft.jobs",
     "inspect": "regraft.jobs",
     "load": "regraft.jobs",
     "predict": "regraft.jobs",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         export,
         extract_features,
         fit,
+        head,
         inspect,
         load,
         models,
@@ -57,6 +59,7 @@ __all__ = [
     "export",
     "extract_features",
     "fit",
+    "head",
     "inspect",
     "load",
     "models",

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import regraft
-from regraft.errors import RunError
+from regraft.errors import RunError, UsageError
 from regraft.jobs.deeper import plan_deeper
 from regraft.pretrained import Access, find_model, source_of
 from regraft.strategy import settings as rules
@@ -218,6 +218,37 @@ def test_only_a_linear_head_needs_nothing_deeper():
     assert plan_deeper(facts, None, "top", 3) is not None
     # naming the head in other words is the same rung
     assert plan_deeper(facts, None, "head, head", 3) is None
+
+
+def test_a_head_that_ends_in_another_size_is_refused_and_its_advice_works(image_folder, command):
+    for layer in ("Linear(5)", "Sequential(Linear(12), ReLU(), Linear(5))"):
+        answer = command("fit", image_folder, *MODEL, "--replace", f"head={layer}", "--out", "run")
+        assert answer.code == 2 and "Linear(5)" in answer.err and "Linear(3)" in answer.err, answer.err
+        assert not Path("run").exists()
+    assert command("fit", image_folder, *MODEL, "--replace", "head=Linear(3)", "--out", "run").code == 0
+
+
+def test_a_network_in_the_hand_with_a_new_head_and_what_trains(image_folder, as_it_came):
+    net = regraft.load("small_blocks:small", allow_code=True).remove("backbone.blocks.1").replace("head", regraft.head(3, 6, dropout=0.1))
+    net = net.freeze("*").unfreeze("backbone.blocks.2", "head")
+    run = regraft.fit(image_folder, model=net, allow_code=True, threads=1, out="run")
+    after = tensors("run")
+    kept = {k: v for k, v in as_it_came.items() if "blocks.1" not in k}
+    assert {k for k in kept if not torch.equal(kept[k], after[k])} == {
+        f"backbone.blocks.2.{n}" for n in ("conv.weight", "conv.bias", "norm.weight", "norm.bias")
+    }
+    assert run.predict([next(image_folder.rglob("*.png"))], allow_code=True, threads=1)[0].label in {"blue", "green", "red"}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "written"),
+    [((7,), {}, "Linear(7)"), ((7, 9), {"dropout": 0.5}, "Sequential(Linear(9), ReLU(), Dropout(0.5), Linear(7))")],
+)
+def test_heads_in_writing(sizes, options, written):
+    assert regraft.head(*sizes, **options) == written
+    for wrong in ((0,), (7, -1), (7, 2.5)):
+        with pytest.raises(UsageError, match="no head has"):
+            regraft.head(*wrong)
 
 
 @pytest.mark.weights

@@ -10,7 +10,7 @@ from regraft.jobs.export import export
 from regraft.jobs.fit import fit
 from regraft.jobs.inspect import inspect
 from regraft.jobs.look import cache, clear_cache, runs, show
-from regraft.jobs.network import load
+from regraft.jobs.network import head, load
 from regraft.jobs.networks import models
 from regraft.jobs.run import Run, open_run
 from regraft.jobs.use import evaluate, extract_features, predict
@@ -23,6 +23,7 @@ __all__ = [
     "export",
     "extract_features",
     "fit",
+    "head",
     "inspect",
     "load",
     "models",

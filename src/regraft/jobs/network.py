@@ -351,7 +351,8 @@ class Whole:
 
 def whole_network(facts: ModelFacts, edited: Edited | None, weights: Mapping[str, Tensor], outputs: int, train: str) -> Whole:
     """A pretrained network after its recipe, with `weights` below the head and a head for `outputs`; what `train` selects, the head and
-    what is new trains. A head that gives anything else gets a linear layer behind it. `facts` are those before the recipe.
+    what is new trains. A head that ends in no linear layer gets one behind it. `facts` are those before the recipe. UsageError for a
+    head that ends in a linear layer of another size.
     """
     from torch import nn
 
@@ -362,6 +363,7 @@ def whole_network(facts: ModelFacts, edited: Edited | None, weights: Mapping[str
     net = _open(facts, classes=outputs, weights=False).follow(steps)
     (head,) = net.head
     if net.seen.outputs[0][1:] != (outputs,) or not _linears(net, head):
+        _check_end(list(layer_at(net.module, head).modules())[-1], outputs)
         steps = [*steps, {"op": "append", "layer": f"Linear({outputs})"}]
         net = net.apply(steps[-1])
     lacking, foreign = net.module.load_state_dict(dict(weights), strict=False)
@@ -372,6 +374,32 @@ def whole_network(facts: ModelFacts, edited: Edited | None, weights: Mapping[str
     net = net.train_only(train, "head", *fresh)
     described_as = described(facts.architecture, example_inputs(facts), steps)
     return Whole(net, described_as, isinstance(layer_at(net.module, head), nn.Linear), _linears(net, head)[-1])
+
+
+def _check_end(last: nn.Module, outputs: int) -> None:
+    from torch import nn
+
+    if isinstance(last, nn.Linear) and last.out_features != outputs:
+        raise UsageError(
+            f"the head ends in Linear({last.out_features}), and there are {outputs} outputs to learn",
+            expected=f"Linear({outputs}) at the end, or no linear layer there: one is added",
+        )
+
+
+def head(outputs: int, *hidden: int, dropout: float = 0.0) -> str:
+    """A new head in writing, for `Net.replace`: linear layers of the sizes `hidden`, ReLU and dropout behind each, then the output layer.
+
+    `head(7)` is "Linear(7)". UsageError for sizes that no layer can have.
+    """
+    if any(type(size) is not int or size < 1 for size in (outputs, *hidden)) or not 0 <= dropout < 1:
+        raise UsageError(
+            f"no head has {outputs} outputs, hidden layers of {list(hidden)} and dropout {dropout}",
+            expected="sizes from 1, dropout from 0 to below 1",
+        )
+    if not hidden:
+        return f"Linear({outputs})"
+    parts = [part for size in hidden for part in (f"Linear({size})", "ReLU()", *([f"Dropout({dropout})"] if dropout else []))]
+    return f"Sequential({', '.join([*parts, f'Linear({outputs})'])})"
 
 
 SHOWN_TOKENS = 128
