@@ -32,7 +32,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python demo/demo.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks demo docs

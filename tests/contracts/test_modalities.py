@@ -178,7 +178,7 @@ def test_damaged_input_is_unreadable_with_a_reason_or_read(name: str, damage: st
         assert damage not in ("empty", "binary", "zeros-and-high-bytes")
 
 
-@pytest.mark.parametrize("source", [Path("nowhere"), Path(), None, 7, object(), [1, 2], {"a": 1}], ids=str)
+@pytest.mark.parametrize("source", [Path("nowhere"), Path(), None, 7, object(), [1, 2], {"a": 1}], ids=lambda s: type(s).__name__)
 def test_what_is_no_example_is_unreadable(name: str, source: Any):
     with pytest.raises(Unreadable):
         MODALITIES[name].load(source).decode()
