@@ -71,6 +71,7 @@ def test_windows_of_other_shapes_count_as_parts_of_their_example():
         module[1].bias.zero_()
     ours = Learner(module, lambda arrays: module(torch.from_numpy(arrays["input"])), module.train, module.eval, [], module[1])
     assert judge(ours, material, np.array([0, 1, 2]))[:, 0].tolist() == [1.0, 1.5, 2.0]
+    assert material.windows_each(np.array([2, 1])).tolist() == [4, 1, 2, 3]
     assert judge(ours, material, np.array([2, 0]))[:, 0].tolist() == [2.0, 1.0]
 
 

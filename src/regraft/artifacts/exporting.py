@@ -111,11 +111,19 @@ def _about(model: Model, files: Mapping[str, str], *, several: bool) -> dict[str
         "model": {key: manifest["model"].get(key, "") for key in ("name", "trained_on", "licence", "origin")},
         "preprocessing": preprocessing,
         "preparation": model.modality.in_words(model.preprocessing, files),
-        "prediction": (_WINDOWS if several else "") + model.target.in_words(),
+        "prediction": (_windows(model) if several else "") + model.target.in_words(),
     }
 
 
+def _windows(model: Model) -> str:
+    """How the windows of one example come together."""
+    exact = model.averages_scores or model.manifest["head"].get("linear", True)
+    return _WINDOWS if exact else _WINDOWS + _BEFORE_THE_HEAD
+
+
 _WINDOWS = "the file takes windows; the scores of an example with several windows are the mean of theirs, by what the windows count; "
+
+_BEFORE_THE_HEAD = "regraft itself averages the features before the head, which has several layers, so that its scores differ a little; "
 
 
 def _dtype(tensor: Any) -> str:

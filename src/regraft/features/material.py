@@ -29,8 +29,8 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass
 class Material:
-    """Windows of examples. Window w belongs to example `example[w]`, counts `share[w]` there (the shares of an example sum to one),
-    and is row `row[w]` of `arrays[kind[w]]`.
+    """Windows of examples, those of one example one after the other. Window w belongs to example `example[w]`, counts `share[w]` there
+    (the shares of an example sum to one), and is row `row[w]` of `arrays[kind[w]]`.
     """
 
     arrays: list[dict[str, np.ndarray]]
@@ -42,6 +42,11 @@ class Material:
     def windows_of(self, examples: np.ndarray) -> np.ndarray:
         """The windows of some examples, in the order of the windows."""
         return np.flatnonzero(np.isin(self.example, examples))
+
+    def windows_each(self, examples: np.ndarray) -> np.ndarray:
+        """The same, in the order of the examples."""
+        first, last = (np.searchsorted(self.example, examples, side) for side in ("left", "right"))
+        return np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
 
     def alike(self, windows: np.ndarray, most: int) -> Iterator[np.ndarray]:
         """The windows in groups of equal shapes, at most `most` each, in a fixed order."""

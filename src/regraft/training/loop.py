@@ -109,7 +109,6 @@ def _train(
     steps = settings.steps(len(examples))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _height(step, steps, settings.warm_up))
     trained = [p for group in optimiser.param_groups for p in group["params"]]
-    by_example = [np.flatnonzero(material.example == i) for i in range(len(weights))]
     means: list[float] = []
     step = 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -122,7 +121,7 @@ def _train(
             for batch in np.array_split(order, max(1, math.ceil(len(order) / settings.batch))):
                 optimiser.zero_grad(set_to_none=True)
                 worth = 0.0
-                for windows in material.alike(np.concatenate([by_example[i] for i in batch]), settings.batch):
+                for windows in material.alike(material.windows_each(batch), settings.batch):
                     owners = material.example[windows]
                     scores = learner.scores(material.read(windows))
                     each = loss.each(loss.outputs(scores.float()), truth[owners].to(device))
