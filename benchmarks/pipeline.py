@@ -84,10 +84,8 @@ class Sampler:
 
 def alone(folder: Path) -> dict[str, float]:
     """Milliseconds an image of each part on one core; medians of 200 images."""
-    from regraft.jobs.common import computing_threads
-    import torch
-
     from regraft.features.engines import REFERENCE
+    from regraft.jobs.common import computing_threads
     from regraft.jobs.frozen import frozen_pretrained
     from regraft.modality.image import MODALITY
     from regraft.pretrained import find_model, source_of

@@ -1,8 +1,8 @@
 """1,000, 10,000 and 100,000 small images and texts: memory, time and disk of fit and predict.
 
 Claim: fit and predict stay under 2 GB resident at 100,000 examples, and time and disk grow linearly: from 10,000 to 100,000 examples
-at most 12 times the CPU seconds of fit and of predict and at most 11 times the bytes of the store. (CPU seconds, because other work beside it
-stretches the others; the seconds of the pass are told as well.)
+at most 12 times the CPU seconds of fit and of predict and at most 11 times the bytes of the store. (CPU seconds, as other work beside
+it stretches the others; the seconds of the pass are told as well.)
 
 Images are 32 x 32 pixels, PNG, ten classes; texts are sentences of made-up words, ten classes. The network of the images is small and
 random but gives as many features as EfficientNet-Lite0 (small_network.py): what is measured is everything around it, and Lite0 would
