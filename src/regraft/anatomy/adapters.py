@@ -30,6 +30,12 @@ def parameters_of(layer: Any) -> int:
     return sum(p.numel() for p in layer.parameters() if id(p) not in base)
 
 
+def adapter_parameters(network: nn.Module) -> set[str]:
+    """The names of all parameters of adapters."""
+    plain = plain_names(network)
+    return {name for name, _ in network.named_parameters() if name not in plain}
+
+
 def rank_of(layer: Any) -> int:
     """The rank of an adapter."""
     return next(iter(layer.r.values()))

@@ -46,7 +46,9 @@ class Diff:
         for rank in dict.fromkeys(r for _, r, _ in self.adapters):
             same = [(path, n) for path, r, n in self.adapters if r == rank]
             paths = ", ".join(path for path, _ in same[:SHOWN]) + (" ..." if same[SHOWN:] else "")
-            out.append(f"+ lora of rank {rank} at {len(same)} layers, {sum(n for _, n in same):,} parameters: {paths}")
+            out.append(
+                f"+ lora of rank {rank} at {len(same)} layer{'s' * (len(same) > 1)}, {sum(n for _, n in same):,} parameters: {paths}"
+            )
         out += [f"> {was} is now {now}" for now, was in self.moved.items()]
         out += [f"~ {name}  made from the old weights" for name in self.adapted]
         out += [f"  {path}  gives {_shape(a)} where it gave {_shape(b)}" for path, b, a in self.shapes]

@@ -18,7 +18,7 @@ from regraft.anatomy.parts import Parts, find_parts, inside
 from regraft.anatomy.select import Selected, joined, select, without
 from regraft.anatomy.trace import Broken, Shape, Trace, own_copy, trace
 from regraft.anatomy.tree import Row, rows, totals
-from regraft.errors import ModelError, UsageError, nearest
+from regraft.errors import MissingExtra, ModelError, UsageError, nearest
 from regraft.facts import ModelFacts
 
 Step = Mapping[str, Any]
@@ -133,7 +133,7 @@ class Net:
 
     def apply(self, step: Step) -> Net:
         """A step of a recipe, checked on a copy before it counts: shapes through the whole network. UsageError names the step and what
-        does not fit.
+        does not fit, MissingExtra what it needs.
         """
         name, arguments = _checked(step)
         try:
@@ -141,6 +141,8 @@ class Net:
                 change = {"freeze": self.freeze, "unfreeze": self.unfreeze, "train": self.train_only}[name]
                 return change(arguments["path"])
             return self._changed(name, arguments, step)
+        except MissingExtra:
+            raise
         except (UsageError, ModelError) as error:
             text = f"{_told(step)}: {error.found}"
             raise UsageError(text, expected=error.expected, move=error.move, faults=error.faults) from None

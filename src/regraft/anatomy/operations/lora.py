@@ -72,7 +72,8 @@ def _is_plain(layer: nn.Module) -> bool:
     """Whether what an adapter adds is the same as another weight would give."""
     if type(layer) not in KINDS and not (type(layer).__name__ == PADS_ITSELF and isinstance(layer, nn.Conv2d)):
         return False
-    if layer._parameters.get("weight") is None or not layer._parameters["weight"].dtype.is_floating_point:
+    weight = layer._parameters.get("weight")
+    if weight is None or not weight.dtype.is_floating_point:
         return False
     if isinstance(layer, nn.modules.conv._ConvNd):
         return layer.groups == 1 and layer.padding_mode == "zeros" and all(d == 1 for d in layer.dilation)
