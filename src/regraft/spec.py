@@ -56,7 +56,7 @@ class FitSpec:
     model: str | None = None
     """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`."""
     recipe: str | None = None
-    """A YAML or JSON file with a list of changes to the network: remove, replace, insert, reinit, resize_input."""
+    """A YAML or JSON file with a list of changes to the network: remove, replace, insert, reinit, resize_input, lora."""
     remove: tuple[str, ...] = ()
     """Take layers out of the network, such as layer4 or "last 2 blocks"; may be given several times."""
     replace: tuple[str, ...] = ()
@@ -65,6 +65,11 @@ class FitSpec:
     """Add a layer after another one, such as "layer3=Dropout(0.1)"."""
     resize_input: int | None = None
     """Another side of images, in pixels."""
+    lora: str | None = None
+    """Layers that get adapters of a low rank (LoRA), such as blocks or "blocks.*.attn": their own weights are frozen, the adapters and the
+    head train. Needs regraft[lora]."""
+    rank: int | None = None
+    """The rank of the adapters; 8 when not given."""
     offline: bool = False
     """Fetch nothing: use only networks that are on this machine."""
     allow_code: bool = False

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from regraft.anatomy import Net, look_at
+from regraft.anatomy.adapters import adapter_parameters, adapters
 from regraft.anatomy.freezing import layer_groups
 from regraft.anatomy.net import step_once
 from regraft.anatomy.parts import inside
+from regraft.anatomy.select import Selected
 from regraft.errors import UsageError
 from regraft.pretrained.operators import declare_missing_operators
 
@@ -460,6 +462,33 @@ def test_the_head_is_replaced_and_layers_come_in(name: str):
     assert sorted(kept.values()) == sorted(old.values()), "what was not named keeps its weights"
     assert torch.equal(result(start.insert("Identity", after=kind.insert)), result(start))
     assert bits(start.module) == before
+
+
+def test_adapters_begin_at_nothing_train_alone_and_can_be_merged(name: str):
+    pytest.importorskip("peft")
+    start, kind = opened(name), NETWORKS[name]
+    net = start.lora("blocks", rank=2)
+    assert bits(start.follow(net.recipe()).module) == bits(net.module)
+    assert torch.equal(result(net), result(start))
+    assert net.parts == start.parts and set(net.kept.values()) >= set(start.module.state_dict())
+    own = look_again(net)
+    held = adapters(own.module)
+    assert held and not any(inside(path, kind.head) for path in held)
+    own = replace(own, trained=Selected(tuple(adapter_parameters(own.module))))
+    before = bits(own.module)
+    for _ in range(2):
+        step_once(own, loss_of(own), rate=1e-2)
+    after = bits(own.module)
+    moved = {n for n in before if before[n] != after[n]}
+    assert moved and moved <= adapter_parameters(own.module)
+    assert {n.split(".lora_")[0] for n in moved} == set(held), "every adapter is reached"
+    with torch.no_grad():
+        expected = result(own)
+        assert not torch.equal(expected, result(net))
+        alone = own.merged().eval()
+        assert torch.allclose(alone(**net.inputs), expected, atol=1e-4, rtol=1e-4)
+    assert {n: t.shape for n, t in alone.state_dict().items()} == {n: t.shape for n, t in start.module.state_dict().items()}
+    assert bits(own.module) == after, "the network that is merged stays as it is"
 
 
 def test_the_last_block_goes_with_what_the_message_says(name: str):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -107,6 +108,8 @@ class Bert(nn.Module):
         return self.head(x.mean(1))
 
 
+ADAPTERS = importlib.util.find_spec("peft") is not None
+
 MODULES = {"resnet": ResNet, "vit": ViT, "bert": Bert}
 
 
@@ -185,6 +188,7 @@ def steps(name: str) -> Any:
         st.fixed_dictionaries({"op": st.just("insert"), "before": path, "layer": LAYERS}),
         st.fixed_dictionaries({"op": st.just("append"), "layer": LAYERS}),
         st.fixed_dictionaries({"op": st.just("reinit"), "path": path}),
+        *([st.fixed_dictionaries({"op": st.just("lora"), "path": path, "rank": st.sampled_from([1, 3, 0, "x"])})] if ADAPTERS else []),
         st.fixed_dictionaries({"op": st.just("resize_input"), "size": st.sampled_from([1, 4, 8, 16, 0, -3, "big"])}),
         st.fixed_dictionaries({"op": st.just("resize_input"), "channels": st.sampled_from([1, 2, 3, 5, 0, 10**9, None])}),
         st.fixed_dictionaries({"op": st.sampled_from(["freeze", "unfreeze", "train"]), "path": path}),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from regraft.anatomy.adapters import BASE, adapters, parameters_of, rank_of
 from regraft.anatomy.parts import inside
 
 if TYPE_CHECKING:
@@ -35,11 +36,19 @@ class Diff:
     """Weights that are the old ones."""
     new: int
     total_before: int
+    adapters: list[tuple[str, int, int]]
+    """(path, rank, parameters) of the adapters."""
 
     def lines(self) -> list[str]:
         """The patch, a line each, beginning with -, +, > (moved), ~ (adapted) or two spaces."""
         out = [f"- {path}  {kind}, {n:,} parameters" for path, kind, n in self.went]
         out += [f"+ {path}  {kind}, {n:,} parameters" for path, kind, n in self.came]
+        for rank in dict.fromkeys(r for _, r, _ in self.adapters):
+            same = [(path, n) for path, r, n in self.adapters if r == rank]
+            paths = ", ".join(path for path, _ in same[:SHOWN]) + (" ..." if same[SHOWN:] else "")
+            out.append(
+                f"+ lora of rank {rank} at {len(same)} layer{'s' * (len(same) > 1)}, {sum(n for _, n in same):,} parameters: {paths}"
+            )
         out += [f"> {was} is now {now}" for now, was in self.moved.items()]
         out += [f"~ {name}  made from the old weights" for name in self.adapted]
         out += [f"  {path}  gives {_shape(a)} where it gave {_shape(b)}" for path, b, a in self.shapes]
@@ -54,6 +63,7 @@ class Diff:
             "moved": self.moved,
             "adapted": self.adapted,
             "shapes": [{"path": p, "before": list(b), "now": list(a)} for p, b, a in self.shapes],
+            "adapters": [{"path": p, "rank": r, "parameters": n} for p, r, n in self.adapters],
             "kept": self.kept,
             "new": self.new,
             "before": self.total_before,
@@ -69,10 +79,11 @@ def difference(before: Net, now: Net) -> Diff:
     old, new = dict(before.module.named_modules()), dict(now.module.named_modules())
     kept = {n: n for n, _ in before.module.named_parameters()} if now is before else dict(now.kept)
     held = set(kept.values())
-    moved = _moved(now.module, kept)
+    found = adapters(now.module)
+    moved = {n: w for n, w in _moved(now.module, kept).items() if n != f"{w}.{BASE}" or w not in found}
     sources = set(moved.values())
     went = _top([p for p, m in old.items() if p and _gone(p, m, held, new, sources)])
-    came = _top([p for p, m in new.items() if p and _arrived(p, m, kept, old, moved)])
+    came = _top([p for p, m in new.items() if p and not any(inside(p, a) and p != a for a in found) and _arrived(p, m, kept, old, moved)])
     sizes = {n: p.numel() for n, p in now.module.named_parameters()}
     shapes = [
         (path, before.seen.calls[path][0].outputs[0][1:], now.seen.calls[path][0].outputs[0][1:])
@@ -94,6 +105,7 @@ def difference(before: Net, now: Net) -> Diff:
         shapes=[s for s in shapes if not any(s[0] != t[0] and inside(s[0], t[0]) for t in shapes)][:SHOWN],
         kept=same,
         new=sum(n for name, n in sizes.items() if name not in kept),
+        adapters=[(path, rank_of(layer), parameters_of(layer)) for path, layer in found.items()],
         total_before=sum(p.numel() for p in before.module.parameters()),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regraft.anatomy.adapters import bare, merged
 from regraft.anatomy.diff import Diff, difference
 from regraft.anatomy.freezing import Frozen
 from regraft.anatomy.layers import layer_at
@@ -17,7 +18,7 @@ from regraft.anatomy.parts import Parts, find_parts, inside
 from regraft.anatomy.select import Selected, joined, select, without
 from regraft.anatomy.trace import Broken, Shape, Trace, own_copy, trace
 from regraft.anatomy.tree import Row, rows, totals
-from regraft.errors import ModelError, UsageError, nearest
+from regraft.errors import MissingExtra, ModelError, UsageError, nearest
 from regraft.facts import ModelFacts
 
 Step = Mapping[str, Any]
@@ -120,9 +121,19 @@ class Net:
         """For images of another size or number of channels."""
         return self.apply({"op": "resize_input", **_given(size=size, channels=channels)})
 
+    def lora(self, select: str, rank: int = 8, alpha: float | None = None) -> Net:
+        """With low-rank adapters (LoRA) at the linear layers, convolutions and embeddings of a selection: their own weights are frozen,
+        the adapters train. It gives what it gave before.
+        """
+        return self.apply({"op": "lora", "path": select, "rank": rank, **_given(alpha=alpha)})
+
+    def merged(self) -> nn.Module:
+        """A copy of the module without adapters, whose weights hold what they learnt."""
+        return own_copy(merged(self.module))
+
     def apply(self, step: Step) -> Net:
         """A step of a recipe, checked on a copy before it counts: shapes through the whole network. UsageError names the step and what
-        does not fit.
+        does not fit, MissingExtra what it needs.
         """
         name, arguments = _checked(step)
         try:
@@ -130,6 +141,8 @@ class Net:
                 change = {"freeze": self.freeze, "unfreeze": self.unfreeze, "train": self.train_only}[name]
                 return change(arguments["path"])
             return self._changed(name, arguments, step)
+        except MissingExtra:
+            raise
         except (UsageError, ModelError) as error:
             text = f"{_told(step)}: {error.found}"
             raise UsageError(text, expected=error.expected, move=error.move, faults=error.faults) from None
@@ -206,8 +219,8 @@ class Net:
         for name in edit.adapted & set(own):
             adapted.add(name)
             kept.setdefault(name, own[name])
-        parts = find_parts(module, seen, [h for h in self.head if _has(module, h)])
-        trained = self._still_trained(module, kept)
+        parts = find_parts(bare(module), seen, [h for h in self.head if _has(module, h)])
+        trained = self._still_trained(module, kept, Selected(tuple(edit.frozen)))
         start = self.before or self
         steps = (*self.steps, dict(step))
         return Net(module, edit.inputs, self.head, seen, parts, trained, steps, kept, frozenset(adapted), start, self.seed, self.facts)
@@ -216,15 +229,15 @@ class Net:
         """`kept`, of the network at the start too."""
         return self.kept if self.before is not None else {n: n for n, _ in _tensors(self.module)}
 
-    def _still_trained(self, module: nn.Module, kept: Mapping[str, str]) -> Selected:
-        """What trained still trains, under the names that it has now, and so does what is new."""
+    def _still_trained(self, module: nn.Module, kept: Mapping[str, str], frozen: Selected) -> Selected:
+        """What trained still trains, under the names that it has now, and so does what is new; nothing that is `frozen` does."""
         own = self._own()
         back = {original: name for name, original in own.items()}
         live = set()
         for name, _ in module.named_parameters(remove_duplicate=False):
             original = kept.get(name)
             earlier = back.get(original) if original is not None else None
-            if earlier is None or earlier in self.trained:
+            if name not in frozen and (earlier is None or earlier in self.trained):
                 live.add(name)
         return _folded(module, live)
 
@@ -307,7 +320,7 @@ def _checked(step: Step) -> tuple[str, dict[str, Any]]:
 
 def _told(step: Step) -> str:
     """A step as people write it."""
-    more = ", ".join(f"{k}={v if isinstance(v, (str, int)) else type(v).__name__}" for k, v in step.items() if k != "op")
+    more = ", ".join(f"{k}={v if isinstance(v, (str, int, float)) else type(v).__name__}" for k, v in step.items() if k != "op")
     return f"{step.get('op')}({more})"
 
 

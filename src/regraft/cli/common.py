@@ -51,8 +51,10 @@ def data_options(command: Command) -> Command:
 
 
 def edit_options(command: Command) -> Command:
-    """What changes a network: --recipe, --remove, --replace, --insert, --resize-input"""
+    """What changes a network: --recipe, --remove, --replace, --insert, --resize-input, --lora, --rank"""
     for decorate in (
+        option("--rank", type=int, metavar="N"),
+        option("--lora", metavar="LAYERS"),
         option("--resize-input", type=int, metavar="PIXELS"),
         option("--insert", multiple=True, metavar="PATH=LAYER"),
         option("--replace", multiple=True, metavar="PATH=LAYER"),

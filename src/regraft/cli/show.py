@@ -30,7 +30,7 @@ def command(what: str, as_json: bool, train: str | None, depth: int | None, cut:
 
     Or MODEL, a pretrained network such as efficientnet-lite0: its layers in the order in which data passes, with shapes of one
     example, parameters, multiply-adds, and what would train; after changes, and with what they change, where there are any
-    (--remove, --replace, --insert, --recipe). Layers are chosen by path (blocks.3), glob (blocks.*.attn), range (blocks.8-11),
+    (--remove, --replace, --insert, --lora, --recipe). Layers are chosen by path (blocks.3), glob (blocks.*.attn), range (blocks.8-11),
     kind (kind:BatchNorm2d) or word (stem, blocks, head, norms, last 2 blocks, last 30%).
     """
     from pathlib import Path
@@ -67,7 +67,9 @@ def _show_model(
         raise UsageError(
             f"{found.rstrip('.')}, and no folder of a run{dot}{hint}", move=error.move or "regraft models, or regraft runs"
         ) from None
-    steps = written_steps(edits["recipe"], edits["remove"], edits["replace"], edits["insert"], edits["resize_input"])
+    steps = written_steps(
+        edits["recipe"], edits["remove"], edits["replace"], edits["insert"], edits["resize_input"], edits["lora"], edits["rank"]
+    )
     found = show_model(facts, steps=steps, train=train, depth=depth, cut=cut)
     if as_json:
         print_json(found)
@@ -165,7 +167,7 @@ def _show_run(run: str, as_json: bool) -> None:
         ["size", f"{weights:.1f} MB"],
         ["written by", ", ".join(f"{k} {v}" for k, v in bundle["versions"].items())],
     ]
-    if recipe := bundle["architecture"].get("recipe"):
+    if recipe := (result or {}).get("recipe") or bundle["architecture"].get("recipe"):
         rows.insert(3, ["changed", "; ".join(f"{s['op']} {', '.join(str(v) for k, v in s.items() if k != 'op')}" for s in recipe)])
     show(out, table(["", ""], rows))
     if result:
@@ -183,4 +185,6 @@ def _show_run(run: str, as_json: bool) -> None:
 def _trained(bundle: Mapping[str, Any]) -> str:
     """What was trained, before the sizes of the head."""
     head = "a new output layer" if bundle["head"].get("linear", True) else "a new head of several layers"
+    if bundle["train"] == "lora":
+        return f"adapters, now part of the pretrained weights, with {head}"
     return head if bundle["train"] == "head" else f"from the pretrained weights, with {head}"

@@ -18,7 +18,7 @@ from regraft.facts import ModelFacts
 from regraft.jobs.network import Edited, Whole, in_head, whole_network
 from regraft.modality import MODALITIES
 from regraft.pretrained import source_of
-from regraft.strategy.rungs import Rung, rung_of
+from regraft.strategy.rungs import LORA_RUNG, Rung, rung_of
 from regraft.strategy.settings import Settings, folds_to_train, head_settings, settings_for
 from regraft.workspace.runs import MATERIAL
 
@@ -50,9 +50,16 @@ class Deeper:
 
     def said(self) -> str:
         """What trains, in a sentence."""
+        from regraft.anatomy.adapters import adapters
+        from regraft.anatomy.parts import inside
+
         net = self.whole.net
         every, live = net.totals()
-        return f"trains {', '.join(net.trained.paths)}: {live:,} of {every:,} parameters ({live / max(1, every):.1%})"
+        held = adapters(net.module)
+        told = [path for path in net.trained.paths if not any(inside(path, a) and path != a for a in held)]
+        if held:
+            told.insert(0, f"adapters at {len(held)} layers")
+        return f"trains {', '.join(told)}: {live:,} of {every:,} parameters ({live / max(1, every):.1%})"
 
 
 def plan_deeper(facts: ModelFacts, edited: Edited | None, train: str, outputs: int) -> Deeper | None:
@@ -63,6 +70,8 @@ def plan_deeper(facts: ModelFacts, edited: Edited | None, train: str, outputs: i
     rung = rung_of(train)
     if rung.name == "head" and edited is not None and edited.trains is not None:
         rung = Rung(edited.trains, edited.trains, "what the recipe says")
+    if rung.name == "head" and edited is not None and edited.lora:
+        rung = LORA_RUNG
     if rung.name == "head" and not (edited is not None and edited.has_own_head):
         return None
     backbone = edited.weights if edited else source_of(facts).weights(facts)
@@ -120,6 +129,7 @@ def _whole_learner(deeper: Deeper, settings: Settings, windows: int, folder: Pat
     import torch
 
     from regraft.anatomy import layer_at
+    from regraft.anatomy.adapters import adapter_parameters
     from regraft.anatomy.freezing import Frozen, layer_groups
     from regraft.anatomy.select import Selected
     from regraft.training.loop import Learner, rates_by_depth
@@ -150,7 +160,7 @@ def _whole_learner(deeper: Deeper, settings: Settings, windows: int, folder: Pat
         kept = [tensor.cpu().numpy() for tensor in cut.features(inputs(windows))]
         return [{str(i): values[row] for i, values in enumerate(kept)} for row in range(len(windows))]
 
-    groups = list(rates_by_depth(layer_groups(module, net.parts, net.trained), settings))
+    groups = list(rates_by_depth(layer_groups(module, net.parts, net.trained), settings, adapter_parameters(module)))
     learner = Learner(module, of_windows if cut.empty else of_kept, cut.rest.train, cut.rest.eval, groups, output)
     return learner, None if cut.empty else trunk
 
@@ -296,8 +306,11 @@ class Trained:
         return judge(self.learner, self.material, positions)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the whole network, on the CPU."""
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in self.deeper.whole.net.module.state_dict().items()}
+        """Every tensor of the whole network, on the CPU; what adapters learnt is in the weights of their layers."""
+        from regraft.anatomy.adapters import merged
+
+        network = merged(self.deeper.whole.net.module)
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
 
     def close(self) -> None:
         """Remove the prepared examples."""

@@ -75,6 +75,8 @@ def fit(
     replace: Sequence[str] = (),
     insert: Sequence[str] = (),
     resize_input: int | None = None,
+    lora: str | None = None,
+    rank: int | None = None,
     offline: bool = False,
     allow_code: bool = False,
     allow: str | Sequence[str] = (),
@@ -122,6 +124,8 @@ def fit(
         replace=(replace,) if isinstance(replace, str) else tuple(replace),
         insert=(insert,) if isinstance(insert, str) else tuple(insert),
         resize_input=resize_input,
+        lora=lora,
+        rank=rank,
         offline=offline,
         allow_code=allow_code,
         allow=patterns(allow),
@@ -143,7 +147,7 @@ def fit(
     may = Access(spec.offline, spec.allow_code, spec.allow)
     place = choose_device(spec.device)
     named = wanted_engine(spec.engine, spec.precision, place)
-    steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input)
+    steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank)
     given = given_network(model, labelled.dataset.task, preprocessing, steps, may)
     deeper = plan_deeper(given.base, given.edited, spec.train, len(labelled.target.outputs))
     folder = new_run(spec.out, _name_of(source) if isinstance(source, Path) else "data", spec.to_json())
@@ -184,6 +188,11 @@ class _Fit:
         if isinstance(event, Measured):
             self.costs[event.name] = {"predicted": event.predicted, "measured": round(event.value, 3), "unit": event.unit}
 
+    @property
+    def rung(self) -> str:
+        """What is trained: as it was asked for, or as the recipe says."""
+        return self.deeper.rung.name if self.deeper else self.spec.train
+
     def __call__(self) -> Run:
         self.costs: dict[str, Any] = {}
         self.trained: Trained | None = None
@@ -200,7 +209,7 @@ class _Fit:
             labels=self.target.outputs,
             model=facts.name,
             **({"repository": facts.repository, "revision": facts.revision} if facts.repository else {}),
-            train=spec.train,
+            train=self.rung,
             **({"recipe": self.edited.steps, "patch": self.edited.patch} if self.edited and self.edited.steps else {}),
             device=device,
             threads=threads,
@@ -572,7 +581,7 @@ class _Fit:
             features=ours.weight.shape[1],
             averaged=SCORES if judged_whole else FEATURES,
             target=result.target,
-            rung=self.spec.train,
+            rung=self.rung,
             # what was trained below the head was trained and judged in torch
             engine=reference_engine() if judged_whole else self.chosen.engine,
             versions=versions(),
@@ -599,8 +608,9 @@ class _Fit:
                 "target": self.target.name,
                 "labels": self.target.outputs,
                 "model": self.facts.name,
+                **({"recipe": self.edited.steps} if self.edited and self.edited.steps else {}),
                 "licence": self.facts.licence,
-                "train": self.spec.train,
+                "train": self.rung,
                 "metric": self.metric,
                 "n": len(parts.y),
                 "estimate": _json(result.estimate),

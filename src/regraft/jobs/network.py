@@ -29,6 +29,9 @@ RECIPE_BYTES = 1 << 20
 FREEZING = ("freeze", "unfreeze", "train")
 """Steps that say what trains."""
 
+LORA = "lora"
+"""The step that adds adapters: at first they add nothing, and what they learnt ends in the weights of the layers they stand at."""
+
 
 def example_inputs(facts: ModelFacts) -> dict[str, Tensor]:
     """Two examples of nothing, as the network takes them."""
@@ -131,7 +134,7 @@ def given_network(
             expected="a function that makes the changed module: model='package.module:function'",
         )
     facts, state = of_module(model, task, preprocessing)
-    return Given(facts, Edited(facts, [], [], False, None, [], 0, state))
+    return Given(facts, Edited(facts, [], [], False, None, False, [], 0, state))
 
 
 def _of_net(net: Net, facts: ModelFacts, steps: Sequence[Step]) -> Given:
@@ -139,8 +142,10 @@ def _of_net(net: Net, facts: ModelFacts, steps: Sequence[Step]) -> Given:
 
     import torch
 
+    from regraft.anatomy.adapters import merged
+
     edited = edit_network(facts, steps)
-    own = net.module.state_dict()
+    own = merged(net.module).state_dict()
     theirs = {name: own[name] for name, tensor in edited.weights.items() if name in own and own[name].shape == tensor.shape}
     if all(torch.equal(tensor, edited.weights[name]) for name, tensor in theirs.items()):
         return Given(facts, edited if steps else None)
@@ -223,9 +228,15 @@ def _step(path: Path, number: int, value: Any) -> Step:
 
 
 def written_steps(
-    recipe: str | None, remove: Sequence[str], replaced: Sequence[str], insert: Sequence[str], resize: int | None = None
+    recipe: str | None,
+    remove: Sequence[str],
+    replaced: Sequence[str],
+    insert: Sequence[str],
+    resize: int | None = None,
+    lora: str | None = None,
+    rank: int | None = None,
 ) -> list[Step]:
-    """The steps that options name: first those of the file, then what is removed, replaced, inserted, resized.
+    """The steps that options name: first those of the file, then what is removed, replaced, inserted, resized, and adapters last.
 
     `replaced` and `insert` are PATH=LAYER; an inserted layer comes after PATH. UsageError names what is not of this form.
     """
@@ -242,6 +253,10 @@ def written_steps(
         steps.append({"op": "insert", "after": path.strip(), "layer": layer.strip()})
     if resize is not None:
         steps.append({"op": "resize_input", "size": resize})
+    if lora is not None:
+        steps.append({"op": LORA, "path": lora, **({} if rank is None else {"rank": rank})})
+    elif rank is not None:
+        raise UsageError(f"--rank {rank} is of adapters, and there are none", move='--lora "blocks"')
     return steps
 
 
@@ -251,7 +266,7 @@ class Edited:
 
     `facts` are those of the network before its output layer, with the steps that change it in its architecture. `weights` is its state
     dict after them. `steps` is the whole recipe and `structure` its steps that change layers, those of the head too; `trains` what its
-    freezing steps leave to train, None where there are none.
+    freezing steps leave to train, None where there are none. `lora` says whether it has adapters: they are in `structure` alone.
     """
 
     facts: ModelFacts
@@ -259,6 +274,7 @@ class Edited:
     structure: list[Step]
     has_own_head: bool
     trains: str | None
+    lora: bool
     patch: list[str]
     new_weights: int
     weights: dict[str, Tensor]
@@ -272,7 +288,8 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
     wait_without_spinning()
     head = architecture_of(facts.architecture).head(facts.architecture)
     below, structure, freezing = _sorted_out(facts, steps)
-    own_head = len(below) < len(structure)
+    lora = [step for step in structure if step["op"] == LORA]
+    own_head = len(below) + len(lora) < len(structure)
     whole = _open(facts, classes=2, weights=False).follow(structure)
     inputs = example_inputs(facts)
     base = build(facts.architecture, 0)
@@ -288,14 +305,23 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
             preprocessing["size"] = value.shape[2]
     architecture = described(facts.architecture, inputs, below)
     changed = replace(facts, architecture=architecture, preprocessing=preprocessing, features=net.seen.outputs[0][1])
-    trains = ", ".join(whole.follow(freezing).trained.paths) if freezing else None
-    patch = (whole if own_head else net).diff().lines()
+    trains = _trained_without_adapters(whole.follow(freezing), bool(lora)) if freezing else None
+    patch = (whole if own_head or lora else net).diff().lines()
     weights = dict(net.module.state_dict())
-    return Edited(changed, [dict(s) for s in steps], structure, own_head, trains, patch, net.diff().new, weights)
+    return Edited(changed, [dict(s) for s in steps], structure, own_head, trains, bool(lora), patch, net.diff().new, weights)
+
+
+def _trained_without_adapters(net: Net, lora: bool) -> str:
+    """A selection of what trains, without the adapters, which train anyway, as does the head where there are any."""
+    from regraft.anatomy.adapters import adapters
+    from regraft.anatomy.parts import inside
+
+    found = adapters(net.module)
+    return ", ".join(path for path in net.trained.paths if not any(inside(path, a) and path != a for a in found)) or "head" * lora
 
 
 def _sorted_out(facts: ModelFacts, steps: Sequence[Step]) -> tuple[list[Step], list[Step], list[Step]]:
-    """(steps below the head, steps that change layers, the head's too, freezing steps) of a recipe, each in order.
+    """(steps that change the features, steps that change layers, the head's and adapters too, freezing steps) of a recipe, each in order.
 
     That the old head is removed goes without saying: a new output layer comes in its place.
     """
@@ -309,12 +335,12 @@ def _sorted_out(facts: ModelFacts, steps: Sequence[Step]) -> tuple[list[Step], l
             continue
         at = step.get("path") or step.get("after") or step.get("before")
         inside_head = step.get("op") == "append"
-        if isinstance(at, str) and not inside_head and step.get("op") != "resize_input":
+        if isinstance(at, str) and not inside_head and step.get("op") != LORA and step.get("op") != "resize_input":
             inside_head = all(in_head(net, path) for path in net.select(at).paths)
         if inside_head and step.get("op") == "remove" and "after" not in step:
             continue
         structure.append(step)
-        if not inside_head:
+        if not inside_head and step.get("op") != LORA:
             below.append(step)
         net = net.apply(step)
     return below, structure, freezing
@@ -339,8 +365,8 @@ def in_head(net: Net, path: str) -> bool:
 class Whole:
     """A network with weights and its new head, and what trains.
 
-    `architecture` describes it with every step; `plain` says that its head is one linear layer, as the head's own fit makes it; `output`
-    is the path of the last linear layer.
+    `architecture` describes it with every step but those of adapters, which are merged in the end; `plain` says that its head is one
+    linear layer, as the head's own fit makes it; `output` is the path of the last linear layer.
     """
 
     net: Net
@@ -357,6 +383,7 @@ def whole_network(facts: ModelFacts, edited: Edited | None, weights: Mapping[str
     from torch import nn
 
     from regraft.anatomy import described
+    from regraft.anatomy.adapters import plain_names
     from regraft.anatomy.layers import layer_at
 
     steps = list(edited.structure) if edited else []
@@ -366,13 +393,14 @@ def whole_network(facts: ModelFacts, edited: Edited | None, weights: Mapping[str
         _check_end(list(layer_at(net.module, head).modules())[-1], outputs)
         steps = [*steps, {"op": "append", "layer": f"Linear({outputs})"}]
         net = net.apply(steps[-1])
-    lacking, foreign = net.module.load_state_dict(dict(weights), strict=False)
-    wrong = [n for n in lacking if not n.startswith(f"{head}.")] + list(foreign)
+    names = plain_names(net.module)
+    net.module.load_state_dict({own: weights[name] for own, name in names.items() if name in weights}, strict=False)
+    wrong = [n for n in names.values() if n not in weights and not n.startswith(f"{head}.")] + sorted(set(weights) - set(names.values()))
     if wrong:
         raise ModelError(f"the weights of {facts.name} do not fit the network: {', '.join(wrong[:5])}")
-    fresh = () if train == "head" else net.fresh().paths
-    net = net.train_only(train, "head", *fresh)
-    described_as = described(facts.architecture, example_inputs(facts), steps)
+    lora = edited is not None and edited.lora
+    net = net.train_only(train, "head") if train == "head" and not lora else _with_new(net.train_only(train, "head"))
+    described_as = described(facts.architecture, example_inputs(facts), [s for s in steps if s["op"] != LORA])
     return Whole(net, described_as, isinstance(layer_at(net.module, head), nn.Linear), _linears(net, head)[-1])
 
 
@@ -402,6 +430,13 @@ def head(outputs: int, *hidden: int, dropout: float = 0.0) -> str:
     return f"Sequential({', '.join([*parts, f'Linear({outputs})'])})"
 
 
+def _with_new(net: Net) -> Net:
+    """The same, and what is new trains too."""
+    from regraft.anatomy.select import joined
+
+    return replace(net, trained=joined(net.module, net.trained, net.fresh()))
+
+
 SHOWN_TOKENS = 128
 """The length of the text for which the cut is told: what is kept grows with it."""
 
@@ -411,7 +446,8 @@ def show_model(
 ) -> dict[str, Any]:
     """A network's layers as plain data: parts in the order in which data passes, shapes of one example, parameters, multiply-adds.
 
-    `train` are the layers that train; when not given, those that freezing steps leave, else the head. `depth` is how many names
+    `train` are the layers that train; when not given, those that freezing steps leave, else the head; with adapters, these and what else is
+    new too. `depth` is how many names
     deep; when not given, so deep that the blocks are seen. `cut` adds where the frozen part ends, what is kept of an example, and what
     that saves. No weights are needed: the table is the same for random ones.
     """
@@ -419,6 +455,8 @@ def show_model(
     if train is None:
         train = None if any(s.get("op") in FREEZING for s in steps) else "head"
     net = changed if train is None else changed.train_only(train)
+    if any(s.get("op") == LORA for s in steps):
+        net = _with_new(net)
     every, live = net.totals()
     depth = depth or max(2, *(path.count(".") + 1 for paths in net.parts.blocks for path in paths[:1]), 2)
     return {

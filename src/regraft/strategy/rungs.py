@@ -31,6 +31,9 @@ RUNGS: dict[str, Rung] = {
     )
 }
 
+LORA_RUNG = Rung("lora", "head", "adapters of a low rank, which a lora step put there, and the head")
+"""What trains when there are adapters and nothing else was said."""
+
 _TOP = re.compile(r"top=(\d{1,4})$")
 
 

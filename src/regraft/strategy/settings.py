@@ -6,6 +6,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+ADAPTERS = 5.0
+"""Of the rate that weights get: 5e-4 for transformers, the same at every depth (Hu et al. 2022, table 9: 4e-4 to 5e-4 for RoBERTa-base,
+whose own weights get 1e-5 to 3e-5)."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -18,6 +22,7 @@ class Settings:
     warm_up       the part of the steps in which rates rise; they fall to 0 along a cosine afterwards
     weight_decay  AdamW's, not on biases and scales
     clip          the longest gradient
+    adapters      what the rate of adapters is multiplied by; it does not fall with depth
     adapt         whether batch norms that train follow the batches, or keep the statistics they came with
     """
 
@@ -28,6 +33,7 @@ class Settings:
     warm_up: float = 0.1
     weight_decay: float = 0.01
     clip: float = 1.0
+    adapters: float = ADAPTERS
     adapt: bool = False
 
     def steps(self, examples: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,7 +178,14 @@ def judge(learner: Learner, material: Material, examples: np.ndarray) -> np.ndar
     return out
 
 
-def rates_by_depth(groups: Sequence[tuple[int, Sequence[str]]], settings: Settings) -> Iterator[tuple[Sequence[str], float]]:
-    """(names, learning rate) of groups of parameters by their depth: 0 is the head, 1 the last block, and so on."""
+def rates_by_depth(
+    groups: Sequence[tuple[int, Sequence[str]]], settings: Settings, adapters: Collection[str] = ()
+) -> Iterator[tuple[Sequence[str], float]]:
+    """(names, learning rate) of groups of parameters by their depth: 0 is the head, 1 the last block, and so on. Parameters of `adapters`
+    have a rate of their own.
+    """
     for depth, names in groups:
-        yield names, settings.rate * settings.decay ** max(0, depth - 1)
+        if own := [name for name in names if name not in adapters]:
+            yield own, settings.rate * settings.decay ** max(0, depth - 1)
+    if low := [name for _, names in groups for name in names if name in adapters]:
+        yield low, settings.rate * settings.adapters

@@ -6,11 +6,20 @@ Never: changes the network that it was given, or decides what trains.
 
 from __future__ import annotations
 
-from regraft.anatomy.operations import insert, reinit, remove, replace, resize
+from regraft.anatomy.operations import insert, lora, reinit, remove, replace, resize
 from regraft.anatomy.operations.base import Edit, Operation
 
 OPERATIONS: dict[str, Operation] = {
-    o.name: o for o in (remove.OPERATION, replace.OPERATION, insert.OPERATION, insert.APPEND, reinit.OPERATION, resize.OPERATION)
+    o.name: o
+    for o in (
+        remove.OPERATION,
+        replace.OPERATION,
+        insert.OPERATION,
+        insert.APPEND,
+        reinit.OPERATION,
+        resize.OPERATION,
+        lora.OPERATION,
+    )
 }
 
 __all__ = ["OPERATIONS", "Edit", "Operation"]

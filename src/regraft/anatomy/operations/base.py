@@ -29,6 +29,8 @@ class Edit:
     seed: int
     adapted: set[str] = field(default_factory=set)
     """Names of parameters whose weights were made from old ones."""
+    frozen: set[str] = field(default_factory=set)
+    """Layers that do not train afterwards, whatever did before."""
     runs: list[nn.Module] = field(default_factory=list)
     """New layers, which have to run."""
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from regraft.anatomy.adapters import adapters
 from regraft.anatomy.layers import layer_at
 from regraft.anatomy.operations.base import Edit, Operation
+from regraft.anatomy.parts import inside
 from regraft.errors import UsageError
 
 
@@ -17,6 +19,8 @@ def apply(edit: Edit, *, path: str) -> Sequence[Callable[[Edit], None]]:
     paths = edit.paths(path)
     if not any(True for p in paths for _ in layer_at(edit.network, p).parameters()):
         raise UsageError(f"{path!r} has no weights to draw anew", expected="a layer with weights")
+    if held := [a for a in adapters(edit.network) if any(inside(a, p) or inside(p, a) for p in paths)]:
+        raise UsageError(f"{held[0]} has an adapter", expected="lora after reinit")
 
     def change(e: Edit) -> None:
         with torch.random.fork_rng(devices=[]):
