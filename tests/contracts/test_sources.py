@@ -279,6 +279,32 @@ def put_sound(kind: str, whole: str, options: dict[str, Any]):
     return put
 
 
+HEARD = {**SMALL, "max_length": 128, "num_mel_bins": 32}
+
+
+def put_spectrogram(whole: str, **more: Any):
+    """An audio spectrogram transformer of windows of 1.28 s."""
+
+    def put(hub: Hub, folder: Path) -> tuple[str, Callable[[Any], np.ndarray]]:
+        transformers = pytest.importorskip("transformers")
+        folder = folder / "made"
+        folder.mkdir()
+        network = saved_encoder("audio-spectrogram-transformer", whole, folder, {**HEARD, **more})
+        prepared = transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=128, mean=-6.0, std=3.5)
+        prepared.save_pretrained(folder)
+        hub.repos["someone/heard"] = Repo(files_of(folder), {"license": "mit"})
+
+        def theirs(source: Any) -> np.ndarray:
+            body = getattr(network, network.base_model_prefix, network)
+            values = prepared(source[0], sampling_rate=16_000, return_tensors="pt")["input_values"]
+            with torch.inference_mode():
+                return body(input_values=values).pooler_output[0].numpy()
+
+        return "hf:someone/heard", theirs
+
+    return put
+
+
 def put_whisper(hub: Hub, folder: Path, bands: int = 80) -> tuple[str, Callable[[Any], np.ndarray]]:
     pytest.importorskip("transformers")
     folder = folder / "made"
@@ -398,6 +424,9 @@ CASES = {
     "wav2vec2 that takes a mask": Case(
         "audio", put_sound("wav2vec2", "Wav2Vec2Model", {**SOUND, "feat_extract_norm": "layer", "do_stable_layer_norm": True})
     ),
+    "audio spectrogram transformer": Case("audio", put_spectrogram("ASTModel")),
+    "audio spectrogram transformer with classes": Case("audio", put_spectrogram("ASTForAudioClassification")),
+    "a folder of an audio spectrogram transformer": Case("audio", put_folder(put_spectrogram("ASTModel"))),
     "whisper": Case("audio", put_whisper),
     "whisper of 128 bands": Case("audio", partial(put_whisper, bands=128)),
     "a file that says its architecture": Case("image", put_file("timm", "test_resnet", ".safetensors")),
@@ -749,6 +778,71 @@ def test_pictures_that_cannot_be_prepared_exactly_are_refused(hub, tmp_path, cha
     hub.repos["someone/pictures"] = Repo(files)
     with pytest.raises(ModelError, match="prepared"):
         find_model(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sampling_rate": 8_000}, "sampling_rate: 8000"),
+        ({"max_length": 1024}, "max_length: 1024, expected 128"),
+        ({"num_mel_bins": 128}, "num_mel_bins: 128, expected 32"),
+        ({"std": 0}, "std: 0"),
+        ({"mean": "low"}, "mean: 'low'"),
+        ({"feature_extractor_type": "WhisperFeatureExtractor"}, "'WhisperFeatureExtractor'"),
+    ],
+)
+def test_spectrograms_that_the_network_does_not_take_are_refused(hub, tmp_path, change, words):
+    name, _ = put_spectrogram("ASTModel")(hub, tmp_path)
+    files = dict(hub.repos["someone/heard"].files)
+    changed("preprocessor_config.json", **change)(files)
+    hub.repos["someone/heard"] = Repo(files)
+    with pytest.raises(ModelError, match="cannot be prepared") as caught:
+        find_model(name)
+    assert len(caught.value.faults) == 1 and words in caught.value.faults[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"max_length": 8}, "no audio-spectrogram-transformer can be built"),
+        ({"max_length": -5}, "no audio-spectrogram-transformer can be built"),
+        ({"time_stride": 0}, "no audio-spectrogram-transformer can be built"),
+        ({"max_length": 100_000}, "cannot be prepared"),
+    ],
+)
+def test_spectrograms_beyond_reason_are_refused(hub, tmp_path, values, words):
+    name, _ = put_spectrogram("ASTModel")(hub, tmp_path)
+    files = dict(hub.repos["someone/heard"].files)
+    changed("config.json", **values)(files)
+    changed("preprocessor_config.json", **{k: v for k, v in values.items() if k == "max_length"})(files)
+    hub.repos["someone/heard"] = Repo(files)
+    with pytest.raises(ModelError, match=words):
+        find_model(name)
+
+
+def test_a_spectrogram_that_is_not_normalised(hub, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    name, _ = put_spectrogram("ASTModel")(hub, tmp_path)
+    files = dict(hub.repos["someone/heard"].files)
+    changed("preprocessor_config.json", do_normalize=False)(files)
+    hub.repos["someone/heard"] = Repo(files)
+    theirs = transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=128, do_normalize=False)
+    samples, rate = INPUTS["audio"][0]
+    (window,) = windows_of(find_model(name), (samples, rate))
+    expected = theirs(samples, sampling_rate=rate, return_tensors="np")["input_values"][0]
+    np.testing.assert_allclose(window["mel"].T, expected, atol=1e-4)
+
+
+def test_a_fit_on_an_audio_spectrogram_transformer(hub, tmp_path, tone_folder, command, monkeypatch):
+    name, _ = put_spectrogram("ASTForAudioClassification")(hub, tmp_path)
+    answer = command("fit", tone_folder, "--model", name, "--out", "run", "--threads", 1, "--json")
+    assert answer.code == 0, answer.err
+    hub.repos.clear()
+    monkeypatch.setenv("REGRAFT_HOME", str(tmp_path / "empty-home"))
+    files = sorted(tone_folder.rglob("*.wav"))
+    found = regraft.predict("run", files, threads=1)
+    right = [p.label == path.parent.name for p, path in zip(found, files, strict=True)]
+    assert len(right) == 12 and sum(right) >= 10
 
 
 def test_fits_of_texts_and_sounds_from_the_hub(hub, tmp_path, text_table, tone_folder, command, monkeypatch):

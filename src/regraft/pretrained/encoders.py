@@ -6,6 +6,7 @@ Read as data: config.json, the processor's settings, modules.json, tokenizer.jso
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,9 @@ TOKENS = 512
 """Tokens of a text that are read when the network could take more and its makers say nothing."""
 
 WINDOW_SECONDS = 10
+FRAMES, BANDS = 60_000, 512
+"""Of a spectrogram that a network takes at once: what is believed, ten minutes."""
+
 TILES = {"image": 16, "text": 16, "audio": 8}
 _PROCESSORS = {
     "ViTImageProcessor": False,
@@ -172,6 +176,10 @@ def _encoder(files: Files, held: dict[str, Any], name: str) -> dict[str, Any]:
         preprocessing = _image(files, name)
         outputs, labels = _old_classes(held, description["pooling"])
         about = f"{kind} of transformers, {preprocessing['size']} px"
+    elif kind == library.SPECTROGRAM:
+        description["pooling"] = "pooled"
+        preprocessing = _spectrogram(files, config, name)
+        about = f"{kind} of transformers, windows of {preprocessing['window_seconds']:g} s in {preprocessing['bands']} mel bands"
     else:
         preprocessing = _sound(files, name)
         about = f"{kind} of transformers, the mean over time"
@@ -361,6 +369,54 @@ def _sound(files: Files, name: str) -> dict[str, Any]:
             f"the sounds of {name} cannot be prepared as it asks", expected="Wav2Vec2FeatureExtractor at 16,000 samples a second"
         )
     return {"spectrogram": "samples", "window_seconds": WINDOW_SECONDS, "normalize": bool(held.get("do_normalize", True))}
+
+
+_SPECTROGRAM = {
+    "num_mel_bins": 128,
+    "max_length": 1024,
+    "do_normalize": True,
+    "mean": -4.2677393,
+    "std": 4.5689974,
+    "sampling_rate": 16_000,
+}
+"""What transformers' ASTFeatureExtractor takes for what is not said."""
+
+
+def _spectrogram(files: Files, config: Any, name: str) -> dict[str, Any]:
+    """preprocessor_config.json of an audio spectrogram transformer as the audio modality takes it."""
+    held = files.json("preprocessor_config.json")
+    if not isinstance(held, dict):
+        raise ModelError(f"{name} has no preprocessor_config.json, which says how sounds are prepared")
+    said = {key: held.get(key, usual) for key, usual in _SPECTROGRAM.items()}
+    if not said["do_normalize"]:
+        said |= {"mean": 0.0, "std": 0.5}
+    faults = [f"{key}: {said[key]!r}" for key in ("mean", "std") if not _is_number(said[key])]
+    if not faults and said["std"] <= 0:
+        faults.append(f"std: {said['std']!r}")
+    for key, wanted in (("sampling_rate", 16_000), ("num_mel_bins", config.num_mel_bins), ("max_length", config.max_length)):
+        if said[key] != wanted:
+            faults.append(f"{key}: {said[key]!r}, expected {wanted:,}")
+    if not (0 < config.max_length <= FRAMES and 0 < config.num_mel_bins <= BANDS):
+        faults.append(f"{config.max_length:,} frames in {config.num_mel_bins:,} bands, expected at most {FRAMES:,} in {BANDS}")
+    if (kind := held.get("feature_extractor_type", "ASTFeatureExtractor")) != "ASTFeatureExtractor":
+        faults.append(f"feature_extractor_type: {kind!r}")
+    if faults:
+        raise ModelError(
+            f"the sounds of {name} cannot be prepared as it asks",
+            expected="ASTFeatureExtractor at 16,000 samples a second, with the bands and frames of the network",
+            faults=faults,
+        )
+    return {
+        "spectrogram": "kaldi-log-mel",
+        "window_seconds": config.max_length / 100,
+        "bands": config.num_mel_bins,
+        "mean": float(said["mean"]),
+        "std": float(said["std"]),
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 MEL_BANDS = (80, 128)

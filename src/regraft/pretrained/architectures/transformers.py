@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 INPUTS = {"input_ids": "text", "pixel_values": "image", "input_values": "audio"}
 """What a class of transformers calls its main input -> the task."""
 
+SPECTROGRAM = "audio-spectrogram-transformer"
+"""The kind of network whose `input_values` are mel frames, not samples."""
+
 POOLINGS = ("mean", "cls", "pooled")
 """Over the tokens that hold something; the first token; what the network itself calls its pooled output."""
 
@@ -34,7 +37,7 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
 
     `description`: config (of transformers, with model_type), pooling (one of `POOLINGS`), normalize (length one), width. Texts:
     input_ids and attention_mask (n, length). Pictures: x (n, 3, h, w). Sounds: samples (n, length) and lengths (n,), how many of
-    them are sound.
+    them are sound; for a `SPECTROGRAM` mel (n, bands, frames).
     """
     import torch
     from torch import nn
@@ -86,6 +89,12 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
             inside = torch.arange(hidden.last_hidden_state.shape[1], device=samples.device)[None, :] < frames[:, None]
             return self.pooled(hidden, inside.to(hidden.last_hidden_state.dtype))
 
+    class SpectrogramEncoder(Encoder):
+        def forward(self, mel: Tensor) -> Tensor:
+            return self.pooled(self.encoder(input_values=mel.transpose(1, 2)), None)
+
+    if config.model_type == SPECTROGRAM:
+        return SpectrogramEncoder()
     return {"text": TextEncoder, "image": ImageEncoder, "audio": SoundEncoder}[task]()
 
 
@@ -181,7 +190,7 @@ def class_of(config: Any) -> tuple[Any, dict[str, Any]]:
     if (
         cls.main_input_name not in INPUTS
         or hasattr(config, "text_config")
-        or (INPUTS[cls.main_input_name] == "audio" and not hasattr(config, "feat_extract_norm"))
+        or (INPUTS[cls.main_input_name] == "audio" and kind != SPECTROGRAM and not hasattr(config, "feat_extract_norm"))
     ):
         raise ModelError(f"networks of the kind {kind} are not supported: their input is {cls.main_input_name}", expected=", ".join(INPUTS))
     return cls, {"add_pooling_layer": False} if _has_dense_pooler(cls, config) else {}
@@ -305,6 +314,8 @@ def whole(plain: Mapping[str, Any], cls: Any, state: Mapping[str, Tensor], what:
                 return self.network(pixel_values=inputs["x"]).logits
             if task == "text":
                 return self.network(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+            if config.model_type == SPECTROGRAM:
+                return self.network(input_values=inputs["mel"].transpose(1, 2)).logits
             samples, lengths = inputs["samples"], inputs["lengths"]
             mask = (torch.arange(samples.shape[1], device=samples.device)[None, :] < lengths[:, None]).long() if masked else None
             return self.network(input_values=samples, attention_mask=mask).logits
@@ -313,15 +324,24 @@ def whole(plain: Mapping[str, Any], cls: Any, state: Mapping[str, Tensor], what:
 
 
 def outline(config: Any) -> tuple[int, int, bool]:
-    """(parameters of the encoder, width of its features by its own pooling or tokens, whether it pools); nothing is filled."""
+    """(parameters of the encoder, width of its features by its own pooling or tokens, whether it pools); nothing is filled.
+
+    ModelError for a configuration of which no network can be built.
+    """
     import torch
 
     cls, options = class_of(config)
-    with torch.device("meta"), quiet():
-        network = cls(config, **options).eval()
+    try:
+        with torch.device("meta"), torch.inference_mode(), quiet():
+            network = cls(config, **options).eval()
+            if config.model_type == SPECTROGRAM:
+                network(input_values=torch.zeros(1, config.max_length, config.num_mel_bins))
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise ModelError(f"no {config.model_type} can be built as its configuration says ({type(error).__name__}: {first})"[:300]) from None
     parameters = sum(p.numel() for p in network.parameters())
     if INPUTS[cls.main_input_name] != "image":
-        return parameters, int(config.hidden_size), False
+        return parameters, int(config.hidden_size), config.model_type == SPECTROGRAM
     side = config.image_size if hasattr(config, "image_size") else 224
     height, width = side if isinstance(side, (list, tuple)) else (side, side)
     with torch.inference_mode(), quiet():
