@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import MissingExtra, ModelError, nearest
@@ -28,14 +29,27 @@ SPECTROGRAM = "audio-spectrogram-transformer"
 POOLINGS = ("mean", "cls", "pooled")
 """Over the tokens that hold something; the first token; what the network itself calls its pooled output."""
 
+ACTIVATIONS = {
+    "torch.nn.modules.linear.Identity": "Identity",
+    "torch.nn.modules.activation.Tanh": "Tanh",
+    "torch.nn.modules.activation.ReLU": "ReLU",
+    "torch.nn.modules.activation.GELU": "GELU",
+    "torch.nn.modules.activation.Sigmoid": "Sigmoid",
+}
+"""What sentence-transformers calls an activation -> torch's class, as it is without settings."""
+
 LARGEST, DEEPEST = 10_000_000, 1_000
 """Numbers in a configuration that are believed; and numbers of layers."""
+
+WIDEST = 65_536
+"""Numbers in a row of features that are believed."""
 
 
 def build(description: Mapping[str, Any], classes: int) -> nn.Module:
     """A module of what its task's modality collates, giving (n, classes) or features (n, width).
 
-    `description`: config (of transformers, with model_type), pooling (one of `POOLINGS`), normalize (length one), width. Texts:
+    `description`: config (of transformers, with model_type), pooling (one of `POOLINGS`), after (layers behind the pooling, see
+    `layers_after`; none without it), normalize (length one), width. Texts:
     input_ids and attention_mask (n, length). Pictures: x (n, 3, h, w). Sounds: samples (n, length) and lengths (n,), how many of
     them are sound; for a `SPECTROGRAM` mel (n, bands, frames).
     """
@@ -56,6 +70,8 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
             super().__init__()
             with quiet():
                 self.encoder = cls(config, **options)
+            if description.get("after"):
+                self.after = layers_after(description["after"])
             self.head = nn.Linear(width, classes) if classes else nn.Identity()
 
         def pooled(self, out: Any, mask: Tensor | None) -> Tensor:
@@ -67,6 +83,8 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
                 row = out.last_hidden_state.mean(1)
             else:
                 row = (out.last_hidden_state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1e-9)
+            if description.get("after"):
+                row = self.after(row)
             return self.head(nn.functional.normalize(row, dim=1) if normalize else row)
 
     class TextEncoder(Encoder):
@@ -96,6 +114,27 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
     if config.model_type == SPECTROGRAM:
         return SpectrogramEncoder()
     return {"text": TextEncoder, "image": ImageEncoder, "audio": SoundEncoder}[task]()
+
+
+def layers_after(rows: Sequence[Mapping[str, Any]]) -> nn.Sequential:
+    """The modules of sentence-transformers behind its pooling, with random weights, under the names that it gives their tensors.
+
+    A row says in, out, bias and activation (one of `ACTIVATIONS`) of a Dense. ModelError for one that cannot be.
+    """
+    from torch import nn
+
+    layers, width = [], None
+    for row in rows:
+        inner, outer, activation = row["in"], row["out"], str(row["activation"])
+        if activation not in ACTIVATIONS:
+            raise ModelError(f"the activation {activation} of a dense layer is not supported", expected=", ".join(ACTIVATIONS))
+        if not all(type(n) is int and 0 < n <= WIDEST for n in (inner, outer)) or width not in (None, inner):
+            found = f"from {inner!r} to {outer!r}" + (f" behind one that gives {width:,}" if width else "")
+            raise ModelError(f"a dense layer {found} numbers cannot be", expected=f"1 to {WIDEST:,}, as many as come in")
+        linear = nn.Linear(inner, outer, bias=bool(row["bias"]))
+        layers.append(nn.Sequential(OrderedDict(linear=linear, activation=getattr(nn, ACTIVATIONS[activation])())))
+        width = outer
+    return nn.Sequential(*layers)
 
 
 def configuration(plain: Any) -> Any:
