@@ -18,6 +18,7 @@ from test_sources import (
     picture,
     put_image,
     put_sound,
+    put_spectrogram,
     put_text,
     put_whisper,
     saved,
@@ -97,6 +98,7 @@ CASES = {
         put_sound("wav2vec2", "Wav2Vec2ForSequenceClassification", {**SOUND, "feat_extract_norm": "layer", "id2label": NAMES}),
         "AudioClassification",
     ),
+    "audio spectrogram transformer": (put_spectrogram("ASTForAudioClassification", id2label=NAMES), "AudioClassification"),
 }
 
 
@@ -114,8 +116,8 @@ def test_classifiers_of_transformers_say_what_transformers_says(case, hub, tmp_p
         source = picture(41, 33)
         inputs = transformers.ViTImageProcessorPil.from_pretrained(tmp_path / "made")(images=source, return_tensors="pt")
     else:
-        source = (make_tone(440.0, 1.5), 16_000)
-        prepared = transformers.Wav2Vec2FeatureExtractor.from_pretrained(tmp_path / "made")
+        source = (make_tone(440.0, 1.2), 16_000)
+        prepared = transformers.AutoFeatureExtractor.from_pretrained(tmp_path / "made")
         inputs = prepared(source[0], sampling_rate=16_000, return_tensors="pt")
     with torch.inference_mode():
         theirs = softmax(network(**inputs).logits[0])

@@ -4,6 +4,7 @@ bundle needs nothing but itself. The hub is one on this machine, with tiny netwo
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -163,6 +164,24 @@ def saved_encoder(kind: str, whole: str, folder: Path, options: dict[str, Any], 
     return network
 
 
+def save_dense(folder: Path, said: dict[str, Any], pickle: bool) -> None:
+    """As sentence-transformers writes a Dense; its weights are 0.3 at most."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(said))
+    linear = torch.nn.Linear(said["in_features"], said["out_features"], bias=said.get("bias", True))
+    generator = torch.Generator().manual_seed(1)
+    state = {f"linear.{k}": torch.rand(v.shape, generator=generator) * 0.6 - 0.3 for k, v in linear.state_dict().items()}
+    if pickle:
+        torch.save(state, folder / "pytorch_model.bin")
+    else:
+        (folder / "model.safetensors").write_bytes(saved(state))
+
+
+TANH = {"in_features": 32, "out_features": 12, "bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}
+WIDER = {"in_features": 32, "out_features": 48, "bias": False, "activation_function": "torch.nn.modules.linear.Identity"}
+BACK = {"in_features": 48, "out_features": 20, "module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
+
+
 def put_text(
     kind: str,
     whole: str,
@@ -185,11 +204,14 @@ def put_text(
             (folder / "model.safetensors").unlink()
             torch.save(network.state_dict(), folder / "pytorch_model.bin")
         if pooling:
-            modules = ["Transformer", "Pooling", *(["Normalize"] if extra and extra.get("normalize") else [])]
-            paths = ["", "1_Pooling", "2_Normalize"]
+            dense = (extra or {}).get("dense", [])
+            modules = ["Transformer", "Pooling", *["Dense"] * len(dense), *(["Normalize"] if extra and extra.get("normalize") else [])]
+            paths = ["", *(f"{i}_{m}" for i, m in enumerate(modules) if i)]
             rows = [
                 {"idx": i, "name": str(i), "path": paths[i], "type": f"sentence_transformers.models.{m}"} for i, m in enumerate(modules)
             ]
+            for i, said in enumerate(dense, 2):
+                save_dense(folder / f"{i}_Dense", said, pickle)
             (folder / "modules.json").write_text(json.dumps(rows))
             (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 12, "do_lower_case": False}))
             (folder / "1_Pooling").mkdir()
@@ -275,6 +297,32 @@ def put_sound(kind: str, whole: str, options: dict[str, Any]):
                 return body(input_values=values).last_hidden_state[0].mean(0).numpy()
 
         return "hf:someone/sounds", theirs
+
+    return put
+
+
+HEARD = {**SMALL, "max_length": 128, "num_mel_bins": 32}
+
+
+def put_spectrogram(whole: str, **more: Any):
+    """An audio spectrogram transformer of windows of 1.28 s."""
+
+    def put(hub: Hub, folder: Path) -> tuple[str, Callable[[Any], np.ndarray]]:
+        transformers = pytest.importorskip("transformers")
+        folder = folder / "made"
+        folder.mkdir()
+        network = saved_encoder("audio-spectrogram-transformer", whole, folder, {**HEARD, **more})
+        prepared = transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=128, mean=-6.0, std=3.5)
+        prepared.save_pretrained(folder)
+        hub.repos["someone/heard"] = Repo(files_of(folder), {"license": "mit"})
+
+        def theirs(source: Any) -> np.ndarray:
+            body = getattr(network, network.base_model_prefix, network)
+            values = prepared(source[0], sampling_rate=16_000, return_tensors="pt")["input_values"]
+            with torch.inference_mode():
+                return body(input_values=values).pooler_output[0].numpy()
+
+        return "hf:someone/heard", theirs
 
     return put
 
@@ -369,6 +417,15 @@ CASES = {
     "sentence-transformers, first token, a prompt": Case(
         "text", put_text("mpnet", "MPNetModel", SMALL, pooling="cls_token", extra={"prompts": {"query": "query: "}})
     ),
+    "sentence-transformers with a dense layer": Case(
+        "text", put_text("bert", "BertModel", SMALL, pooling="cls_token", extra={"dense": [TANH], "normalize": True})
+    ),
+    "sentence-transformers with two dense layers, pickles of tensors": Case(
+        "text", put_text("bert", "BertModel", SMALL, pooling="mean_tokens", extra={"dense": [WIDER, BACK]}, pickle=True)
+    ),
+    "a folder of sentence-transformers with a dense layer": Case(
+        "text", put_folder(put_text("bert", "BertModel", SMALL, pooling="mean_tokens", extra={"dense": [TANH]}))
+    ),
     "modernbert": Case(
         "text",
         put_text("modernbert", "ModernBertModel", {**SMALL, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}),
@@ -398,6 +455,9 @@ CASES = {
     "wav2vec2 that takes a mask": Case(
         "audio", put_sound("wav2vec2", "Wav2Vec2Model", {**SOUND, "feat_extract_norm": "layer", "do_stable_layer_norm": True})
     ),
+    "audio spectrogram transformer": Case("audio", put_spectrogram("ASTModel")),
+    "audio spectrogram transformer with classes": Case("audio", put_spectrogram("ASTForAudioClassification")),
+    "a folder of an audio spectrogram transformer": Case("audio", put_folder(put_spectrogram("ASTModel"))),
     "whisper": Case("audio", put_whisper),
     "whisper of 128 bands": Case("audio", partial(put_whisper, bands=128)),
     "a file that says its architecture": Case("image", put_file("timm", "test_resnet", ".safetensors")),
@@ -667,9 +727,14 @@ def without(file: str) -> Callable[[dict[str, bytes]], None]:
     return lambda files: files.pop(file) and None
 
 
-def dense_module(files: dict[str, bytes]) -> None:
-    kinds = ("Transformer", "Pooling", "Dense")
-    files["modules.json"] = json.dumps([{"path": "", "type": f"sentence_transformers.models.{k}"} for k in kinds]).encode()
+def modules(*kinds: str) -> Callable[[dict[str, bytes]], None]:
+    def change(files: dict[str, bytes]) -> None:
+        files["modules.json"] = json.dumps([{"path": "", "type": kind} for kind in kinds]).encode()
+
+    return change
+
+
+OURS = ("sentence_transformers.models.Transformer", "sentence_transformers.models.Pooling")
 
 
 def shards_elsewhere(files: dict[str, bytes]) -> None:
@@ -692,7 +757,13 @@ BROKEN = {
     "no tokenizer": (without("tokenizer.json"), "no tokenizer.json"),
     "no configuration": (without("config.json"), "no config.json"),
     "no weights": (without("model.safetensors"), "no weights that are read"),
-    "a dense module": (dense_module, "the modules of hf:someone/texts are Transformer, Pooling, Dense"),
+    "a module that is not known": (
+        modules(*OURS, "sentence_transformers.models.LSTM"),
+        "the modules of hf:someone/texts are Transformer, Pooling, LSTM",
+    ),
+    "a module of its own": (modules(*OURS, "modeling.Dense"), "are Transformer, Pooling, modeling.Dense"),
+    "a dense layer that says nothing": (modules(*OURS, "sentence_transformers.models.Dense"), "does not say what its dense layer is"),
+    "no modules": (lambda files: files.update({"modules.json": b"[]"}), "is not a list of modules"),
     "a prompt that is not there": (
         changed("config_sentence_transformers.json", prompts={}, default_prompt_name="query"),
         "names a prompt 'query'",
@@ -714,6 +785,84 @@ def test_what_is_not_supported_or_broken_is_refused_by_name(hub, tmp_path, chang
     with pytest.raises(ModelError, match=words):
         facts = find_model(name)
         source_of(facts).weights(facts)
+
+
+def test_a_dense_layer_by_hand(hub, tmp_path):
+    """Without sentence-transformers: the first token, times the weights, the bias, tanh, length one."""
+    from safetensors.numpy import load
+
+    texts = ["a short one", "how do I get a refund?"]
+    plain, _ = put_text("bert", "BertModel", SMALL, pooling="cls_token")(hub, tmp_path)
+    before = find_model(plain)
+    rows = [trunk_of(before)(windows_of(before, text))[0] for text in texts]
+    (tmp_path / "two").mkdir()
+    name, _ = put_text("bert", "BertModel", SMALL, pooling="cls_token", extra={"dense": [TANH], "normalize": True})(hub, tmp_path / "two")
+    facts, weights = find_model(name), load((tmp_path / "two/made/2_Dense/model.safetensors").read_bytes())
+    assert facts.features == 12 and facts.parameters == before.parameters + 32 * 12 + 12 and facts.sha256 != before.sha256
+    for text, row in zip(texts, rows, strict=True):
+        expected = np.tanh(weights["linear.weight"] @ row + weights["linear.bias"])
+        found = trunk_of(facts)(windows_of(facts, text))[0]
+        np.testing.assert_allclose(found, expected / np.linalg.norm(expected), rtol=1e-4, atol=1e-6)
+
+
+def test_other_weights_of_a_dense_layer_are_another_network(hub, tmp_path):
+    name, _ = put_text("bert", "BertModel", SMALL, pooling="cls_token", extra={"dense": [TANH]})(hub, tmp_path)
+    before = find_model(name).sha256
+    files = dict(hub.repos["someone/texts"].files)
+    files["2_Dense/model.safetensors"] = saved({"linear.weight": torch.ones(12, 32), "linear.bias": torch.ones(12)})
+    hub.repos["someone/texts"] = Repo(files)
+    assert find_model(name).sha256 != before
+
+
+DENSE = "2_Dense/config.json"
+BROKEN_DENSE = {
+    "an unknown activation": (
+        changed(DENSE, activation_function="torch.nn.modules.activation.PReLU"),
+        r"activation\.PReLU .* not supported",
+    ),
+    "an activation of its own": (changed(DENSE, activation_function="modeling.Own"), r"modeling\.Own"),
+    "an activation that is a list": (changed(DENSE, activation_function=["os.system"]), "os.system"),
+    "a residual": (changed(DENSE, use_residual=True), "use_residual: True"),
+    "another input": (changed(DENSE, module_input_name="token_embeddings"), "module_input_name: 'token_embeddings'"),
+    "a setting that is not known": (changed(DENSE, dropout=0.5), "dropout: 0.5"),
+    "a bias that is a word": (changed(DENSE, bias="yes"), "bias: 'yes'"),
+    "another input width": (changed(DENSE, in_features=31), "takes 31 numbers"),
+    "no width": (changed(DENSE, out_features=None), "from 32 to None numbers cannot be"),
+    "a width beyond reason": (changed(DENSE, out_features=10**9), "from 32 to 1000000000 numbers cannot be"),
+    "a width that is true": (changed(DENSE, out_features=True), "to True numbers cannot be"),
+    "another width": (changed(DENSE, out_features=13), "not those of the dense layers"),
+    "no bias in the configuration": (changed(DENSE, bias=False), "extra: 0.linear.bias"),
+    "no weights": (without("2_Dense/model.safetensors"), "no weights of its dense layer"),
+    "a pickle that runs code": (
+        lambda files: (
+            files.update({"2_Dense/pytorch_model.bin": pickled({"linear.weight": Evil()})})
+            or files.pop("2_Dense/model.safetensors")
+            and None
+        ),
+        "run code that lies in it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), list(BROKEN_DENSE.values()), ids=list(BROKEN_DENSE))
+def test_dense_layers_that_are_not_supported_are_refused_by_name(hub, tmp_path, change, words):
+    name, _ = put_text("bert", "BertModel", SMALL, pooling="cls_token", extra={"dense": [TANH]})(hub, tmp_path)
+    files = dict(hub.repos["someone/texts"].files)
+    change(files)
+    hub.repos["someone/texts"] = Repo(files)
+    with pytest.raises(ModelError) as caught:
+        facts = find_model(name)
+        source_of(facts).weights(facts)
+    assert re.search(words, "\n".join([str(caught.value), *caught.value.faults]))
+    assert not Path("ran").exists()
+
+
+def test_a_fit_behind_a_dense_layer(hub, tmp_path, text_table, command, monkeypatch):
+    name, _ = put_text("bert", "BertModel", SMALL, pooling="mean_tokens", extra={"dense": [TANH], "normalize": True})(hub, tmp_path)
+    assert command("fit", text_table, "--model", name, "--out", "run", "--threads", 1).code == 0
+    hub.repos.clear()
+    monkeypatch.setenv("REGRAFT_HOME", str(tmp_path / "empty-home"))
+    assert len(regraft.predict("run", ["the soup was hot"], threads=1)) == 1
 
 
 def test_code_in_a_repository_is_not_fetched_or_run(hub, tmp_path):
@@ -749,6 +898,71 @@ def test_pictures_that_cannot_be_prepared_exactly_are_refused(hub, tmp_path, cha
     hub.repos["someone/pictures"] = Repo(files)
     with pytest.raises(ModelError, match="prepared"):
         find_model(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sampling_rate": 8_000}, "sampling_rate: 8000"),
+        ({"max_length": 1024}, "max_length: 1024, expected 128"),
+        ({"num_mel_bins": 128}, "num_mel_bins: 128, expected 32"),
+        ({"std": 0}, "std: 0"),
+        ({"mean": "low"}, "mean: 'low'"),
+        ({"feature_extractor_type": "WhisperFeatureExtractor"}, "'WhisperFeatureExtractor'"),
+    ],
+)
+def test_spectrograms_that_the_network_does_not_take_are_refused(hub, tmp_path, change, words):
+    name, _ = put_spectrogram("ASTModel")(hub, tmp_path)
+    files = dict(hub.repos["someone/heard"].files)
+    changed("preprocessor_config.json", **change)(files)
+    hub.repos["someone/heard"] = Repo(files)
+    with pytest.raises(ModelError, match="cannot be prepared") as caught:
+        find_model(name)
+    assert len(caught.value.faults) == 1 and words in caught.value.faults[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"max_length": 8}, "no audio-spectrogram-transformer can be built"),
+        ({"max_length": -5}, "no audio-spectrogram-transformer can be built"),
+        ({"time_stride": 0}, "no audio-spectrogram-transformer can be built"),
+        ({"max_length": 100_000}, "cannot be prepared"),
+    ],
+)
+def test_spectrograms_beyond_reason_are_refused(hub, tmp_path, values, words):
+    name, _ = put_spectrogram("ASTModel")(hub, tmp_path)
+    files = dict(hub.repos["someone/heard"].files)
+    changed("config.json", **values)(files)
+    changed("preprocessor_config.json", **{k: v for k, v in values.items() if k == "max_length"})(files)
+    hub.repos["someone/heard"] = Repo(files)
+    with pytest.raises(ModelError, match=words):
+        find_model(name)
+
+
+def test_a_spectrogram_that_is_not_normalised(hub, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    name, _ = put_spectrogram("ASTModel")(hub, tmp_path)
+    files = dict(hub.repos["someone/heard"].files)
+    changed("preprocessor_config.json", do_normalize=False)(files)
+    hub.repos["someone/heard"] = Repo(files)
+    theirs = transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=128, do_normalize=False)
+    samples, rate = INPUTS["audio"][0]
+    (window,) = windows_of(find_model(name), (samples, rate))
+    expected = theirs(samples, sampling_rate=rate, return_tensors="np")["input_values"][0]
+    np.testing.assert_allclose(window["mel"].T, expected, atol=1e-4)
+
+
+def test_a_fit_on_an_audio_spectrogram_transformer(hub, tmp_path, tone_folder, command, monkeypatch):
+    name, _ = put_spectrogram("ASTForAudioClassification")(hub, tmp_path)
+    answer = command("fit", tone_folder, "--model", name, "--out", "run", "--threads", 1, "--json")
+    assert answer.code == 0, answer.err
+    hub.repos.clear()
+    monkeypatch.setenv("REGRAFT_HOME", str(tmp_path / "empty-home"))
+    files = sorted(tone_folder.rglob("*.wav"))
+    found = regraft.predict("run", files, threads=1)
+    right = [p.label == path.parent.name for p, path in zip(found, files, strict=True)]
+    assert len(right) == 12 and sum(right) >= 10
 
 
 def test_fits_of_texts_and_sounds_from_the_hub(hub, tmp_path, text_table, tone_folder, command, monkeypatch):

@@ -262,7 +262,50 @@ def test_windows_do_not_depend_on_what_comes_after_them(make_tone: Any):
     np.testing.assert_array_equal(short[0]["mel"], long[0]["mel"])
 
 
+# ---------------------------------------------------------------- log-mel as Kaldi makes it
+
+KALDI = {"spectrogram": "kaldi-log-mel", "window_seconds": 10.24, "bands": 128, "mean": -4.2677393, "std": 4.5689974}
+
+
+def sound(seconds: float, level: float = 0.1) -> np.ndarray:
+    """A tone in noise with an offset, silent in its middle third."""
+    rng, count = np.random.default_rng(0), round(seconds * RATE)
+    samples = level * (np.sin(np.arange(count) / 9) + rng.normal(0, 0.3, count) + 0.2)
+    samples[count // 3 : 2 * count // 3] = 0
+    return samples.astype(np.float32)
+
+
+@pytest.mark.parametrize("level", [1e-4, 0.1, 1.0])
+@pytest.mark.parametrize("seconds", [0.025, 0.3, 1.0, 1.0049, 10.24, 10.26, 11.0, 23.0])
+def test_kaldi_log_mel_is_what_an_audio_spectrogram_transformer_takes(seconds: float, level: float):
+    """The same numbers as the feature extractor of transformers; where that cuts a sound off, another window begins."""
+    transformers = pytest.importorskip("transformers")
+    theirs, samples = transformers.ASTFeatureExtractor(), sound(seconds, level)
+    prepared = audio.preparer(KALDI, {})(samples)
+    for i, window in enumerate(prepared.windows):
+        rest = samples[i * 1024 * 160 :]
+        expected = theirs(rest, sampling_rate=RATE, return_tensors="np")["input_values"][0]
+        np.testing.assert_allclose(window["mel"].T, expected, atol=1e-4)
+        assert window["mel"].dtype == np.float32 and prepared.weights[i] == min(1024, (len(rest) - 400) // 160 + 1)
+    assert len(prepared.windows) == {10.26: 1, 11.0: 2, 23.0: 3}.get(seconds, 1)
+
+
+def test_bands_and_numbers_that_a_network_states():
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.ASTFeatureExtractor(num_mel_bins=64, max_length=128, mean=-6.8, std=5.5)
+    (window,) = audio.preparer({**KALDI, "window_seconds": 1.28, "bands": 64, "mean": -6.8, "std": 5.5}, {})(sound(1.0)).windows
+    np.testing.assert_allclose(window["mel"].T, theirs(sound(1.0), sampling_rate=RATE, return_tensors="np")["input_values"][0], atol=1e-4)
+
+
+def test_a_sound_shorter_than_one_frame_has_one():
+    prepared = audio.preparer(KALDI, {})(sound(0.011))
+    assert list(prepared.weights) == [1.0] and np.isfinite(prepared.windows[0]["mel"]).all()
+    silence = -KALDI["mean"] / (2 * KALDI["std"])
+    assert (prepared.windows[0]["mel"][:, 0] != silence).any() and prepared.windows[0]["mel"][:, 1:] == pytest.approx(silence)
+
+
 UNKNOWN = [({**VOICE, "spectrogram": "wavelets"}, "wavelets"), ({"spectrogram": "mel-power", "bands": 40}, "step_seconds")]
+UNKNOWN += [({k: v for k, v in KALDI.items() if k != "std"}, "lacks std")]
 
 
 @pytest.mark.parametrize(("preprocessing", "words"), UNKNOWN)

@@ -46,6 +46,9 @@ LOUDEST = 1e12
 
 FFT, HOP, MELS = 400, 160, 80
 
+KALDI_FFT, KALDI_FLOOR = 512, 2.0**-23
+"""Samples that a frame is filled up to, and the least power, where mel spectra are made as Kaldi does."""
+
 
 def _libraries() -> tuple[Any, Any]:
     try:
@@ -228,6 +231,33 @@ def log_mel(samples: np.ndarray, bands: int = MELS) -> np.ndarray:
     return np.ascontiguousarray(((np.maximum(logs, logs.max() - 8) + 4) / 4).T, dtype=np.float32)
 
 
+@functools.cache
+def kaldi_filters(bands: int) -> np.ndarray:
+    """Triangular filters (257, bands) from 20 Hz on Kaldi's mel scale, each with its peak at 1."""
+
+    def to_mel(hertz: np.ndarray) -> np.ndarray:
+        return 1127 * np.log(1 + hertz / 700)
+
+    bins = to_mel(np.linspace(0, RATE / 2, KALDI_FFT // 2 + 1))
+    low, high = to_mel(np.array([20.0, RATE / 2]))
+    edges = np.linspace(low, high, bands + 2)
+    rise = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    fall = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
+    return np.maximum(0, np.minimum(rise, fall))
+
+
+def kaldi_log_mel(samples: np.ndarray, bands: int) -> np.ndarray:
+    """The natural logarithm of the mel spectrum (frames, bands): frame i is the 25 ms from sample 160 i, all of them sound.
+
+    As Kaldi's fbank without dither: the mean of each frame is taken away, and of every sample 0.97 of the one before.
+    """
+    pieces = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), FFT)[::HOP]
+    pieces = pieces - pieces.mean(axis=1, keepdims=True)
+    before = np.concatenate([pieces[:, :1], pieces[:, :-1]], axis=1)
+    power = np.abs(np.fft.rfft((pieces - 0.97 * before) * np.hanning(FFT), KALDI_FFT, axis=1)) ** 2
+    return np.log(np.maximum(power @ kaldi_filters(bands), KALDI_FLOOR))
+
+
 def preparer(preprocessing: Mapping[str, Any], files: Mapping[str, Path]) -> Callable[[np.ndarray], Prepared]:
     """Windows of mel frames, as `preprocessing["spectrogram"]` names them: one of `SPECTROGRAMS`, log-mel when it is not said."""
     name = preprocessing.get("spectrogram", "log-mel")
@@ -300,6 +330,31 @@ def _mel_power_windows(preprocessing: Mapping[str, Any]) -> _Windows:
     return make
 
 
+def _kaldi_windows(preprocessing: Mapping[str, Any]) -> _Windows:
+    """Windows of one length one after the other: mel (bands, frames), zeros after the sound, then less mean and over twice std.
+
+    `preprocessing`: window_seconds, bands, mean, std; as transformers does: ASTFeatureExtractor, which leaves all after the first window
+    out. Windows count by their frames.
+    """
+    frames, bands = round(float(preprocessing["window_seconds"]) * RATE / HOP), int(preprocessing["bands"])
+    mean, std = float(preprocessing["mean"]), float(preprocessing["std"])
+
+    def make(samples: np.ndarray) -> tuple[list[dict[str, np.ndarray]], list[float]]:
+        windows, weights = [], []
+        samples = np.pad(samples, (0, max(0, FFT - len(samples))))
+        for start in range(0, len(samples) - FFT + 1, frames * HOP):
+            logs = kaldi_log_mel(samples[start : start + (frames - 1) * HOP + FFT], bands)
+            if windows and len(logs) < RATE // 10 // HOP:
+                break
+            mel = np.zeros((bands, frames))
+            mel[:, : len(logs)] = logs.T
+            windows.append({"mel": ((mel - mean) / (2 * std)).astype(np.float32)})
+            weights.append(float(len(logs)))
+        return windows, weights
+
+    return make
+
+
 def _sample_windows(preprocessing: Mapping[str, Any]) -> _Windows:
     """Windows one after the other: samples (n,) float32, and lengths (), how many of them are sound; zeros follow.
 
@@ -332,6 +387,7 @@ SPECTROGRAMS: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], _Wi
     "log-mel": (("window_seconds",), _log_mel_windows),
     "samples": (("window_seconds", "normalize"), _sample_windows),
     "mel-power": (("window_seconds", "step_seconds", "bands", "loudness", "coverage"), _mel_power_windows),
+    "kaldi-log-mel": (("window_seconds", "bands", "mean", "std"), _kaldi_windows),
 }
 """What networks listen to: name -> the settings that it needs, and what makes its windows."""
 
@@ -366,6 +422,20 @@ def in_words(preprocessing: Mapping[str, Any], files: Mapping[str, str]) -> list
             f"{cut}; {scaled}{padded}",
             "samples is (batch, length) float32; lengths (batch,) int64 are the samples before padding",
             "windows of one sound count by their samples",
+        ]
+    elif kind == "kaldi-log-mel":
+        frames = round(window * RATE / HOP)
+        own = [
+            f"frames of {FFT} samples every {HOP}, the first at the first sample, none that the sound does not fill; a sound below {FFT} "
+            "samples is filled up with zeros",
+            "in each frame take the mean away, then of every sample 0.97 of the one before it (of the first, of itself); times a "
+            f"symmetric Hann window; zeros up to {KALDI_FFT}; the squared magnitudes of the Fourier transform",
+            f"{bands} triangular filters on Kaldi's mel scale (1127 ln(1 + f / 700)) from 20 to 8,000 Hz, straight in mel, each with its "
+            "peak at 1; the natural logarithm of what is at least 2 to the power of -23",
+            f"cut into windows of {frames} frames one after the other, zeros after the last frame; a rest below {RATE // 10 // HOP} frames "
+            f"after the first is left out; then take {preprocessing['mean']:g} away and divide by {2 * preprocessing['std']:g}",
+            f"mel is (batch, {bands}, {frames}) float32",
+            "windows of one sound count by their frames",
         ]
     else:
         frames, step = (round(float(preprocessing[k]) * RATE / HOP) for k in ("window_seconds", "step_seconds"))

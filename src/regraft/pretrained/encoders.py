@@ -6,7 +6,8 @@ Read as data: config.json, the processor's settings, modules.json, tokenizer.jso
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +27,9 @@ TOKENS = 512
 """Tokens of a text that are read when the network could take more and its makers say nothing."""
 
 WINDOW_SECONDS = 10
+FRAMES, BANDS = 60_000, 512
+"""Of a spectrogram that a network takes at once: what is believed, ten minutes."""
+
 TILES = {"image": 16, "text": 16, "audio": 8}
 _PROCESSORS = {
     "ViTImageProcessor": False,
@@ -64,7 +68,7 @@ def facts_of(files: Files, name: str, *, licence: str, trained_on: str, origin: 
         found = _whisper(files, held, name)
     else:
         found = _encoder(files, held, name)
-    names = weight_files(files, name)
+    main, names = weight_files(files, name), all_weight_files(files, name, found["architecture"])
     digest = files.sha256(names[0]) if len(names) == 1 else hashlib.sha256("".join(map(files.sha256, names)).encode()).hexdigest()
     return ModelFacts(
         name=name,
@@ -73,7 +77,7 @@ def facts_of(files: Files, name: str, *, licence: str, trained_on: str, origin: 
         trained_on=trained_on,
         origin=origin,
         tile=TILES[found["task"]],
-        file=INDEX if len(names) > 1 else names[0],
+        file=INDEX if len(main) > 1 else main[0],
         sha256=digest,
         **found,
     )
@@ -95,6 +99,11 @@ def weight_files(files: Files, name: str) -> list[str]:
     raise ModelError(f"{name} holds no weights that are read", expected=f"{WHOLE[0]}, its shards, or {WHOLE[1]} with nothing but tensors")
 
 
+def all_weight_files(files: Files, name: str, architecture: Mapping[str, Any]) -> list[str]:
+    """Those of `weight_files`, and those of the layers behind its pooling."""
+    return [*weight_files(files, name), *(_dense_files(files, name) if architecture.get("after") else ())]
+
+
 def state_of(files: Files, name: str) -> dict[str, Tensor]:
     """All tensors, float32."""
     state: dict[str, Tensor] = {}
@@ -110,6 +119,8 @@ def weights_of(files: Files, facts: ModelFacts, fit: Fit | None = None) -> dict[
         encoder = {k.removeprefix("model."): v for k, v in state.items() if k.removeprefix("model.").startswith("encoder.")}
         return fitting(encoder, lambda: build(facts.architecture, 0), facts.name, fit=fit)
     loaded, _ = library.load(library.configuration(facts.architecture["config"]), state, facts.name, fit)
+    if after := facts.architecture.get("after"):
+        loaded |= _dense_weights(files, facts.name, after)
     return as_float32(loaded)
 
 
@@ -150,6 +161,8 @@ _PLAIN_HEADS = {
 
 
 def _encoder(files: Files, held: dict[str, Any], name: str) -> dict[str, Any]:
+    import torch
+
     kind = str(held.get("model_type"))
     if isinstance(held.get("vision_config"), dict) and kind in ("clip", "siglip", "siglip2"):
         # of a network for pictures and texts, the part for pictures
@@ -163,7 +176,14 @@ def _encoder(files: Files, held: dict[str, Any], name: str) -> dict[str, Any]:
     if task == "text":
         preprocessing, extra, pooling = _text(files, config, name)
         description |= pooling
+        if after := description.get("after"):
+            if after[0]["in"] != width:
+                raise ModelError(f"the dense layer of {name} takes {after[0]['in']!r} numbers", expected=f"the {width:,} of its network")
+            with torch.device("meta"):
+                parameters += sum(p.numel() for p in library.layers_after(after).parameters())
+            width = after[-1]["out"]
         how = {"mean": "the mean of its tokens", "cls": "its first token"}[description["pooling"]]
+        how += "".join(f", a dense layer to {row['out']}" for row in after or ())
         about = f"{kind} of transformers, {how}, up to {preprocessing['max_tokens']} tokens"
         if preprocessing.get("prefix"):
             about += f", each text after {preprocessing['prefix']!r}"
@@ -172,6 +192,10 @@ def _encoder(files: Files, held: dict[str, Any], name: str) -> dict[str, Any]:
         preprocessing = _image(files, name)
         outputs, labels = _old_classes(held, description["pooling"])
         about = f"{kind} of transformers, {preprocessing['size']} px"
+    elif kind == library.SPECTROGRAM:
+        description["pooling"] = "pooled"
+        preprocessing = _spectrogram(files, config, name)
+        about = f"{kind} of transformers, windows of {preprocessing['window_seconds']:g} s in {preprocessing['bands']} mel bands"
     else:
         preprocessing = _sound(files, name)
         about = f"{kind} of transformers, the mean over time"
@@ -239,17 +263,20 @@ def _text(files: Files, config: Any, name: str) -> tuple[dict[str, Any], dict[st
 
 def _sentence_pooling(files: Files, name: str) -> tuple[dict[str, Any], str]:
     """(pooling and normalize, the folder of the network) that sentence-transformers stated; the mean over the tokens without it."""
-    modules = files.json("modules.json")
-    if modules is None:
+    modules = _modules(files, name)
+    if not modules:
         return {}, ""
-    if not isinstance(modules, list) or not all(isinstance(m, dict) for m in modules):
-        raise ModelError(f"modules.json of {name} is not a list of modules")
     out: dict[str, Any] = {}
-    kinds = [str(m.get("type", "")).rsplit(".", 1)[-1] for m in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise ModelError(f"the modules of {name} are {', '.join(kinds)}", expected="Transformer, Pooling, and Normalize or nothing")
-    out["normalize"] = len(kinds) == 3
-    held = files.json(f"{str(modules[1].get('path') or '.').rstrip('/')}/config.json")
+    kinds = [kind for kind, _ in modules]
+    last = kinds[-1] == "Normalize"
+    if kinds[:2] != ["Transformer", "Pooling"] or any(k != "Dense" for k in kinds[2 : len(kinds) - last]):
+        raise ModelError(
+            f"the modules of {name} are {', '.join(kinds)}", expected="Transformer, Pooling, Dense or nothing, and Normalize or nothing"
+        )
+    out["normalize"] = last
+    if after := [_dense(files, folder, name) for kind, folder in modules if kind == "Dense"]:
+        out["after"] = after
+    held = files.json(f"{modules[1][1] or '.'}/config.json")
     if not isinstance(held, dict):
         raise ModelError(f"{name} does not say how its tokens are pooled", expected="1_Pooling/config.json")
     modes = [k.removeprefix("pooling_mode_") for k, v in held.items() if k.startswith("pooling_mode_") and v]
@@ -261,7 +288,68 @@ def _sentence_pooling(files: Files, name: str) -> tuple[dict[str, Any], str]:
     if held.get("include_prompt") is False and _prefix(files, name):
         raise ModelError(f"{name} leaves its prompt out of the mean of the tokens, which is not supported")
     out["pooling"] = known[modes[0]]
-    return out, str(modules[0].get("path") or "")
+    return out, modules[0][1]
+
+
+def _modules(files: Files, name: str) -> list[tuple[str, str]]:
+    """(kind, folder) of each module that sentence-transformers saved; nothing when it did not. A kind not its own by its whole name."""
+    rows = files.json("modules.json")
+    if rows is None:
+        return []
+    if not isinstance(rows, list) or not rows or not all(isinstance(m, dict) for m in rows):
+        raise ModelError(f"modules.json of {name} is not a list of modules")
+    kinds = [str(m.get("type", "")) for m in rows]
+    kinds = [k.rsplit(".", 1)[-1] if k.startswith("sentence_transformers.") else k for k in kinds]
+    return [(kind, str(m.get("path") or "").rstrip("/")) for kind, m in zip(kinds, rows, strict=True)]
+
+
+_DENSE = {
+    "in_features": None,
+    "out_features": None,
+    "bias": True,
+    "activation_function": "torch.nn.modules.activation.Tanh",
+    "module_input_name": "sentence_embedding",
+    "module_output_name": "sentence_embedding",
+    "use_residual": False,
+}
+"""What a Dense of sentence-transformers states -> what it takes where nothing is said."""
+
+
+def _dense(files: Files, folder: str, name: str) -> dict[str, Any]:
+    """A Dense as `layers_after` takes it."""
+    held = files.json(f"{folder}/config.json")
+    if not isinstance(held, dict):
+        raise ModelError(f"{name} does not say what its dense layer is", expected=f"{folder}/config.json")
+    said = {**_DENSE, **{k: v for k, v in held.items() if v is not None}}
+    faults = [f"{key}: {said[key]!r}" for key in ("module_input_name", "module_output_name", "use_residual") if said[key] != _DENSE[key]]
+    faults += [f"{key}: {held[key]!r}" for key in held if key not in _DENSE]
+    faults += [f"bias: {said['bias']!r}"] if not isinstance(said["bias"], bool) else []
+    if faults:
+        raise ModelError(f"the dense layer {folder} of {name} is not supported", faults=faults, expected=", ".join(list(_DENSE)[:4]))
+    return {"in": said["in_features"], "out": said["out_features"], "bias": said["bias"], "activation": said["activation_function"]}
+
+
+def _dense_files(files: Files, name: str) -> list[str]:
+    """The files with the weights of the layers behind the pooling, in order."""
+    found: list[str] = []
+    for folder in (folder for kind, folder in _modules(files, name) if kind == "Dense"):
+        places = [f"{folder}/{whole}" for whole in WHOLE]
+        held = [place for place in places if place in files.files]
+        if not held:
+            raise ModelError(f"{name} holds no weights of its dense layer", expected=" or ".join(places))
+        found.append(held[0])
+    return found
+
+
+def _dense_weights(files: Files, name: str, after: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """The tensors of the layers behind the pooling as the architecture names them."""
+    places = _dense_files(files, name)
+    state = {f"{i}.{key}": tensor for i, place in enumerate(places) for key, tensor in read_state(files.check(place)).items()}
+    try:
+        state = fitting(state, lambda: library.layers_after(after), f"the dense layers of {name}")
+    except ModelError as error:
+        raise ModelError(error.found, faults=error.faults, expected="what the config.json beside them says") from None
+    return {f"after.{key}": tensor for key, tensor in state.items()}
 
 
 def _prefix(files: Files, name: str) -> str:
@@ -361,6 +449,54 @@ def _sound(files: Files, name: str) -> dict[str, Any]:
             f"the sounds of {name} cannot be prepared as it asks", expected="Wav2Vec2FeatureExtractor at 16,000 samples a second"
         )
     return {"spectrogram": "samples", "window_seconds": WINDOW_SECONDS, "normalize": bool(held.get("do_normalize", True))}
+
+
+_SPECTROGRAM = {
+    "num_mel_bins": 128,
+    "max_length": 1024,
+    "do_normalize": True,
+    "mean": -4.2677393,
+    "std": 4.5689974,
+    "sampling_rate": 16_000,
+}
+"""What transformers' ASTFeatureExtractor takes for what is not said."""
+
+
+def _spectrogram(files: Files, config: Any, name: str) -> dict[str, Any]:
+    """preprocessor_config.json of an audio spectrogram transformer as the audio modality takes it."""
+    held = files.json("preprocessor_config.json")
+    if not isinstance(held, dict):
+        raise ModelError(f"{name} has no preprocessor_config.json, which says how sounds are prepared")
+    said = {key: held.get(key, usual) for key, usual in _SPECTROGRAM.items()}
+    if not said["do_normalize"]:
+        said |= {"mean": 0.0, "std": 0.5}
+    faults = [f"{key}: {said[key]!r}" for key in ("mean", "std") if not _is_number(said[key])]
+    if not faults and said["std"] <= 0:
+        faults.append(f"std: {said['std']!r}")
+    for key, wanted in (("sampling_rate", 16_000), ("num_mel_bins", config.num_mel_bins), ("max_length", config.max_length)):
+        if said[key] != wanted:
+            faults.append(f"{key}: {said[key]!r}, expected {wanted:,}")
+    if not (0 < config.max_length <= FRAMES and 0 < config.num_mel_bins <= BANDS):
+        faults.append(f"{config.max_length:,} frames in {config.num_mel_bins:,} bands, expected at most {FRAMES:,} in {BANDS}")
+    if (kind := held.get("feature_extractor_type", "ASTFeatureExtractor")) != "ASTFeatureExtractor":
+        faults.append(f"feature_extractor_type: {kind!r}")
+    if faults:
+        raise ModelError(
+            f"the sounds of {name} cannot be prepared as it asks",
+            expected="ASTFeatureExtractor at 16,000 samples a second, with the bands and frames of the network",
+            faults=faults,
+        )
+    return {
+        "spectrogram": "kaldi-log-mel",
+        "window_seconds": config.max_length / 100,
+        "bands": config.num_mel_bins,
+        "mean": float(said["mean"]),
+        "std": float(said["std"]),
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 MEL_BANDS = (80, 128)

@@ -28,7 +28,7 @@ def find(rest: str, may: Access) -> ModelFacts | None:
     )
     if repository.offline:
         # said now, before any work is done
-        for file in encoders.weight_files(repository, facts.name):
+        for file in encoders.all_weight_files(repository, facts.name, facts.architecture):
             repository.fetch(file)
     return dataclasses.replace(facts, repository=repository.name, revision=repository.revision)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import MissingExtra, ModelError, nearest
@@ -22,19 +23,35 @@ if TYPE_CHECKING:
 INPUTS = {"input_ids": "text", "pixel_values": "image", "input_values": "audio"}
 """What a class of transformers calls its main input -> the task."""
 
+SPECTROGRAM = "audio-spectrogram-transformer"
+"""The kind of network whose `input_values` are mel frames, not samples."""
+
 POOLINGS = ("mean", "cls", "pooled")
 """Over the tokens that hold something; the first token; what the network itself calls its pooled output."""
 
+ACTIVATIONS = {
+    "torch.nn.modules.linear.Identity": "Identity",
+    "torch.nn.modules.activation.Tanh": "Tanh",
+    "torch.nn.modules.activation.ReLU": "ReLU",
+    "torch.nn.modules.activation.GELU": "GELU",
+    "torch.nn.modules.activation.Sigmoid": "Sigmoid",
+}
+"""What sentence-transformers calls an activation -> torch's class, as it is without settings."""
+
 LARGEST, DEEPEST = 10_000_000, 1_000
 """Numbers in a configuration that are believed; and numbers of layers."""
+
+WIDEST = 65_536
+"""Numbers in a row of features that are believed."""
 
 
 def build(description: Mapping[str, Any], classes: int) -> nn.Module:
     """A module of what its task's modality collates, giving (n, classes) or features (n, width).
 
-    `description`: config (of transformers, with model_type), pooling (one of `POOLINGS`), normalize (length one), width. Texts:
+    `description`: config (of transformers, with model_type), pooling (one of `POOLINGS`), after (layers behind the pooling, see
+    `layers_after`; none without it), normalize (length one), width. Texts:
     input_ids and attention_mask (n, length). Pictures: x (n, 3, h, w). Sounds: samples (n, length) and lengths (n,), how many of
-    them are sound.
+    them are sound; for a `SPECTROGRAM` mel (n, bands, frames).
     """
     import torch
     from torch import nn
@@ -53,6 +70,8 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
             super().__init__()
             with quiet():
                 self.encoder = cls(config, **options)
+            if description.get("after"):
+                self.after = layers_after(description["after"])
             self.head = nn.Linear(width, classes) if classes else nn.Identity()
 
         def pooled(self, out: Any, mask: Tensor | None) -> Tensor:
@@ -64,6 +83,8 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
                 row = out.last_hidden_state.mean(1)
             else:
                 row = (out.last_hidden_state * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1e-9)
+            if description.get("after"):
+                row = self.after(row)
             return self.head(nn.functional.normalize(row, dim=1) if normalize else row)
 
     class TextEncoder(Encoder):
@@ -86,7 +107,34 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
             inside = torch.arange(hidden.last_hidden_state.shape[1], device=samples.device)[None, :] < frames[:, None]
             return self.pooled(hidden, inside.to(hidden.last_hidden_state.dtype))
 
+    class SpectrogramEncoder(Encoder):
+        def forward(self, mel: Tensor) -> Tensor:
+            return self.pooled(self.encoder(input_values=mel.transpose(1, 2)), None)
+
+    if config.model_type == SPECTROGRAM:
+        return SpectrogramEncoder()
     return {"text": TextEncoder, "image": ImageEncoder, "audio": SoundEncoder}[task]()
+
+
+def layers_after(rows: Sequence[Mapping[str, Any]]) -> nn.Sequential:
+    """The modules of sentence-transformers behind its pooling, with random weights, under the names that it gives their tensors.
+
+    A row says in, out, bias and activation (one of `ACTIVATIONS`) of a Dense. ModelError for one that cannot be.
+    """
+    from torch import nn
+
+    layers, width = [], None
+    for row in rows:
+        inner, outer, activation = row["in"], row["out"], str(row["activation"])
+        if activation not in ACTIVATIONS:
+            raise ModelError(f"the activation {activation} of a dense layer is not supported", expected=", ".join(ACTIVATIONS))
+        if not all(type(n) is int and 0 < n <= WIDEST for n in (inner, outer)) or width not in (None, inner):
+            found = f"from {inner!r} to {outer!r}" + (f" behind one that gives {width:,}" if width else "")
+            raise ModelError(f"a dense layer {found} numbers cannot be", expected=f"1 to {WIDEST:,}, as many as come in")
+        linear = nn.Linear(inner, outer, bias=bool(row["bias"]))
+        layers.append(nn.Sequential(OrderedDict(linear=linear, activation=getattr(nn, ACTIVATIONS[activation])())))
+        width = outer
+    return nn.Sequential(*layers)
 
 
 def configuration(plain: Any) -> Any:
@@ -181,7 +229,7 @@ def class_of(config: Any) -> tuple[Any, dict[str, Any]]:
     if (
         cls.main_input_name not in INPUTS
         or hasattr(config, "text_config")
-        or (INPUTS[cls.main_input_name] == "audio" and not hasattr(config, "feat_extract_norm"))
+        or (INPUTS[cls.main_input_name] == "audio" and kind != SPECTROGRAM and not hasattr(config, "feat_extract_norm"))
     ):
         raise ModelError(f"networks of the kind {kind} are not supported: their input is {cls.main_input_name}", expected=", ".join(INPUTS))
     return cls, {"add_pooling_layer": False} if _has_dense_pooler(cls, config) else {}
@@ -305,6 +353,8 @@ def whole(plain: Mapping[str, Any], cls: Any, state: Mapping[str, Tensor], what:
                 return self.network(pixel_values=inputs["x"]).logits
             if task == "text":
                 return self.network(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+            if config.model_type == SPECTROGRAM:
+                return self.network(input_values=inputs["mel"].transpose(1, 2)).logits
             samples, lengths = inputs["samples"], inputs["lengths"]
             mask = (torch.arange(samples.shape[1], device=samples.device)[None, :] < lengths[:, None]).long() if masked else None
             return self.network(input_values=samples, attention_mask=mask).logits
@@ -313,15 +363,24 @@ def whole(plain: Mapping[str, Any], cls: Any, state: Mapping[str, Tensor], what:
 
 
 def outline(config: Any) -> tuple[int, int, bool]:
-    """(parameters of the encoder, width of its features by its own pooling or tokens, whether it pools); nothing is filled."""
+    """(parameters of the encoder, width of its features by its own pooling or tokens, whether it pools); nothing is filled.
+
+    ModelError for a configuration of which no network can be built.
+    """
     import torch
 
     cls, options = class_of(config)
-    with torch.device("meta"), quiet():
-        network = cls(config, **options).eval()
+    try:
+        with torch.device("meta"), torch.inference_mode(), quiet():
+            network = cls(config, **options).eval()
+            if config.model_type == SPECTROGRAM:
+                network(input_values=torch.zeros(1, config.max_length, config.num_mel_bins))
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise ModelError(f"no {config.model_type} can be built as its configuration says ({type(error).__name__}: {first})"[:300]) from None
     parameters = sum(p.numel() for p in network.parameters())
     if INPUTS[cls.main_input_name] != "image":
-        return parameters, int(config.hidden_size), False
+        return parameters, int(config.hidden_size), config.model_type == SPECTROGRAM
     side = config.image_size if hasattr(config, "image_size") else 224
     height, width = side if isinstance(side, (list, tuple)) else (side, side)
     with torch.inference_mode(), quiet():
