@@ -30,7 +30,7 @@ def command(what: str, as_json: bool, train: str | None, depth: int | None, cut:
 
     Or MODEL, a pretrained network such as efficientnet-lite0: its layers in the order in which data passes, with shapes of one
     example, parameters, multiply-adds, and what would train; after changes, and with what they change, where there are any
-    (--remove, --replace, --insert, --lora, --recipe). Layers are chosen by path (blocks.3), glob (blocks.*.attn), range (blocks.8-11),
+    (--remove, --replace, --insert, --recipe). Layers are chosen by path (blocks.3), glob (blocks.*.attn), range (blocks.8-11),
     kind (kind:BatchNorm2d) or word (stem, blocks, head, norms, last 2 blocks, last 30%).
     """
     from pathlib import Path
