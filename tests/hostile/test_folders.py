@@ -231,7 +231,7 @@ def test_what_may_not_be_read(harm: str, tmp_path: Path):
         "folder, place = Path(sys.argv[1]), sys.argv[2]\n"
         "sys.path[:0] = json.loads(sys.argv[3])\n"
         "from outcomes import open_safely, pass_over\n"
-        "import PIL.PngImagePlugin, regraft.jobs.labelled\n"
+        "import PIL.PngImagePlugin, regraft.jobs.labelled, torch\n"
         "os.chmod(place, 0)\n"
         "if os.geteuid() == 0:\n"
         "    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
