@@ -88,6 +88,7 @@ def test_the_last_block_trains_and_nothing_else_moves(image_folder, command, as_
     assert result["train"] == "last 1 block, head" and "accuracy" in result["better_than_head"]
     decisions = json.loads(Path("run/decisions.json").read_text())
     assert decisions["trained"] == ["backbone.blocks.2", "head"] and decisions["settings"]["epochs"] > 1 and decisions["folds_trained"] >= 1
+    assert decisions["cut"]["after"] == "backbone.blocks.1" and decisions["cut"]["saved"] > 0.5 and not decisions["cut"]["reason"]
     assert not Path("run/material").exists()
 
 

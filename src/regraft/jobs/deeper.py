@@ -124,7 +124,7 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
-def _whole_learner(deeper: Deeper, settings: Settings, windows: int, folder: Path, device: str, emit: Emit) -> tuple[Learner, Trunk | None]:
+def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learner, Trunk | None]:
     """The network with what trains in it, ready for the loop; and its frozen part, where that runs once."""
     import torch
 
@@ -134,7 +134,7 @@ def _whole_learner(deeper: Deeper, settings: Settings, windows: int, folder: Pat
     from regraft.anatomy.select import Selected
     from regraft.training.loop import Learner, rates_by_depth
 
-    net = deeper.whole.net
+    net, device = deeper.whole.net, work.device
     # batch norms of a new head have statistics already, from its own fit
     fresh = tuple(path for path in net.fresh().paths if not in_head(net, path))
     frozen = Frozen(net.trained, settings.adapt, Selected(fresh))
@@ -142,7 +142,9 @@ def _whole_learner(deeper: Deeper, settings: Settings, windows: int, folder: Pat
     modality, preprocessing = MODALITIES[deeper.facts.task], deeper.facts.preprocessing
     if modality.name == "image":
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    cut = _cut(module, frozen, {k: v.to(device) for k, v in net.inputs.items()}, windows, folder, emit)
+    cut = _cut(module, frozen, {k: v.to(device) for k, v in net.inputs.items()}, len(work.examples), work.folder, work.emit)
+    # how much disk was free may have decided it
+    work.decide(cut={"after": cut.after, "bytes": cut.bytes, "saved": round(cut.saved, 4), "reason": cut.reason})
     output = layer_at(module, deeper.whole.output)
     assert isinstance(output, torch.nn.Linear)
 
@@ -250,7 +252,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     convolutions = _convolves(deeper.whole.net.module)
     settings = settings_for(len(work.train), convolutions=convolutions, whole=deeper.rung.whole)
     work.decide(settings=settings.to_json())
-    learner, trunk = _whole_learner(deeper, settings, len(work.examples), work.folder, work.device, work.emit)
+    learner, trunk = _whole_learner(deeper, settings, work)
     facts, place = deeper.facts, work.folder / MATERIAL
     modality = MODALITIES[facts.task]
     prepare = modality.preparer(facts.preprocessing, source_of(facts).files(facts))
