@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,6 +22,12 @@ def adapters(network: nn.Module) -> dict[str, Any]:
     from peft.tuners.lora import LoraLayer
 
     return {path: layer for path, layer in network.named_modules() if isinstance(layer, LoraLayer) and path}
+
+
+def outside_adapters(network: nn.Module, paths: Iterable[str]) -> list[str]:
+    """Those paths that are not inside a layer with an adapter; the layer itself stays."""
+    held = adapters(network)
+    return [path for path in paths if not any(inside(path, a) and path != a for a in held)]
 
 
 def parameters_of(layer: Any) -> int:

@@ -50,13 +50,12 @@ class Deeper:
 
     def said(self) -> str:
         """What trains, in a sentence."""
-        from regraft.anatomy.adapters import adapters
-        from regraft.anatomy.parts import inside
+        from regraft.anatomy.adapters import adapters, outside_adapters
 
         net = self.whole.net
         every, live = net.totals()
         held = adapters(net.module)
-        told = [path for path in net.trained.paths if not any(inside(path, a) and path != a for a in held)]
+        told = outside_adapters(net.module, net.trained.paths)
         if held:
             told.insert(0, f"adapters at {len(held)} layers")
         return f"trains {', '.join(told)}: {live:,} of {every:,} parameters ({live / max(1, every):.1%})"
@@ -209,24 +208,19 @@ def train_deeper(deeper: Deeper, work: Work) -> Trained:
 
     Prepared examples lie in files in the run's folder while this runs, and are removed by `Trained.close`.
     """
+    import torch
+
     work.emit(Said(deeper.said()))
     work.decide(trained=list(deeper.whole.net.trained.paths))
     (path,) = deeper.whole.net.head
     if deeper.whole.plain:
-        pairs = ((f"{path}.weight", f"{path}.bias"),) * len(work.starts)
-        starts = [_as_tensors(dict(zip(names, layer, strict=True))) for names, layer in zip(pairs, work.starts, strict=True)]
+        starts = [{f"{path}.weight": torch.from_numpy(w), f"{path}.bias": torch.from_numpy(b)} for w, b in work.starts]
     else:
         first = _train_head(deeper, work)
         if deeper.on_features:
             return first
         starts = [{f"{path}.{name}": tensor for name, tensor in state.items()} for state in first.tuned.states]
     return _train_whole(deeper, work, starts)
-
-
-def _as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    import torch
-
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _train_head(deeper: Deeper, work: Work) -> Trained:

@@ -287,10 +287,9 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
 
     wait_without_spinning()
     head = architecture_of(facts.architecture).head(facts.architecture)
-    below, structure, freezing = _sorted_out(facts, steps)
+    whole, below, structure, freezing = _sorted_out(facts, steps)
     lora = [step for step in structure if step["op"] == LORA]
     own_head = len(below) + len(lora) < len(structure)
-    whole = _open(facts, classes=2, weights=False).follow(structure)
     inputs = example_inputs(facts)
     base = build(facts.architecture, 0)
     base.load_state_dict(source_of(facts).weights(facts))
@@ -313,15 +312,14 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
 
 def _trained_without_adapters(net: Net, lora: bool) -> str:
     """A selection of what trains, without the adapters, which train anyway, as does the head where there are any."""
-    from regraft.anatomy.adapters import adapters
-    from regraft.anatomy.parts import inside
+    from regraft.anatomy.adapters import outside_adapters
 
-    found = adapters(net.module)
-    return ", ".join(path for path in net.trained.paths if not any(inside(path, a) and path != a for a in found)) or "head" * lora
+    return ", ".join(outside_adapters(net.module, net.trained.paths)) or "head" * lora
 
 
-def _sorted_out(facts: ModelFacts, steps: Sequence[Step]) -> tuple[list[Step], list[Step], list[Step]]:
-    """(steps that change the features, steps that change layers, the head's and adapters too, freezing steps) of a recipe, each in order.
+def _sorted_out(facts: ModelFacts, steps: Sequence[Step]) -> tuple[Net, list[Step], list[Step], list[Step]]:
+    """(the network after all that change layers, with random weights; steps that change the features; steps that change layers, the
+    head's and adapters too; freezing steps) of a recipe, each in order.
 
     That the old head is removed goes without saying: a new output layer comes in its place.
     """
@@ -343,7 +341,7 @@ def _sorted_out(facts: ModelFacts, steps: Sequence[Step]) -> tuple[list[Step], l
         if not inside_head and step.get("op") != LORA:
             below.append(step)
         net = net.apply(step)
-    return below, structure, freezing
+    return net, below, structure, freezing
 
 
 def _linears(net: Net, path: str) -> list[str]:
@@ -358,7 +356,9 @@ def _linears(net: Net, path: str) -> list[str]:
 
 def in_head(net: Net, path: str) -> bool:
     """Whether a layer is the head or lies in it."""
-    return any(path == h or path.startswith(f"{h}.") for h in net.head)
+    from regraft.anatomy.parts import inside
+
+    return any(inside(path, h) for h in net.head)
 
 
 @dataclass(frozen=True)
