@@ -96,7 +96,8 @@ def checked(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list
     faults: list[str] = []
     for name, value in values.items():
         if name not in kinds:
-            faults.append(f"{where} {name}: there is no such setting. {nearest(str(name), list(kinds)) or f'expected {", ".join(kinds)}'}")
+            hint = nearest(str(name), list(kinds)) or f"There are {', '.join(kinds)}"
+            faults.append(f"{where} {name}: there is no such setting. {hint}")
         elif name == "lr" and value == "find":
             found["find"] = True
         else:
@@ -117,8 +118,9 @@ def _taken(value: object, kind: str, limit: Limit) -> Any:
     if kind == "bool":
         words: dict[object, bool] = {"true": True, "false": False}
         return value if isinstance(value, bool) else words.get(value.lower() if isinstance(value, str) else None, "true or false")
-    low, high = f"{limit.low:g}", f"{limit.high:,g}" if limit.high < 1e6 else f"{limit.high:g}"
-    expected = f"a {'whole ' if kind == 'int' else ''}number {f'above {low} and at most {high}' if limit.open else f'from {low} to {high}'}"
+    low, high = f"{limit.low:g}", f"{limit.high:,g}"
+    reach = f"above {low} and at most {high}" if limit.open else f"from {low} to {high}"
+    expected = f"a whole number {reach}" if kind == "int" else f"a number {reach}"
     try:
         number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
     except ValueError:
