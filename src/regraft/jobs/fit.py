@@ -324,6 +324,7 @@ class _Fit:
             folds=validation.folds,
             loss=LOSSES[self.target.loss],
             starts=[*start.fold_layers, (start.weight, start.bias)],
+            validation=validation,
             seed=self.spec.seed,
             device=self.device,
             workers=max(2, self.threads),
