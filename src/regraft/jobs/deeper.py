@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +17,17 @@ from regraft.data.base import Example
 from regraft.errors import ModelError, UsageError
 from regraft.events import Done, Emit, Progress, Said, Started, Warned
 from regraft.facts import ModelFacts
+from regraft.jobs.interrupts import asked_to_stop
 from regraft.jobs.network import Edited, Whole, in_head, whole_network
+from regraft.jobs.recording import DATA, Recorder
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import source_of
 from regraft.spec import refuse
 from regraft.strategy.rungs import LORA_RUNG, Rung, rung_of
 from regraft.strategy.settings import Settings, changed, folds_to_train, head_settings, precision_for, settings_for, worth_timing
 from regraft.targets import Target
-from regraft.workspace.runs import MATERIAL
+from regraft.workspace.checkpoints import Checkpoint
+from regraft.workspace.runs import CHECKPOINTS, MATERIAL
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from regraft.features.cut import Cut
     from regraft.features.material import Material, Trunk
     from regraft.jobs.validation import Validation
-    from regraft.training.deeper import Task, Tuned, Watch
+    from regraft.training.deeper import Keeping, Task, Tuned, Watch
     from regraft.training.loop import Learner
     from regraft.training.losses import Loss
     from regraft.training.mixing import Mix
@@ -142,9 +147,11 @@ MOST_KEPT = 0.5
 """Part of the free disk that may be taken by what the cut keeps."""
 
 
-def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], windows: int, folder: Path, emit: Emit) -> Cut:
+def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: Work) -> Cut:
     """The network divided where its frozen part ends, or whole where that is impossible or not worth it; said either way."""
     from regraft.features.cut import find_cut, no_cut
+
+    emit = work.emit
 
     try:
         cut = find_cut(module, inputs, frozen)
@@ -153,9 +160,11 @@ def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], window
         return no_cut(module, inputs, frozen, error.found)
     if cut.empty:
         return cut
-    kept, room = cut.bytes * windows, shutil.disk_usage(folder).free
+    kept, room = cut.bytes * len(work.examples), shutil.disk_usage(work.folder).free
     reason = ""
-    if cut.saved < LEAST_SAVED:
+    if held := work.recorder.held_decision("cut"):
+        reason = held["reason"]
+    elif cut.saved < LEAST_SAVED:
         reason = f"the frozen part is {cut.saved:.0%} of the work: it runs with the rest"
     elif kept > MOST_KEPT * room:
         reason = f"what the frozen part gives would take {kept / 1e9:,.1f} GB and {room / 1e9:,.1f} are free: it runs at every step"
@@ -193,7 +202,7 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
     if why:
         work.emit(Said(why))
     live = {k: v.to(device) for k, v in net.inputs.items()}
-    cut = no_cut(module, live, frozen, why) if why else _cut(module, frozen, live, len(work.examples), work.folder, work.emit)
+    cut = no_cut(module, live, frozen, why) if why else _cut(module, frozen, live, work)
     # how much disk was free may have decided it
     work.decide(cut={"after": cut.after, "bytes": cut.bytes, "saved": round(cut.saved, 4), "reason": cut.reason})
     output = layer_at(module, deeper.whole.output)
@@ -238,7 +247,7 @@ def _in_the_precision(learner: Learner, task: Task, settings: Settings, work: Wo
 
     if settings.precision != "auto":
         return settings
-    held = work.held("precision_timed")
+    held = work.recorder.held_decision("precision_timed")
     if held is None:
         fp32 = seconds_of_steps(learner, task, replace(settings, precision="fp32"), work.seed)
         held = {"fp32": round(fp32, 4)}
@@ -304,9 +313,22 @@ class Work:
     seed: int
     device: str
     workers: int
-    folder: Path
-    decide: Callable[..., None]
-    emit: Emit
+    recorder: Recorder
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.recorder.path
+
+    @property
+    def emit(self) -> Emit:
+        """Where events go."""
+        return self.recorder.emit
+
+    @property
+    def decide(self) -> Callable[..., None]:
+        """Records decisions before they are acted on."""
+        return self.recorder.decide
 
 
 def train_deeper(deeper: Deeper, work: Work) -> Trained:
@@ -341,7 +363,8 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
     learner = _head_learner(deeper, settings, work.device)
     standard = Standard.of(learner.module, work.features[work.train])
     task = Task(of_rows(standard(work.features)), work.loss, work.values, work.train, work.weights, work.folds)
-    tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=_watch(work.emit, "head"))
+    with _keeping(work, learner, "head", [], ("head_settings",)) as keeping:
+        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=_watch(work.emit, "head"), keeping=keeping)
     tuned = replace(tuned, states=[standard.folded(state) for state in tuned.states])
     learner.restore(tuned.states[-1])
     held = work.validation.linked(tuned.held_out[-1])
@@ -372,28 +395,26 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
         task = Task(material, work.loss, work.values, work.train, work.weights, work.folds, work.validation.inner)
         settings = _in_the_precision(learner, task, settings, work)
         work.decide(settings=settings.to_json())
-        decided = lambda count: work.decide(folds_trained=count)
-        watch = _watch(work.emit, "training")
         mixes = MIXES if settings.wise else MIXES[-1:]
         blocks = [path for paths in deeper.whole.net.parts.blocks for path in paths] if settings.checkpointing else []
-        with recomputed(deeper.whole.net.module, blocks):
-            tuned = tune(
-                learner,
-                task,
-                settings,
-                seed=work.seed,
-                starts=starts,
-                folds_for=folds_to_train,
-                decided=decided,
-                watch=watch,
-                mixes=mixes,
-                **_divisions(work),
-            )
+        held = work.recorder.held_decision("folds_trained")
+        options = {
+            "starts": starts,
+            "folds_for": folds_to_train if held is None else lambda folds, seconds: held,
+            "decided": lambda count: work.decide(folds_trained=count),
+            "watch": _watch(work.emit, "training"),
+            "mixes": mixes,
+            **_divisions(work),
+        }
+        with _keeping(work, learner, "training", starts, ("settings", "cut")) as keeping, recomputed(deeper.whole.net.module, blocks):
+            tuned = tune(learner, task, settings, seed=work.seed, keeping=keeping, **options)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
     if tuned.restarts:
-        work.emit(Warned(f"training began again {tuned.restarts} times at a third of the rates: its loss was no finite number"))
+        work.emit(
+            Warned(f"training began again {tuned.restarts} times at a third of the rates: its loss was no finite number, or exploded")
+        )
     if settings.patience or settings.find:
         work.decide(epochs_kept=tuned.epochs, rates=[float(f"{rate:.3g}") for rate in tuned.rates])
         kept, rates = ", ".join(map(str, tuned.epochs)), ", ".join(f"{rate:.2g}" for rate in tuned.rates)
@@ -404,7 +425,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
 
 def _divisions(work: Work) -> dict[str, Any]:
     """What `tune` needs for a batch that memory does not take: where it was so before, and what to do when it is so."""
-    held: list[dict[str, int]] = list(work.held("divided") or [])
+    held: list[dict[str, int]] = list(work.recorder.held_decision("divided") or [])
 
     def divided(training: int, step: int, parts: int) -> None:
         held.append({"training": training, "step": step, "parts": parts})
@@ -412,6 +433,25 @@ def _divisions(work: Work) -> dict[str, Any]:
         work.emit(Warned(f"memory ran out: a batch is computed in {parts} parts, one after the other; a step still sees all of it"))
 
     return {"parts_at": {(d["training"], d["step"]): d["parts"] for d in held}, "divided": divided}
+
+
+@contextmanager
+def _keeping(
+    work: Work, learner: Learner, stage: str, starts: Sequence[Mapping[str, Tensor]], decisions: Sequence[str]
+) -> Iterator[Keeping]:
+    """Where a training is saved on its way, and what it belongs to; one Ctrl-C saves it and stops."""
+    from regraft.training.deeper import Keeping
+
+    digest = hashlib.sha256()
+    for tensors in (learner.moving(), *starts):
+        for name, tensor in sorted(tensors.items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    named = (DATA, "model", "recipe", "trained", "device", "threads", "versions", *decisions)
+    taken = work.recorder.folder.decisions
+    identity = {**{name: taken[name] for name in named if name in taken}, "seed": work.seed, "start": digest.hexdigest()}
+    checkpoint = Checkpoint(work.folder / CHECKPOINTS / f"{stage}.safetensors", identity)
+    with asked_to_stop(work.emit) as stopping:
+        yield Keeping(checkpoint.read, checkpoint.save, lambda: checkpoint.due, stopping)
 
 
 def _watch(emit: Emit, what: str) -> Watch:
