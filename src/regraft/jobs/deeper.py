@@ -490,6 +490,12 @@ class Trained:
 
         return judge(self.learner, self.material, positions)
 
+    def cool(self, temperature: float) -> None:
+        """Divide what the output layer gives by a number, in its weights."""
+        from regraft.training.deeper import rescale
+
+        rescale(self.learner, 1 / temperature, 0.0)
+
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the whole network, on the CPU; what adapters learnt is in the weights of their layers."""
         from regraft.anatomy.adapters import merged

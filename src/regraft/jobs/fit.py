@@ -16,7 +16,7 @@ from regraft.data.base import TEST, TRAIN, Example
 from regraft.errors import Interrupted, WriteError
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
-from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, trained_candidate
+from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes, versions
 from regraft.jobs.deeper import Deeper, Trained, Work, plan_deeper, train_deeper
 from regraft.jobs.engines import wanted_engine
@@ -271,10 +271,11 @@ class _Fit:
             self.rung if self.deeper is None else "head", probe, extracted.features, validation, self.facts, backbone, network.chosen.engine
         )
         if self.deeper is None:
-            return self._ship(head, None, bare, validation, left_out)
+            return self._ship(tempered(head, validation, self.decide, self.emit), None, bare, validation, left_out)
         trained = self._train_deeper(self.deeper, probe, validation, usable, extracted.features)
         try:
             candidate = trained_candidate(trained, validation, network.chosen.engine, head.features)
+            candidate = tempered(candidate, validation, self.decide, self.emit)
             return self._ship(candidate, head, bare, validation, left_out)
         finally:
             trained.close()

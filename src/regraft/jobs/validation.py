@@ -40,6 +40,33 @@ class Judged:
     decided: np.ndarray
 
 
+CALIBRATION = ("log_loss", "calibration_error")
+"""Figures that say how good probabilities are."""
+
+
+@dataclass(frozen=True)
+class Tempered:
+    """What dividing scores by a `temperature` does to held-out outputs (n, outputs): figures `before` and `after`, and whether it is kept,
+    because log-loss is clearly lower.
+    """
+
+    temperature: float
+    outputs: np.ndarray
+    before: dict[str, float]
+    after: dict[str, float]
+    kept: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for decisions.json."""
+        both = {name: [round(self.before[name], 6), round(self.after[name], 6)] for name in self.before}
+        return {"value": round(self.temperature, 6), **both, "kept": self.kept}
+
+    def said(self) -> str:
+        """One line."""
+        told = [f"{name.replace('_', ' ')} {self.before[name]:.3f} to {self.after[name]:.3f}" for name in self.before]
+        return f"scores are divided by {self.temperature:.2f} (temperature scaling): held out, {', '.join(told)}"
+
+
 @dataclass(frozen=True)
 class Validation:
     """The folds (n,) of the training examples, -1 for those that are never held out, and what is judged of the target: `view` is its part
@@ -162,6 +189,28 @@ class Validation:
         held = np.full(scores.shape[1:], np.nan, np.float32)
         held[places] = choice.of(outputs, parts)
         return choice, held
+
+    def temper(self, outputs: np.ndarray) -> Tempered | None:
+        """Held-out outputs (n, outputs) of classes at the temperature that is best without each example's own fold; None where it cannot be
+        told.
+        """
+        from regraft.training.afterwards import cross_parts, temperature, tempered
+
+        places = np.flatnonzero(np.isfinite(outputs).all(1))
+        if self.target.loss != "softmax" or not len(places):
+            return None
+        parts = cross_parts(self.folds[places], self.inner[places])
+        if parts is None:
+            return None
+        y, before = self.parts.y[places], outputs[places]
+        after = tempered(before, y, parts, self.target.link)
+        rows = np.arange(len(y))
+        gain = mean_interval((after[rows, y] - before[rows, y]).astype(np.float64))
+        told = [{name: self.target.figures(y, o, self.target.decide(o))[name].value for name in CALIBRATION} for o in (before, after)]
+        held = outputs.copy()
+        held[places] = after
+        # a number that cannot be told from 1 would change every probability for nothing
+        return Tempered(temperature(before, y), held, told[0], told[1], gain.low > 0)
 
     def judge(self, outputs: np.ndarray, places: np.ndarray | None = None) -> Judged:
         """Decisions for held-out outputs (n, outputs), at the places where there are any or at the ones that are given."""

@@ -255,7 +255,7 @@ def _problem(learner: Learner, task: Task, settings: Settings, own: np.ndarray, 
         centre, spread = task.units(own)
         values = (values - centre) / spread
         if begin is not None:
-            _rescale(learner, 1 / spread, -centre / spread)
+            rescale(learner, 1 / spread, -centre / spread)
     part = task.loss.truth(values)
     truth = torch.zeros(task.size, *part.shape[1:], dtype=part.dtype)
     truth[task.train] = part
@@ -268,10 +268,10 @@ def _back(learner: Learner, task: Task, own: np.ndarray) -> None:
     """The scores of a trained network in the units of the values."""
     if task.loss.direct:
         centre, spread = task.units(own)
-        _rescale(learner, spread, centre)
+        rescale(learner, spread, centre)
 
 
-def _rescale(learner: Learner, factor: float, shift: float) -> None:
+def rescale(learner: Learner, factor: float, shift: float) -> None:
     """Scores times a factor and moved, by the weights of the output layer."""
     with torch.no_grad():
         learner.output.weight.mul_(factor)
