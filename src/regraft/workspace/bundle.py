@@ -39,7 +39,7 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
 
 
 def write_bundle(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray], extra: Mapping[str, Path]) -> None:
-    """Write a bundle aside and rename it into place; one that is there is replaced. `tensors` are C-contiguous; `extra` is copied in by name.
+    """Write a bundle aside and rename it into place, also in that of another. `tensors` are C-contiguous; `extra` is copied in by name.
 
     WriteError where the disk does not take it.
     """
