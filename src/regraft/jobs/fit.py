@@ -221,6 +221,8 @@ class _Fit:
     device: str
     recorder: Recorder
     start: float
+    over_head: Figure | None = None
+    """What the model that ships gains over the linear head, where it is another one."""
 
     @property
     def rung(self) -> str:
@@ -256,29 +258,55 @@ class _Fit:
         network = FrozenPass.over(
             examples, self.facts, backbone, self.named, spec.precision, self.device, self.threads, spec.store, self.recorder
         )
+        metric = spec.metric or self.target.metrics[0]
+        network.try_before(self.labelled, metric, spec.seed, balance=spec.balance)
         extracted = network(examples)
         left_out = [*self.dataset.left_out, *extracted.left_out]
         check_losses(left_out, len(extracted.kept), self.modality, strict=spec.strict, emit=self.emit)
         say_notes(extracted.notes, len(extracted.kept), self.emit)
         parts = divide(self.labelled, examples, values, extracted, self.emit)
-        metric = spec.metric or self.target.metrics[0]
         validation = Validation.of(self.target, metric, parts, spec.seed, balance=spec.balance, emit=self.emit)
         self.decide(**{DATA: _known_by(parts, validation, extracted.identities, len(left_out))})
         usable = [examples[i] for i in extracted.kept]
         probe = self._linear_head(network, validation, usable, extracted)
-        bare = self._without_network(validation, extracted)
         head = head_candidate(
             self.rung if self.deeper is None else "head", probe, extracted.features, validation, self.facts, backbone, network.chosen.engine
         )
+        if self.deeper is not None and not (self.recorder.path / BUNDLE).is_dir():
+            # from here on there is a model to keep, whatever happens
+            save_candidate(self.recorder.path / BUNDLE, head, self._settled(head, validation))
+        bare = self._without_network(validation, extracted)
         if self.deeper is None:
             return self._ship(tempered(head, validation, self.decide, self.emit), None, bare, validation, left_out)
         trained = self._train_deeper(self.deeper, probe, validation, usable, extracted.features)
         try:
             candidate = trained_candidate(trained, validation, network.chosen.engine, head.features)
-            candidate = tempered(candidate, validation, self.decide, self.emit)
-            return self._ship(candidate, head, bare, validation, left_out)
+            chosen, passed_over = self._choose(candidate, head, validation, own_head=not self.deeper.whole.plain)
+            chosen = tempered(chosen, validation, self.decide, self.emit)
+            return self._ship(chosen, passed_over, bare, validation, left_out)
         finally:
             trained.close()
+
+    def _settled(self, candidate: Candidate, validation: Validation) -> Target:
+        """The target with what a candidate's held-out outputs decide: thresholds, intervals."""
+        return self.target.settle(validation.parts.y, candidate.held_out, validation.columns)
+
+    def _choose(
+        self, candidate: Candidate, head: Candidate, validation: Validation, *, own_head: bool
+    ) -> tuple[Candidate, PassedOver | None]:
+        """What ships: what was trained, but for the linear head where that is clearly better on the same held-out examples. A head of
+        one's own ships in any case: it was asked for as a network, not as a way to train one.
+        """
+        gain = validation.gain(validation.judge(candidate.held_out), head.held_out)
+        reason = "" if own_head else head_stays(gain, self.target)
+        self.decide(ships=head.rung if reason else candidate.rung)
+        if not reason:
+            self.over_head = gain
+            if said := against_head(gain, self.target):
+                self.emit(Warned(said))
+            return candidate, None
+        self.emit(Warned(f"the linear head is kept (--train head): {reason}"))
+        return head, PassedOver(candidate.rung, reason, gain)
 
     def _say_what_was_found(self) -> None:
         train, test = len(self.dataset.part(TRAIN)), len(self.dataset.part(TEST))
@@ -371,13 +399,15 @@ class _Fit:
         )
         return train_deeper(deeper, work)
 
-    def _ship(self, candidate: Candidate, head: Candidate | None, bare: _Bare, validation: Validation, left_out: Sequence[LeftOut]) -> Run:
-        """Judge a candidate, beside the linear head where it is another model, and write it with its run."""
+    def _ship(
+        self, candidate: Candidate, passed_over: PassedOver | None, bare: _Bare, validation: Validation, left_out: Sequence[LeftOut]
+    ) -> Run:
+        """Judge the model that is kept and write it with its run, with what was asked for in its place."""
         parts, view = validation.parts, validation.view
         judged = validation.judge(candidate.held_out)
-        shipped = self.target.settle(parts.y, candidate.held_out, validation.columns)
+        shipped = self._settled(candidate, validation)
         comparison = validation.gain(judged, bare.probe.out_of_fold)
-        over_head = validation.gain(judged, head.held_out) if head else None
+        over_head = self.over_head
         baseline = validation.judge(bare.probe.out_of_fold, judged.places)
         details = (shipped if view is self.target else view).details(judged.truth, judged.held, judged.decided)
         test = _test(candidate, shipped, bare, parts) if len(parts.test) else None
@@ -386,8 +416,6 @@ class _Fit:
         self._write_out_of_fold(judged, validation)
         if verdict := verdict_of(comparison, self.target.difference(comparison)):
             self.emit(Warned(verdict))
-        if said := against_head(over_head, self.target):
-            self.emit(Warned(said))
         seconds = time.perf_counter() - self.start
         self.emit(Measured("seconds", seconds, None, "s"))
         self.recorder.folder.finish(
@@ -401,7 +429,8 @@ class _Fit:
                 "model": self.facts.name,
                 **({"recipe": self.edited.steps} if self.edited and self.edited.steps else {}),
                 "licence": self.facts.licence,
-                "train": self.rung,
+                "train": candidate.rung,
+                **({"asked": passed_over.to_json(self.target.compared)} if passed_over else {}),
                 "metric": validation.metric,
                 "n": len(parts.y),
                 "estimate": _json(validation.figures(judged)),
@@ -491,12 +520,31 @@ def verdict_of(comparison: Figure, points: str) -> str:
     return ""
 
 
-def against_head(gain: Figure | None, target: Target) -> str:
+def against_head(gain: Figure, target: Target) -> str:
     """What to say when deeper training does not clearly beat the output layer alone; nothing when it does."""
-    if gain is None or gain.low > 0:
+    if gain.low > 0:
         return ""
     worse = "worse than" if gain.high < 0 else "not clearly better than"
     return f"what was trained is {worse} a linear output layer alone (--train head): {target.difference(gain)}"
+
+
+def head_stays(gain: Figure, target: Target) -> str:
+    """Why the linear head ships in place of what was trained below it: that is clearly worse. Empty when it is not."""
+    return f"what was trained is worse on the same held-out examples: {target.difference(gain)}" if gain.high < 0 else ""
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """What was asked for, where the linear head ships: why, and what it gained over the head as far as it was judged."""
+
+    rung: str
+    reason: str
+    gain: Figure | None = None
+
+    def to_json(self, compared: str) -> dict[str, Any]:
+        """Plain data."""
+        found = {"train": self.rung, "reason": self.reason}
+        return {**found, "better_than_head": {compared: self.gain.to_json()}} if self.gain else found
 
 
 def _known_by(parts: Parts, validation: Validation, contents: Sequence[bytes], left_out: int) -> dict[str, Any]:
