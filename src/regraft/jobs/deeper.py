@@ -59,6 +59,13 @@ class Deeper:
         """Whether only the head trains: it then reads the features that are there already."""
         return all(in_head(self.whole.net, path) for path in self.whole.net.trained.paths)
 
+    @property
+    def trains_scales_alone(self) -> bool:
+        """Whether what trains below the head are biases and scales."""
+        net = self.whole.net
+        below = [p for name, p in net.module.named_parameters() if name in net.trained and not in_head(net, name)]
+        return bool(below) and all(p.ndim <= 1 for p in below)
+
     def said(self) -> str:
         """What trains, in a sentence."""
         from regraft.anatomy.adapters import adapters, outside_adapters
@@ -379,7 +386,8 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
 
     convolutions = _convolves(deeper.whole.net.module)
     images = MODALITIES[deeper.facts.task].name == "image"
-    usual = settings_for(len(work.train), convolutions=convolutions, whole=deeper.rung.whole, images=images)
+    scales = deeper.trains_scales_alone
+    usual = settings_for(len(work.train), convolutions=convolutions, whole=deeper.rung.whole, scales=scales, images=images)
     settings = _settled(deeper, usual, work)
     learner, trunk = _whole_learner(deeper, settings, work)
     facts, place = deeper.facts, work.folder / MATERIAL
