@@ -229,12 +229,15 @@ def settings_for(examples: int, *, convolutions: bool, whole: bool, scales: bool
 def changed(settings: Settings, *more: Mapping[str, Any]) -> Settings:
     """The settings with others in their place, the last counts; what follows from a changed one follows it, unless it was given too."""
     given = {name: value for values in more for name, value in values.items()}
-    if "lr" in given and "find" not in given:
-        given["find"] = False
-    if "lr" in given and "weight_decay" not in given:
-        given["weight_decay"] = weight_decay_for(given["lr"], settings.lr)
-    if given.get("cutmix") and "mixup" not in given:
-        given["mixup"] = 0.0
+    if "lr" in given:
+        given.setdefault("find", False)
+        given.setdefault("weight_decay", 0.0 if given.get("l2_sp") else weight_decay_for(given["lr"], settings.lr))
+    if given.get("cutmix"):
+        given.setdefault("mixup", 0.0)
+    if given.get("l2_sp"):
+        # Li et al. 2018: a tenth for what is new; pulling to the start takes the place of pulling to 0
+        given.setdefault("l2_sp_head", given["l2_sp"] / 10)
+        given.setdefault("weight_decay", 0.0)
     return replace(settings, **given)
 
 
