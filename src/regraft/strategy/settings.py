@@ -168,16 +168,17 @@ SMALL = 50_000_000
 """Weights up to which a transformer is small: BERT's small forms have 4 to 41 million, its base form 110."""
 
 
-def rates_for(parameters: int, *, convolutions: bool) -> tuple[float, float]:
-    """(rate of the last block and the head, decay by block) of a network of so many weights.
+def rates_for(parameters: int, *, convolutions: bool, whole: bool) -> tuple[float, float]:
+    """(rate of the last block and the head, decay by block) of a network of so many weights, all of which train or not.
 
-    Small transformers: 3e-4 (Turc et al. 2019 fine-tune BERT's small forms at 3e-5 to 3e-4; measured in docs/log.md), others 1e-4; both fall
-    by 0.75 a block (BEiT, MAE: 0.65 to 0.75). Convolutional networks: 3e-4, 0.8 (ConvNeXt: 0.7 to 0.9). The head starts from its own fit,
-    so it gets the rate of the last block (LP-FT, Kumar et al. 2022), not ten times as much as random weights do.
+    Transformers: 1e-4, falling by 0.75 a block (BEiT, MAE: 0.65 to 0.75); small ones 3e-4 where a part of them trains (Turc et al.
+    2019 fine-tune BERT's small forms at 3e-5 to 3e-4; measured in docs/log.md). Convolutional networks: 3e-4, 0.8 (ConvNeXt: 0.7 to 0.9).
+    The head starts from its own fit, so it gets the rate of the last block (LP-FT, Kumar et al. 2022), not ten times as much as random
+    weights do.
     """
     if convolutions:
         return 3e-4, 0.8
-    return (3e-4 if parameters < SMALL else 1e-4), 0.75
+    return (3e-4 if parameters < SMALL and not whole else 1e-4), 0.75
 
 
 SCALES = 3.0
@@ -222,7 +223,7 @@ def settings_for(
     biases and scales alone do.
     """
     batch = batch_for(examples)
-    lr, layer_decay = rates_for(parameters, convolutions=convolutions)
+    lr, layer_decay = rates_for(parameters, convolutions=convolutions, whole=whole)
     return Settings(
         epochs_for(examples, batch),
         batch,
