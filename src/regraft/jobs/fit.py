@@ -442,6 +442,7 @@ class _Fit:
             folder=self.folder.path,
             decide=self.folder.decide,
             emit=self.emit,
+            keep=self.spec.store,
         )
         self.trained = train_deeper(deeper, work)
         held = self.trained.tuned.held_out
