@@ -1,12 +1,12 @@
 """A pass that is killed fifty times at random, then finished: are the bytes those of an undisturbed one?
 
-Claims: after every kill what the store holds is whole (every segment opens, and its checksum fits); what the finished pass gives, window by
-window, and what training would read has the bytes of an undisturbed pass; nothing that was written before a kill is computed again. Once for
-rows of features, once for tensors at a cut (two of each window, windows of several lengths).
+Claims: after every kill what the store holds is whole (every segment opens, and its checksum fits); what the finished pass gives, window
+by window, and what training would read has the bytes of an undisturbed pass; nothing that was written before a kill is computed again.
+Once for rows of features, once for tensors at a cut (two of each window, windows of several lengths).
 
 Each pass is a process of its own that computes 3,000 texts with a small network, a little slowed down, and writes to the store a few
-times a second. It is sent SIGKILL at a moment drawn from the time that one of them takes to begin plus half a second, so kills also fall into
-its start, into writing, and between writing and renaming.
+times a second. It is sent SIGKILL at a moment drawn from half of the time that one takes to begin up to half a second more than that, so
+kills also fall into its start, into writing, and between writing and renaming.
 
     python benchmarks/soak/kill_a_pass.py [--kills 50] [--seed N] [--out benchmarks/results/kill_a_pass.json]
 """

@@ -115,7 +115,10 @@ def test_the_same_command_gives_the_same_bytes(image_folder, command):
 
 
 def test_what_the_cut_gave_is_there_the_next_time_and_changes_no_bit(image_folder, command):
-    fits = [command("fit", image_folder, *MODEL, "--train", "top", "--out", out, *more) for out, more in (("a", ()), ("b", ()), ("c", ["--no-store"]))]
+    fits = [
+        command("fit", image_folder, *MODEL, "--train", "top", "--out", out, *more)
+        for out, more in (("a", ()), ("b", ()), ("c", ["--no-store"]))
+    ]
     assert all(answer.code == 0 for answer in fits), fits[-1].err
     n = json.loads(Path("a/run.json").read_text())["n"]
     assert f"frozen part: {n} windows," in fits[0].err and f"0 examples computed, {n} already there" in fits[1].err

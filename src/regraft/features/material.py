@@ -21,7 +21,7 @@ from regraft.workspace.segments import BFLOAT16, Kept
 from regraft.workspace.store import Space
 
 FLUSH_BYTES = 64 << 20
-"""Bytes computed between two writes to the space: what is held in memory, and what an interruption loses at most, with the seconds below."""
+"""Bytes computed between two writes to the space: held in memory, and lost by an interruption at most, with the seconds below."""
 
 FLUSH_SECONDS = 10.0
 
@@ -79,7 +79,7 @@ Trunk = Callable[[Sequence[Arrays]], Sequence[Arrays]]
 """The frozen part over the windows of one tile, all of equal shapes: what is kept of each."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Tiled:
     """A trunk of the cut as the pass takes it: tiles of just `tile` windows, a short one filled up with copies of its first."""
 
@@ -93,7 +93,7 @@ class _Tiled:
         return [{n: narrowed(a, self.precision).copy() for n, a in kept.items()} for kept in given[: len(windows)]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _AsPrepared:
     """No trunk: windows are kept as they are."""
 
