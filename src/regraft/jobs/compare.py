@@ -33,9 +33,9 @@ def compare(*runs: str | os.PathLike[str]) -> dict[str, Any]:
     """The first run with each of the others, on the training examples that both judged by cross-validation.
 
     Returns `runs` (model, train, estimate, n, seconds of each, and the bytes of its bundle) and `comparisons`. Each of those has `gain`,
-    the mean advantage over the first run an example with a 95 % interval, paired; `n`; `only_first` and `only_other`, on how many examples
-    one of them does better; and a `verdict` in words. Each run was cross-validated in folds of its own: the interval holds the chance of the
-    examples, not that of the folds.
+    the mean advantage over the first run an example with a 95 % interval, paired; `n`; `only_first` and `only_other`, on how many
+    examples one of them does better; and a `verdict` in words. Each run was cross-validated in folds of its own: the interval holds
+    the chance of the examples, not that of the folds.
 
     Raises UsageError for fewer than two runs, RunError for runs of different tasks, targets, labels or examples.
     """
