@@ -14,10 +14,8 @@ from typing import Any
 
 import pytest
 
-from regraft.jobs.common import wait_without_spinning
 from regraft.pretrained.operators import declare_missing_operators
 
-wait_without_spinning()
 torch = pytest.importorskip("torch")
 declare_missing_operators()
 pytest.importorskip("timm")
@@ -62,13 +60,10 @@ CHOICES = ("head", "last block", "from the middle")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-    torch.set_num_threads(before)
     opened.cache_clear()
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import copy
 import functools
 import importlib.util
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -111,14 +110,6 @@ class Bert(nn.Module):
 ADAPTERS = importlib.util.find_spec("peft") is not None
 
 MODULES = {"resnet": ResNet, "vit": ViT, "bert": Bert}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @functools.cache
