@@ -214,12 +214,13 @@ class _Fit:
         network = FrozenPass.over(
             examples, self.facts, backbone, self.named, spec.precision, self.device, self.threads, spec.store, self.recorder
         )
+        metric = spec.metric or self.target.metrics[0]
+        network.try_before(self.labelled, metric, spec.seed, balance=spec.balance)
         extracted = network(examples)
         left_out = [*self.dataset.left_out, *extracted.left_out]
         check_losses(left_out, len(extracted.kept), self.modality, strict=spec.strict, emit=self.emit)
         say_notes(extracted.notes, len(extracted.kept), self.emit)
         parts = divide(self.labelled, examples, values, extracted, self.emit)
-        metric = spec.metric or self.target.metrics[0]
         validation = Validation.of(self.target, metric, parts, spec.seed, balance=spec.balance, emit=self.emit)
         usable = [examples[i] for i in extracted.kept]
         probe = self._linear_head(network, validation, usable, extracted)
