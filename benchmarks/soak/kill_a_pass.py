@@ -102,7 +102,8 @@ def soak(kind: str, kills: int, seed: int, base: Path) -> dict[str, Any]:
     whole = passed(kind, paths, base / f"{kind} undisturbed")
     command = [sys.executable, __file__, "--child", kind, str(data), str(folder)]
     begun = time.monotonic()
-    first = subprocess.Popen(command)
+    environment = {**os.environ, "REGRAFT_HOME": str(base / "home")}
+    first = subprocess.Popen(command, env=environment)
     while not list(folder.glob("*.safetensors")):
         time.sleep(0.01)
     start_up = time.monotonic() - begun
@@ -110,7 +111,7 @@ def soak(kind: str, kills: int, seed: int, base: Path) -> dict[str, Any]:
     first.wait()
     killed, ended, left_aside, torn, kept = 1, 0, 0, 0, [len(Space(folder, {"kind": kind}))]
     while killed < kills:
-        running = subprocess.Popen(command)
+        running = subprocess.Popen(command, env=environment)
         time.sleep(rng.uniform(0.5, 1.0) * start_up + rng.uniform(0, 0.5))
         os.kill(running.pid, signal.SIGKILL)
         if running.wait() == -signal.SIGKILL:

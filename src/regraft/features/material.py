@@ -169,7 +169,8 @@ def largest(sources: Sequence[Any], modality: Modality, prepare: Callable[[Any],
 
 def damaged_said(count: int) -> str:
     """What to say of files of the store whose bytes are not those that were written."""
-    return f"{count} damaged files in the feature store were passed over; their features are computed again"
+    files = "1 damaged file" if count == 1 else f"{count} damaged files"
+    return f"{files} in the feature store passed over: the features there are computed again"
 
 
 def _counted(windows: int, computed: int, examples: int) -> str:

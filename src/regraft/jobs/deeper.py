@@ -24,7 +24,7 @@ from regraft.strategy.rungs import LORA_RUNG, Rung, rung_of
 from regraft.strategy.settings import Settings, folds_to_train, head_settings, settings_for
 from regraft.workspace.files import sha256_file
 from regraft.workspace.runs import MATERIAL
-from regraft.workspace.store import Space, Store, space_key
+from regraft.workspace.store import Space, Store, home, space_key
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -96,7 +96,7 @@ LEAST_SAVED = 0.05
 """Share of a network's work that a cut has to save: below, what it keeps costs more than it is worth."""
 
 
-def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], windows: int, folder: Path, emit: Emit) -> Cut:
+def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], windows: int, room: int, emit: Emit) -> Cut:
     """The network divided where its frozen part ends, or whole where that is impossible or not worth it; said either way."""
     from regraft.features.cut import find_cut, no_cut
 
@@ -107,7 +107,7 @@ def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], window
         return no_cut(module, inputs, frozen, error.found)
     if cut.empty:
         return cut
-    kept, room = cut.bytes * windows, shutil.disk_usage(folder).free
+    kept = cut.bytes * windows
     reason = ""
     if cut.saved < LEAST_SAVED:
         reason = f"the frozen part is {cut.saved:.0%} of the work: it runs with the rest"
@@ -149,7 +149,7 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
     modality, preprocessing = MODALITIES[deeper.facts.task], deeper.facts.preprocessing
     if modality.name == "image":
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    cut = _cut(module, frozen, {k: v.to(device) for k, v in net.inputs.items()}, len(work.examples), work.folder, work.emit)
+    cut = _cut(module, frozen, {k: v.to(device) for k, v in net.inputs.items()}, len(work.examples), work.room(), work.emit)
     # how much disk was free may have decided it
     work.decide(cut={"after": cut.after, "bytes": cut.bytes, "saved": round(cut.saved, 4), "reason": cut.reason})
     output = layer_at(module, deeper.whole.output)
@@ -211,6 +211,11 @@ class Work:
     emit: Emit
     keep: bool = True
     """Whether what the cut gives stays in the feature store."""
+
+    def room(self) -> int:
+        """Free bytes where what the cut gives may be kept: on the disk of the run, and on that of the feature store."""
+        places = [self.folder, next(p for p in (home(), *home().absolute().parents) if p.exists())]
+        return min(shutil.disk_usage(place).free for place in places[: 1 + self.keep])
 
 
 def train_deeper(deeper: Deeper, work: Work) -> Trained:
@@ -305,7 +310,7 @@ def _precision(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk) -> str:
     from regraft.features.material import largest
 
     full, half = (size * len(work.examples) for size in (cut.bytes, halved(cut)))
-    room = shutil.disk_usage(work.folder).free
+    room = work.room()
     if fits(full, room):
         work.decide(kept={"precision": "float32"})
         return "float32"
