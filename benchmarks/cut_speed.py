@@ -1,5 +1,5 @@
-"""Claims, stated before measuring. Whole commands from start to finished file, with an empty store and nothing known of the machine, against
-the usual way (`usual.py`: the same network and data, torch float32, the frozen part in evaluation mode and run in each of 10 epochs):
+"""Claims, stated before measuring. Whole commands from start to finished file, with an empty store and nothing known of the machine,
+against the usual way (`usual.py`: the same network and data, torch float32, the frozen part in evaluation mode, run in each of 10 epochs):
 
 1. `regraft fit` (head) of hymenoptera's 244 photographs takes at most 1/8, of 2,000 photographs at most 1/25 of the time.
 2. `regraft fit --train "last 1 block, head"` of 2,000 photographs takes at most 1/5.
@@ -8,11 +8,11 @@ the usual way (`usual.py`: the same network and data, torch float32, the frozen 
 
     REGRAFT_DATA=DIR python benchmarks/cut_speed.py [--parts hymenoptera,head,last,text] [--rounds 1] [--engine auto|torch]
 
-Of 2,000 photographs one epoch of the usual way is measured and counted ten times (`epochs_measured`); of the others all are. regraft does more
-in its time: five folds, a nested choice, intervals, a model without the network; it reads the test part too where the data has one.
-Beside the whole commands stands the stage alone (what runs over the examples, without start-up, on both sides), and a second fit with
-everything stored. Floor: the time to decode and resize the photographs on all cores, and the network's multiply-adds over the rate of
-a float32 matrix product here.
+Of 2,000 photographs one epoch of the usual way is measured and counted ten times (`epochs_measured`); of the others all are. regraft
+does more in its time: five folds, a nested choice, intervals, a model without the network; it reads the test part too where the data
+has one. Beside the whole commands stands the stage alone (what runs over the examples, without start-up, on both sides), and a
+second fit with everything stored. Floor: the time to decode and resize the photographs on all cores, and the network's multiply-adds
+over the rate of a float32 matrix product here.
 
 Sets: hymenoptera; the first 400 photographs of each class of flowers5; the first 2,000 questions of TREC-6's training part.
 """
