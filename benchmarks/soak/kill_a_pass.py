@@ -5,8 +5,8 @@ by window, and what training would read has the bytes of an undisturbed pass; no
 Once for rows of features, once for tensors at a cut (two of each window, windows of several lengths).
 
 Each pass is a process of its own, forked from one that has imported everything. It takes half a minute when nobody disturbs it and
-writes to the store many times a second. It is sent SIGKILL up to a second after it began, at random, so kills fall into opening the store, computing,
-writing, and between writing and renaming.
+writes to the store many times a second. It is sent SIGKILL up to a second after its first tile ran, at random; every second one as soon as
+it is seen writing a file, if that comes first.
 
     python benchmarks/soak/kill_a_pass.py [--kills 50] [--seed N] [--out benchmarks/results/kill_a_pass.json]
 """
@@ -36,7 +36,7 @@ from regraft.workspace.segments import Segment
 from regraft.workspace.store import Space
 
 TILE = 8
-COUNT = 3000
+COUNT = 4000
 KINDS = ("rows", "tensors")
 
 
@@ -61,27 +61,30 @@ class Trunk:
 
     tile, side_by_side = TILE, True
 
-    def __init__(self, rows: bool, seconds: float) -> None:
+    def __init__(self, rows: bool, seconds: float, begun: int | None = None) -> None:
+        self.begun = begun
         torch.manual_seed(0)
         self.layer, self.rows, self.seconds = torch.nn.Conv1d(1, 64, 9, padding=4), rows, seconds
 
     def __call__(self, windows: Sequence[Any]) -> Any:
         filled = [*windows, *[windows[0]] * (TILE - len(windows))]
+        if self.begun is not None:
+            os.write(self.begun, b".")
         time.sleep(self.seconds)
         with torch.no_grad():
             found = torch.tanh(self.layer(torch.from_numpy(np.stack([w["x"] for w in filled])))).numpy()
         return found.mean(2)[: len(windows)] if self.rows else [{"0": f, "1": f[:1] > 0} for f in found]
 
 
-def passed(kind: str, paths: Sequence[Path], folder: Path, seconds: float = 0.0) -> str:
+def passed(kind: str, paths: Sequence[Path], folder: Path, seconds: float = 0.0, begun: int | None = None) -> str:
     """A hash of everything that the pass gives."""
     names, texts, space = [p.name for p in paths], MODALITIES["text"], Space(folder, {"kind": kind}, needed=True)
     digest = hashlib.sha256()
     if kind == "rows":
-        found = extract(names, paths, texts, lambda: Trunk(True, seconds), prepare, space)
+        found = extract(names, paths, texts, lambda: Trunk(True, seconds, begun), prepare, space)
         digest.update(found.features.tobytes() + b"".join(found.identities))
     else:
-        given = gather(names, paths, texts, prepare, space, trunk=Trunk(False, seconds), tile=TILE)
+        given = gather(names, paths, texts, prepare, space, trunk=Trunk(False, seconds, begun), tile=TILE)
         digest.update(given.example.tobytes() + given.share.tobytes() + given.kind.tobytes())
         for window in range(len(given.example)):
             digest.update(b"".join(array.tobytes() for array in given.read(np.array([window])).values()))
@@ -89,17 +92,21 @@ def passed(kind: str, paths: Sequence[Path], folder: Path, seconds: float = 0.0)
 
 
 def begun(kind: str, paths: Sequence[Path], folder: Path) -> int:
-    """The process of a pass that writes often and takes its time."""
+    """The process of a pass that writes often and takes its time, once its first tile runs."""
+    read, write = os.pipe()
     process = os.fork()
     if process == 0:
         code = 1
         try:
             material.FLUSH_BYTES = 1 << 16
             sys.modules["regraft.features.extract"].FLUSH_ROWS = 8  # type: ignore[attr-defined]
-            passed(kind, paths, folder, 0.08)
+            passed(kind, paths, folder, 0.08, write)
             code = 0
         finally:
             os._exit(code)
+    os.close(write)
+    os.read(read, 1)
+    os.close(read)
     return process
 
 
@@ -110,12 +117,16 @@ def kill(kind: str, kills: int, seed: int, base: Path) -> dict[str, Any]:
     ended, left_aside, torn, kept = 0, 0, 0, list[int]()
     while len(kept) < kills:
         process = begun(kind, paths, folder)
-        time.sleep(rng.uniform(0, 1))
+        end = time.monotonic() + rng.uniform(0, 1)
+        while time.monotonic() < end and not (len(kept) % 2 and list(folder.glob(".*.part"))):
+            time.sleep(0.0005)
         os.kill(process, signal.SIGKILL)
         _, status = os.waitpid(process, 0)
         if not os.WIFSIGNALED(status):
             ended += 1
-            break
+            for path in folder.glob("*.safetensors"):
+                path.unlink()  # nothing was left to do: from the beginning
+            continue
         aside = list(folder.glob(".*.part"))
         left_aside += bool(aside)
         for path in aside:  # the store itself leaves them for an hour: they may be another process's
