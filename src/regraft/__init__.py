@@ -18,6 +18,7 @@ _NAMES = {
     "export": "regraft.jobs",
     "extract_features": "regraft.jobs",
     "open_run": "regraft.jobs",
+    "resume": "regraft.jobs",
     "show": "regraft.jobs",
     "models": "regraft.jobs",
     "runs": "regraft.jobs",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         models,
         open_run,
         predict,
+        resume,
         runs,
         show,
     )
@@ -68,6 +70,7 @@ __all__ = [
     "models",
     "open_run",
     "predict",
+    "resume",
     "runs",
     "show",
 ]
