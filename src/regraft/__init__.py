@@ -27,6 +27,7 @@ _NAMES = {
     "Run": "regraft.jobs",
     "Prediction": "regraft.facts",
     "RegraftError": "regraft.errors",
+    "Rung": "regraft.strategy.rungs",
 }
 
 if TYPE_CHECKING:
@@ -51,11 +52,13 @@ if TYPE_CHECKING:
         runs,
         show,
     )
+    from regraft.strategy.rungs import Rung
 
 __all__ = [
     "Prediction",
     "RegraftError",
     "Run",
+    "Rung",
     "__version__",
     "cache",
     "clear_cache",

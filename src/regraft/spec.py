@@ -79,7 +79,10 @@ class FitSpec:
     is new, what they have too many is left out."""
     train: str = "head"
     """How much to train. head: freeze the network, train a new output layer; norm: also scales and biases of normalisation; top or
-    top=K: also the last K blocks; full: everything; or layers, such as "last 1 block, head"."""
+    top=K: also the last K blocks; full: everything; layers, such as "last 1 block, head"; or a YAML file with a rung of your own."""
+    settings: tuple[str, ...] = ()
+    """A setting of training below the head in place of the one that follows from the data, such as lr=1e-3 or epochs=5; may be given
+    several times. docs/rungs.md lists them."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     engine: str = "auto"

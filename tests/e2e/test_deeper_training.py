@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 import regraft
 from regraft.errors import RunError, UsageError
 from regraft.jobs.deeper import plan_deeper
+from regraft.modality import MODALITIES
 from regraft.pretrained import Access, find_model, source_of
 from regraft.strategy import settings as rules
+from regraft.targets.classes import Classes
 
 OWN = """
 import torch
@@ -247,7 +249,7 @@ def test_one_fold_is_held_out_where_all_would_take_too_long(image_folder, comman
 
 def test_only_a_linear_head_needs_nothing_deeper():
     facts = find_model("small_blocks:small", Access(allow_code=True))
-    assert plan_deeper(facts, None, "head", 3) is None
+    assert plan_deeper(facts, None, "head", {}, Classes(["a", "b", "c"]), MODALITIES["image"]) is None
     assert plan_deeper(facts, None, "top", 3) is not None
     # naming the head in other words is the same rung
     assert plan_deeper(facts, None, "head, head", 3) is None

@@ -169,6 +169,7 @@ def _show_run(run: str, as_json: bool) -> None:
     ]
     if recipe := (result or {}).get("recipe") or bundle["architecture"].get("recipe"):
         rows.insert(3, ["changed", "; ".join(f"{s['op']} {', '.join(str(v) for k, v in s.items() if k != 'op')}" for s in recipe)])
+    rows[-2:-2] = _settings(found["decisions"])
     show(out, table(["", ""], rows))
     if result:
         for line in report(result):
@@ -180,6 +181,25 @@ def _show_run(run: str, as_json: bool) -> None:
             show(out, f"\nleft out: {len(result['left_out']):,}")
             for item in result["left_out"][:10]:
                 show(out, f"  {item['name']}: {item['reason']}")
+
+
+def _settings(decisions: Mapping[str, Any]) -> list[list[str]]:
+    """How the network was trained: every setting that does something, with who said so where it does not follow from the data."""
+    rows: list[list[str]] = []
+    settings = decisions.get("settings") or decisions.get("head_settings")
+    if isinstance(settings, dict):
+        said = decisions.get("settings_from") or {}
+        told = [
+            f"{k} {str(v).lower() if isinstance(v, bool) else v}" + (f" ({said[k]})" if k in said else "")
+            for k, v in settings.items()
+            if v or k in said
+        ]
+        rows.append(["settings", ", ".join(told)])
+    if wise := decisions.get("wise"):
+        rows.append(["weights", f"{wise['mix']:.0%} of the way from the head's solution to the end of the training"])
+    if (temperature := decisions.get("temperature")) and temperature["kept"]:
+        rows.append(["temperature", f"{temperature['value']:.3g}, in the output layer"])
+    return rows
 
 
 def _trained(bundle: Mapping[str, Any]) -> str:

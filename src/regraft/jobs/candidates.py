@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from regraft.events import Emit, Said
 from regraft.facts import ModelFacts
 from regraft.jobs.common import versions
 from regraft.jobs.parts import rows_at
@@ -37,6 +38,7 @@ class Candidate:
     averaged  what is averaged over the windows of a long input (artifacts)
     engine    what runs it
     features  how many of them its head reads
+    cool      divides what its output layer gives by a number, in its weights: scores, tensors and all that is made of them follow
     """
 
     rung: str
@@ -48,6 +50,7 @@ class Candidate:
     averaged: str
     engine: Engine
     features: int
+    cool: Callable[[float], None]
 
 
 def head_candidate(
@@ -67,12 +70,15 @@ def head_candidate(
 
     def tensors() -> dict[str, Tensor]:
         head = architecture_of(facts.architecture).head(facts.architecture)
-        return {**backbone, f"{head}.weight": torch.from_numpy(probe.weight), f"{head}.bias": torch.from_numpy(probe.bias)}
+        return {**backbone, f"{head}.weight": torch.from_numpy(held["weight"]), f"{head}.bias": torch.from_numpy(held["bias"])}
 
-    layer = linear(probe.weight, probe.bias)
-    scores = lambda positions: layer(rows_at(features, positions))
+    def cool(temperature: float) -> None:
+        held.update({name: (values / np.float32(temperature)).astype(np.float32) for name, values in held.items()})
+
+    held = {"weight": probe.weight, "bias": probe.bias}
+    scores = lambda positions: linear(held["weight"], held["bias"])(rows_at(features, positions))
     how = validation.how(probe.tried_on)
-    return Candidate(rung, probe.out_of_fold, how, scores, facts, tensors, FEATURES, engine, features.shape[1])
+    return Candidate(rung, probe.out_of_fold, how, scores, facts, tensors, FEATURES, engine, features.shape[1], cool)
 
 
 def trained_candidate(trained: Trained, validation: Validation, engine: Engine, features: int) -> Candidate:
@@ -80,20 +86,36 @@ def trained_candidate(trained: Trained, validation: Validation, engine: Engine, 
     from regraft.artifacts import FEATURES, SCORES
     from regraft.jobs.engines import reference_engine
 
-    held = trained.tuned.held_out
-    outputs = np.full(held.shape, np.nan, np.float32)
-    there = np.isfinite(held).all(1)
-    outputs[there] = validation.target.link(held[there])
+    outputs = trained.held_out
+    there = np.isfinite(outputs).all(1)
     folds, of = trained.tuned.folds, validation.count
     if folds == of:
         how = f"{of}-fold cross-validation of the whole training"
+        how += f", and of the choice among weights ({trained.mixed})" if trained.mixed else ""
     else:
         how = f"{folds} of {of} folds held out: {int(there.sum()):,} examples; training in all folds would take too long"
+        how += f"; the choice among weights ({trained.mixed}) on the other half of them" if trained.mixed else ""
     rung, facts, on_features = trained.deeper.rung.name, trained.deeper.facts, trained.deeper.on_features
     averaged = FEATURES if on_features else SCORES
     # what was trained below the head was trained and judged in torch
     runs_in = engine if on_features else reference_engine()
-    return Candidate(rung, outputs, how, trained.scores, facts, trained.tensors, averaged, runs_in, features)
+    return Candidate(rung, outputs, how, trained.scores, facts, trained.tensors, averaged, runs_in, features, trained.cool)
+
+
+def tempered(candidate: Candidate, validation: Validation, decide: Callable[..., None], emit: Emit) -> Candidate:
+    """The candidate with probabilities that mean what they say, where held-out examples show that dividing its scores by a number helps:
+    the number is then in the weights of its output layer. What is reported of a fold is divided by what the other folds say.
+    """
+    found = validation.temper(candidate.held_out)
+    if found is None:
+        return candidate
+    decide(temperature=found.to_json())
+    if not found.kept:
+        return candidate
+    emit(Said(found.said()))
+    candidate.cool(found.temperature)
+    how = f"{candidate.how}; the temperature of a fold is that of the others"
+    return replace(candidate, held_out=found.outputs, how=how)
 
 
 def save_candidate(folder: Path, candidate: Candidate, target: Target) -> None:

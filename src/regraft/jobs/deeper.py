@@ -10,22 +10,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from regraft.data.base import Example
-from regraft.errors import ModelError, WriteError
+from regraft.errors import ModelError, UsageError, WriteError
 from regraft.events import Done, Emit, Progress, Said, Started, Warned
 from regraft.facts import ModelFacts
 from regraft.jobs.interrupts import asked_to_stop
 from regraft.jobs.network import Edited, Whole, in_head, whole_network
 from regraft.jobs.recording import DATA, Recorder
-from regraft.modality import MODALITIES
+from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import source_of
+from regraft.spec import refuse
 from regraft.strategy.kept import fits, half_for
 from regraft.strategy.rungs import LORA_RUNG, Rung, rung_of
-from regraft.strategy.settings import Settings, folds_to_train, head_settings, settings_for
+from regraft.strategy.settings import Settings, changed, folds_to_train, head_settings, precision_for, settings_for, worth_timing
+from regraft.targets import Target
 from regraft.workspace.checkpoints import Checkpoint
 from regraft.workspace.files import sha256_file
 from regraft.workspace.runs import CHECKPOINTS, MATERIAL
@@ -37,9 +39,11 @@ if TYPE_CHECKING:
     from regraft.anatomy.freezing import Frozen
     from regraft.features.cut import Cut
     from regraft.features.material import Material, Trunk
-    from regraft.training.deeper import Keeping, Tuned, Watch
+    from regraft.jobs.validation import Validation
+    from regraft.training.deeper import Keeping, Task, Tuned, Watch
     from regraft.training.loop import Learner
     from regraft.training.losses import Loss
+    from regraft.training.mixing import Mix
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,20 @@ class Deeper:
     facts: ModelFacts
     """Of the network with its new head."""
     backbone: Mapping[str, Tensor]
+    asked: Mapping[str, Any]
+    """Settings that were asked for."""
 
     @property
     def on_features(self) -> bool:
         """Whether only the head trains: it then reads the features that are there already."""
         return all(in_head(self.whole.net, path) for path in self.whole.net.trained.paths)
+
+    @property
+    def trains_scales_alone(self) -> bool:
+        """Whether what trains below the head are biases and scales."""
+        net = self.whole.net
+        below = [p for name, p in net.module.named_parameters() if name in net.trained and not in_head(net, name)]
+        return bool(below) and all(p.ndim <= 1 for p in below)
 
     def said(self) -> str:
         """What trains, in a sentence."""
@@ -70,23 +83,64 @@ class Deeper:
         return f"trains {', '.join(told)}: {live:,} of {every:,} parameters ({live / max(1, every):.1%})"
 
 
-def plan_deeper(facts: ModelFacts, edited: Edited | None, train: str, outputs: int) -> Deeper | None:
-    """What there is to train beyond a linear output layer; None when there is nothing. UsageError when `train` selects nothing.
+def plan_deeper(
+    facts: ModelFacts, edited: Edited | None, train: str, asked: Mapping[str, Any], target: Target, modality: Modality
+) -> Deeper | None:
+    """What there is to train beyond a linear output layer; None when there is nothing. UsageError when `train` selects nothing, or for
+    settings that have no meaning here.
 
-    `facts` are those before the recipe.
+    `facts` are those before the recipe, `asked` the settings that were asked for.
     """
     rung = rung_of(train)
+    refuse(_foreign_settings({**rung.settings, **asked}, target, modality))
+    linear = UsageError(
+        "--set is for what is trained step by step, and --train head fits a linear output layer at once",
+        expected="a rung above the head, layers, or a head of several layers",
+        move="--train top=1",
+    )
     if rung.name == "head" and edited is not None and edited.trains is not None:
         rung = Rung(edited.trains, edited.trains, "what the recipe says")
     if rung.name == "head" and edited is not None and edited.lora:
         rung = LORA_RUNG
     if rung.name == "head" and not (edited is not None and edited.has_own_head):
+        if asked:
+            raise linear
         return None
     backbone = edited.weights if edited else source_of(facts).weights(facts)
-    whole = whole_network(facts, edited, backbone, outputs, rung.trains)
+    whole = whole_network(facts, edited, backbone, len(target.outputs), rung.trains)
     changed = edited.facts if edited else facts
-    deeper = Deeper(whole, rung, replace(changed, architecture=whole.architecture), backbone)
-    return None if deeper.on_features and whole.plain else deeper
+    deeper = Deeper(whole, rung, replace(changed, architecture=whole.architecture), backbone, asked)
+    if deeper.on_features and whole.plain:
+        if asked:
+            raise linear
+        return None
+    return deeper
+
+
+def _foreign_settings(given: Mapping[str, Any], target: Target, modality: Modality) -> list[str]:
+    """What is wrong with settings for such a target and such inputs."""
+    faults = [
+        f"{name} mixes images, and these are {modality.nouns}"
+        for name in ("mixup", "cutmix")
+        if given.get(name) and modality.name != "image"
+    ]
+    faults += [
+        f"{name} needs classes, and the target is a number"
+        for name in ("smoothing", "mixup", "cutmix")
+        if given.get(name) and target.name == "number"
+    ]
+    if given.get("balanced") and target.name != "class":
+        faults.append(f"balanced draws every class equally often; the target here is {target.name} ({target.about})")
+    return faults
+
+
+def _settled(deeper: Deeper, usual: Settings, work: Work) -> Settings:
+    """The settings: by the rules, with those of the rung and those that were asked for in their place; written down as who said them."""
+    settings = changed(usual, deeper.rung.settings, deeper.asked)
+    said = {name: f"the rung {deeper.rung.name}" for name in deeper.rung.settings} | {name: "--set" for name in deeper.asked}
+    follows = {name: "follows" for name in settings.to_json() if getattr(settings, name) != getattr(usual, name)}
+    work.decide(settings_from={**follows, **said})
+    return settings
 
 
 def _convolves(network: nn.Module) -> bool:
@@ -148,6 +202,7 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
     from regraft.anatomy.adapters import adapter_parameters
     from regraft.anatomy.freezing import Frozen, layer_groups
     from regraft.anatomy.select import Selected
+    from regraft.features.cut import no_cut
     from regraft.training.loop import Learner, rates_by_depth
 
     net, device = deeper.whole.net, work.device
@@ -158,7 +213,11 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
     modality, preprocessing = MODALITIES[deeper.facts.task], deeper.facts.preprocessing
     if modality.name == "image":
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    cut = _cut(module, frozen, {k: v.to(device) for k, v in net.inputs.items()}, work)
+    why = _why_whole(settings)
+    if why:
+        work.emit(Said(why))
+    live = {k: v.to(device) for k, v in net.inputs.items()}
+    cut = no_cut(module, live, frozen, why) if why else _cut(module, frozen, live, work)
     # how much disk was free may have decided it
     work.decide(cut={"after": cut.after, "bytes": cut.bytes, "saved": round(cut.saved, 4), "reason": cut.reason})
     output = layer_at(module, deeper.whole.output)
@@ -167,8 +226,10 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
     def inputs(windows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
         return {k: v.to(device) for k, v in modality.collate(windows, preprocessing).items()}
 
-    def of_windows(arrays: Mapping[str, np.ndarray]) -> Tensor:
+    def of_windows(arrays: Mapping[str, np.ndarray], mix: Mix | None = None) -> Tensor:
         given = inputs([{name: array[i] for name, array in arrays.items()} for i in range(len(next(iter(arrays.values()))))])
+        if mix is not None:
+            given = {name: mix.of(images) for name, images in given.items()}
         return cut.rest(*(given[name] for name in cut.inputs))
 
     def of_kept(arrays: Mapping[str, np.ndarray]) -> Tensor:
@@ -178,9 +239,60 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
         kept = [tensor.cpu().numpy() for tensor in cut.features(inputs(windows))]
         return [{str(i): values[row] for i, values in enumerate(kept)} for row in range(len(windows))]
 
-    groups = list(rates_by_depth(layer_groups(module, net.parts, net.trained), settings, adapter_parameters(module)))
-    learner = Learner(module, of_windows if cut.empty else of_kept, cut.rest.train, cut.rest.eval, groups, output)
+    layers = layer_groups(module, net.parts, net.trained)
+    groups = list(rates_by_depth(layers, settings, adapter_parameters(module)))
+    new = [name for depth, names in layers if not depth for name in names]
+    scores = of_windows if cut.empty else of_kept
+    learner = Learner(module, scores, cut.rest.train, cut.rest.eval, groups, output, of_windows if cut.empty else None, new)
     return learner, cut, None if cut.empty else trunk
+
+
+def _why_whole(settings: Settings) -> str:
+    """Why the frozen part cannot run once; empty when it can."""
+    if settings.mixup or settings.cutmix:
+        return "images are mixed before they come into the network, so that its frozen part runs at every step"
+    if settings.checkpointing:
+        return "blocks are computed a second time to save memory, which the network in one piece can do: its frozen part runs at every step"
+    return ""
+
+
+def _in_the_precision(learner: Learner, task: Task, settings: Settings, work: Work) -> Settings:
+    """The settings with the precision that a few timed steps speak for, where it was left open; the timing is a decision."""
+    from regraft.training.deeper import seconds_of_steps
+
+    if settings.precision != "auto":
+        return settings
+    held = work.recorder.held_decision("precision_timed")
+    if held is None:
+        fp32 = seconds_of_steps(learner, task, replace(settings, precision="fp32"), work.seed)
+        held = {"fp32": round(fp32, 4)}
+        if worth_timing(fp32, settings.steps(len(work.train))):
+            held["bf16"] = round(seconds_of_steps(learner, task, replace(settings, precision="bf16"), work.seed), 4)
+    work.decide(precision_timed=held)
+    precision = precision_for(held["fp32"], held["bf16"]) if "bf16" in held else "fp32"
+    if "bf16" in held:
+        work.emit(Said(f"training in {precision}: a step takes {held['fp32']:.2g} s in fp32 and {held['bf16']:.2g} s in bf16"))
+    return replace(settings, precision=precision)
+
+
+def _mixed(tuned: Tuned, learner: Learner, work: Work, mixes: Sequence[float]) -> tuple[np.ndarray, str]:
+    """Held-out outputs (n, outputs) by the weights that were chosen without each fold, and which ship, in words; they are put into the
+    network.
+    """
+    from regraft.training.afterwards import between, told
+
+    found = work.validation.choose(tuned.held_out)
+    if found is None:
+        return work.validation.linked(tuned.held_out[-1]), ""
+    choice, held = found
+    work.decide(wise=told(mixes, choice))
+    mix = mixes[choice.best]
+    if mix != 1:
+        learner.move(between(tuned.begin, learner.moving(), mix))
+    words = {0.0: "those that training started from: the linear head alone", 1.0: "those that training ended with"}
+    ships = words.get(mix, f"{mix:.0%} of the way from where training started to where it ended")
+    work.emit(Said(f"weights: {ships}, as held-out examples say (WiSE-FT)"))
+    return held, ships
 
 
 def _head_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
@@ -194,7 +306,7 @@ def _head_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
     head = layer_at(deeper.whole.net.module, path).to(device).requires_grad_(True)
     output = layer_at(deeper.whole.net.module, deeper.whole.output)
     assert isinstance(output, torch.nn.Linear)
-    groups = [([name for name, _ in head.named_parameters()], settings.rate)]
+    groups = [([name for name, _ in head.named_parameters()], settings.lr)]
     return Learner(head, lambda arrays: head(torch.from_numpy(arrays["input"]).to(device)), head.train, head.eval, groups, output)
 
 
@@ -212,6 +324,7 @@ class Work:
     folds: np.ndarray
     loss: Loss
     starts: Sequence[tuple[np.ndarray, np.ndarray]]
+    validation: Validation
     seed: int
     device: str
     workers: int
@@ -267,6 +380,8 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
     from regraft.training.deeper import Standard, Task, tune
 
     settings = head_settings(len(work.train))
+    if deeper.on_features:
+        settings = _settled(deeper, settings, work)
     work.decide(head_settings=settings.to_json())
     learner = _head_learner(deeper, settings, work.device)
     standard = Standard.of(learner.module, work.features[work.train])
@@ -275,30 +390,41 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
         tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=_watch(work.emit, "head"), keeping=keeping)
     tuned = replace(tuned, states=[standard.folded(state) for state in tuned.states])
     learner.restore(tuned.states[-1])
-    return Trained(deeper, tuned, learner, of_rows(work.features), work.folder / MATERIAL)
+    held = work.validation.linked(tuned.held_out[-1])
+    return Trained(deeper, tuned, learner, of_rows(work.features), work.folder / MATERIAL, held)
 
 
 def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tensor]]) -> Trained:
+    from regraft.anatomy.recompute import recomputed
+    from regraft.training.afterwards import MIXES
     from regraft.training.deeper import Task, tune
 
     convolutions = _convolves(deeper.whole.net.module)
-    settings = settings_for(len(work.train), convolutions=convolutions, whole=deeper.rung.whole)
-    work.decide(settings=settings.to_json())
+    images = MODALITIES[deeper.facts.task].name == "image"
+    scales = deeper.trains_scales_alone
+    usual = settings_for(len(work.train), convolutions=convolutions, whole=deeper.rung.whole, scales=scales, images=images)
+    settings = _settled(deeper, usual, work)
     learner, cut, trunk = _whole_learner(deeper, settings, work)
     place = work.folder / MATERIAL
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     try:
         material = _material(deeper, work, cut, trunk, place)
-        task = Task(material, work.loss, work.values, work.train, work.weights, work.folds)
+        task = Task(material, work.loss, work.values, work.train, work.weights, work.folds, work.validation.inner)
+        settings = _in_the_precision(learner, task, settings, work)
+        work.decide(settings=settings.to_json())
+        mixes = MIXES if settings.wise else MIXES[-1:]
+        blocks = [path for paths in deeper.whole.net.parts.blocks for path in paths] if settings.checkpointing else []
         held = work.recorder.held_decision("folds_trained")
         options = {
             "starts": starts,
             "folds_for": folds_to_train if held is None else lambda folds, seconds: held,
             "decided": lambda count: work.decide(folds_trained=count),
             "watch": _watch(work.emit, "training"),
+            "mixes": mixes,
+            **_divisions(work),
         }
-        with _keeping(work, learner, "training", starts, ("settings", "cut")) as keeping:
+        with _keeping(work, learner, "training", starts, ("settings", "cut")) as keeping, recomputed(deeper.whole.net.module, blocks):
             tuned = tune(learner, task, settings, seed=work.seed, keeping=keeping, **options)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -307,7 +433,24 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
         work.emit(
             Warned(f"training began again {tuned.restarts} times at a third of the rates: its loss was no finite number, or exploded")
         )
-    return Trained(deeper, tuned, learner, material, place)
+    if settings.patience or settings.find:
+        work.decide(epochs_kept=tuned.epochs, rates=[float(f"{rate:.3g}") for rate in tuned.rates])
+        kept, rates = ", ".join(map(str, tuned.epochs)), ", ".join(f"{rate:.2g}" for rate in tuned.rates)
+        work.emit(Said(f"epochs after which weights were kept: {kept}; largest rates: {rates}"))
+    held, ships = _mixed(tuned, learner, work, mixes) if settings.wise else (work.validation.linked(tuned.held_out[-1]), "")
+    return Trained(deeper, tuned, learner, material, place, held, ships)
+
+
+def _divisions(work: Work) -> dict[str, Any]:
+    """What `tune` needs for a batch that memory does not take: where it was so before, and what to do when it is so."""
+    held: list[dict[str, int]] = list(work.recorder.held_decision("divided") or [])
+
+    def divided(training: int, step: int, parts: int) -> None:
+        held.append({"training": training, "step": step, "parts": parts})
+        work.decide(divided=held)
+        work.emit(Warned(f"memory ran out: a batch is computed in {parts} parts, one after the other; a step still sees all of it"))
+
+    return {"parts_at": {(d["training"], d["step"]): d["parts"] for d in held}, "divided": divided}
 
 
 def _material(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk | None, place: Path) -> Material:
@@ -439,12 +582,22 @@ class Trained:
     learner: Learner
     material: Material
     folder: Path
+    held_out: np.ndarray
+    """Outputs (n, outputs) of every training example by a network that had not seen it; NaN where there is none."""
+    mixed: str = ""
+    """Which weights ship, where there was a choice."""
 
     def scores(self, positions: np.ndarray) -> np.ndarray:
         """Scores (examples, outputs) float64 of usable examples by the final network."""
         from regraft.training.loop import judge
 
         return judge(self.learner, self.material, positions)
+
+    def cool(self, temperature: float) -> None:
+        """Divide what the output layer gives by a number, in its weights."""
+        from regraft.training.deeper import rescale
+
+        rescale(self.learner, 1 / temperature, 0.0)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor of the whole network, on the CPU; what adapters learnt is in the weights of their layers."""

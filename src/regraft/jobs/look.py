@@ -9,15 +9,15 @@ from typing import Any
 from regraft.errors import UsageError
 from regraft.jobs.run import open_run
 from regraft.workspace.files import folder_bytes
-from regraft.workspace.runs import list_runs
+from regraft.workspace.runs import list_runs, read_decisions
 from regraft.workspace.store import SpaceFacts, Store, home
 
 
 def show(run: str | os.PathLike[str]) -> dict[str, Any]:
-    """Everything about a run, or about a bundle that stands alone."""
+    """Everything about a run, or about a bundle that stands alone; `decisions` are those that were taken on the way."""
     held = open_run(run)
     model = held.model
-    return {"result": dict(held.result), "bundle": model.manifest, "target": model.target.name}
+    return {"result": dict(held.result), "bundle": model.manifest, "target": model.target.name, "decisions": read_decisions(Path(run))}
 
 
 def runs(folder: str | os.PathLike[str] = "runs") -> list[dict[str, Any]]:

@@ -20,7 +20,11 @@ from regraft.strategy.rules import fold_count, is_nested
 from regraft.targets import Target
 
 if TYPE_CHECKING:
+    from regraft.training.afterwards import Choice
     from regraft.training.probe import Probe
+
+INNER_PARTS = 8
+"""Of which one is held out where a training looks at held-out examples of its own: Prechelt 1998 takes a quarter, with more data."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,33 @@ class Judged:
     truth: np.ndarray
     held: np.ndarray
     decided: np.ndarray
+
+
+CALIBRATION = ("log_loss", "calibration_error")
+"""Figures that say how good probabilities are."""
+
+
+@dataclass(frozen=True)
+class Tempered:
+    """What dividing scores by a `temperature` does to held-out outputs (n, outputs): figures `before` and `after`, and whether it is kept,
+    because log-loss is clearly lower.
+    """
+
+    temperature: float
+    outputs: np.ndarray
+    before: dict[str, float]
+    after: dict[str, float]
+    kept: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for decisions.json."""
+        both = {name: [round(self.before[name], 6), round(self.after[name], 6)] for name in self.before}
+        return {"value": round(self.temperature, 6), **both, "kept": self.kept}
+
+    def said(self) -> str:
+        """One line."""
+        told = [f"{name.replace('_', ' ')} {self.before[name]:.3f} to {self.after[name]:.3f}" for name in self.before]
+        return f"scores are divided by {self.temperature:.2f} (temperature scaling): held out, {', '.join(told)}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +81,8 @@ class Validation:
     columns: Any
     weights: np.ndarray
     """What each training example counts."""
+    inner: np.ndarray
+    """A finer division (n,) by the same rules, for choices inside of a fold; -1 for what is in no part."""
 
     @classmethod
     def of(cls, target: Target, metric: str, parts: Parts, seed: int, *, balance: bool, emit: Emit) -> Validation:
@@ -75,7 +108,8 @@ class Validation:
         if said := target.unjudged(columns):
             emit(Warned(said))
         weights = parts.weights * class_weights(parts.y, len(target.outputs)) if balance else parts.weights
-        return cls(target, metric, parts, folds, view, columns, weights)
+        inner = assign_folds(strata, names, INNER_PARTS, seed + 1)
+        return cls(target, metric, parts, folds, view, columns, weights, inner)
 
     @property
     def count(self) -> int:
@@ -123,6 +157,60 @@ class Validation:
         )
         emit(Done(stage, time.perf_counter() - begun, f"strength {found.strength:.2g}, {self.count} folds"))
         return found
+
+    def linked(self, scores: np.ndarray) -> np.ndarray:
+        """Outputs (n, outputs) float32 of held-out scores; NaN where there are none."""
+        outputs = np.full(scores.shape, np.nan, np.float32)
+        there = np.isfinite(scores).all(1)
+        outputs[there] = self.target.link(scores[there])
+        return outputs
+
+    def choose(self, scores: np.ndarray) -> tuple[Choice, np.ndarray] | None:
+        """Which of several models is best by their scores (models, n, outputs) of held-out examples, and outputs (n, outputs) float32 by
+        the one that is best without each example's own fold: the choice does not flatter them. None where it cannot be made.
+        """
+        import torch
+
+        from regraft.training.afterwards import chosen, cross_parts
+        from regraft.training.losses import LOSSES
+
+        target, loss = self.target, LOSSES[self.target.loss]
+        places = np.flatnonzero(np.isfinite(scores).all((0, 2)))
+        parts = cross_parts(self.folds[places], self.inner[places])
+        if parts is None:
+            return None
+        y = self.parts.y[places]
+        outputs = np.stack([target.link(own[places]) for own in scores])
+        plain = [loss.decide(torch.from_numpy(own)) for own in outputs]
+        truth = loss.truth(y)
+        losses = np.stack([loss.each(torch.from_numpy(own), truth).numpy() for own in outputs])
+        gains = np.stack([target.gains(self.metric, y, decided) for decided in plain])
+        choice = chosen(lambda k, at: target.score(self.metric, y[at], plain[k][at]), gains, losses, parts)
+        held = np.full(scores.shape[1:], np.nan, np.float32)
+        held[places] = choice.of(outputs, parts)
+        return choice, held
+
+    def temper(self, outputs: np.ndarray) -> Tempered | None:
+        """Held-out outputs (n, outputs) of classes at the temperature that is best without each example's own fold; None where it cannot be
+        told.
+        """
+        from regraft.training.afterwards import cross_parts, temperature, tempered
+
+        places = np.flatnonzero(np.isfinite(outputs).all(1))
+        if self.target.loss != "softmax" or not len(places):
+            return None
+        parts = cross_parts(self.folds[places], self.inner[places])
+        if parts is None:
+            return None
+        y, before = self.parts.y[places], outputs[places]
+        after = tempered(before, y, parts, self.target.link)
+        rows = np.arange(len(y))
+        gain = mean_interval((after[rows, y] - before[rows, y]).astype(np.float64))
+        told = [{name: self.target.figures(y, o, self.target.decide(o))[name].value for name in CALIBRATION} for o in (before, after)]
+        held = outputs.copy()
+        held[places] = after
+        # a number that cannot be told from 1 would change every probability for nothing
+        return Tempered(temperature(before, y), held, told[0], told[1], gain.low > 0)
 
     def judge(self, outputs: np.ndarray, places: np.ndarray | None = None) -> Judged:
         """Decisions for held-out outputs (n, outputs), at the places where there are any or at the ones that are given."""

@@ -238,6 +238,15 @@ def read_run(path: Path) -> dict[str, Any]:
     return result
 
 
+def read_decisions(path: Path) -> dict[str, Any]:
+    """The decisions of a run; none where there are none that can be read."""
+    try:
+        held = read_json(path / DECISIONS)
+    except (OSError, ValueError):
+        return {}
+    return held if isinstance(held, dict) else {}
+
+
 def bundle_folder(path: Path) -> Path:
     """The bundle that `path` means: a bundle itself, or the one inside a run."""
     return path / BUNDLE if (path / BUNDLE).is_dir() else path
