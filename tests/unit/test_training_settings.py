@@ -280,3 +280,17 @@ def test_mixes_of_weights_are_judged_and_the_end_is_left(loss):
     assert same(end, own.moving())
     half = between(tuned.begin, end, 0.5)
     torch.testing.assert_close(half["0.weight"], (begin["0.weight"] + end["0.weight"]) / 2)
+
+
+def test_the_final_training_takes_rate_and_length_of_those_that_were_judged():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 5)).astype(np.float32)
+    task = Task(of_rows(rows), SOFTMAX, rng.integers(0, 3, 60), np.arange(60), np.ones(60), np.arange(60) % 3, np.arange(60) % 8)
+    heard = []
+    watch = lambda stage, step, steps, loss: heard.append((stage, step, steps))
+    tuned = tune(learner(), task, replace(PLAIN, epochs=12, find=True, patience=2), seed=0, watch=watch)
+    assert len(tuned.rates) == len(tuned.epochs) == 4
+    assert tuned.rates[-1] == pytest.approx(np.median(tuned.rates[:3])) and tuned.epochs[-1] == round(np.median(tuned.epochs[:3]))
+    # every training is heard to its end
+    ends = {stage: (step, steps) for stage, step, steps in heard}
+    assert len(ends) == 4 and all(step == steps for step, steps in ends.values())

@@ -179,6 +179,8 @@ def tune(
             _problem(learner, task, replace(settings, accumulate=max(way.parts, settings.accumulate)), taught, start, begin, seed),
             inner=task.train[inner],
             until=until,
+            # the final training takes the rate of those that were judged, on the median
+            height=float(np.median(way.rates)) / settings.lr if last and settings.find and way.rates else None,
             parts_at={step: parts for (training, step), parts in (parts_at or {}).items() if training == fold},
             divided=lambda step, parts, fold=fold: divided(fold, step, parts),
         )
@@ -193,6 +195,8 @@ def tune(
         stage = "all examples" if last else f"fold {fold + 1} of {way.folds}"
         heard = lambda step, loss, stage=stage, steps=problem.steps: watch(stage, step, steps, loss)
         found = train(problem, heard, saved=way.course, after=after)
+        if (taken := problem.steps // settings.epochs * len(found.losses)) < problem.steps:
+            watch(stage, taken, taken, found.losses[-1])
         _back(learner, task, taught)
         if last:
             way.losses, way.final = found.losses, learner.moving()

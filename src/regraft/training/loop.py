@@ -89,6 +89,8 @@ class Problem:
     seed: int
     inner: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     until: int | None = None
+    height: float | None = None
+    """What the settings' rate is multiplied by, in place of what a range test would find."""
     parts_at: Mapping[int, int] = field(default_factory=dict)
     """Steps at which memory ran out before, and in how many parts a batch is computed from there on."""
     divided: Callable[[int, int], None] = lambda step, parts: None
@@ -366,7 +368,7 @@ def train(
 
     height, parts = (saved.facts["height"], saved.facts["parts"]) if saved else (1.0, 1)
     if problem.settings.find and not saved:
-        height = found_height(problem)
+        height = found_height(problem) if problem.height is None else problem.height
     for restart in range(saved.facts["restart"] if saved else 0, RETRIES + 1):
         course = Course(problem, restart, height, parts)
         try:
