@@ -18,7 +18,7 @@ from regraft.facts import ModelFacts
 from regraft.jobs.network import Edited, Whole, in_head, whole_network
 from regraft.modality import MODALITIES
 from regraft.pretrained import source_of
-from regraft.strategy.rungs import LORA_RUNG, Rung, rung_of
+from regraft.strategy.rungs import AS_IT_IS, LORA_RUNG, Rung, rung_of
 from regraft.strategy.settings import Settings, folds_to_train, head_settings, settings_for
 from regraft.workspace.runs import MATERIAL
 
@@ -67,6 +67,8 @@ def plan_deeper(facts: ModelFacts, edited: Edited | None, train: str, outputs: i
     `facts` are those before the recipe.
     """
     rung = rung_of(train)
+    if rung.name == AS_IT_IS:
+        return None
     if rung.name == "head" and edited is not None and edited.trains is not None:
         rung = Rung(edited.trains, edited.trains, "what the recipe says")
     if rung.name == "head" and edited is not None and edited.lora:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from regraft.data.base import TEST, TRAIN, Example
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
+from regraft.jobs.as_it_is import Kept, as_it_is, keep_output_layer
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, trained_candidate
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes
 from regraft.jobs.deeper import Deeper, Trained, Work, plan_deeper, train_deeper
@@ -29,6 +31,7 @@ from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
 from regraft.strategy.rules import strengths_for
+from regraft.strategy.rungs import AS_IT_IS, rung_of
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
 from regraft.workspace.runs import BUNDLE, new_run
@@ -139,10 +142,12 @@ def fit(
     named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank)
     given = given_network(model, labelled.dataset.task, preprocessing, steps, may)
+    kept = keep_output_layer(given) if rung_of(spec.train).name == AS_IT_IS else None
+    given = kept.given if kept else given
     deeper = plan_deeper(given.base, given.edited, spec.train, len(labelled.target.outputs))
     folder = new_run(spec.out, _name_of(source) if isinstance(source, Path) else "data", spec.to_json())
     try:
-        return _Fit(spec, labelled, modality, given.facts, given.edited, deeper, named, place, Recorder(folder, on_event), start)()
+        return _Fit(spec, labelled, modality, given.facts, given.edited, deeper, kept, named, place, Recorder(folder, on_event), start)()
     finally:
         folder.close()
 
@@ -175,6 +180,7 @@ class _Fit:
     facts: ModelFacts
     edited: Edited | None
     deeper: Deeper | None
+    kept: Kept | None
     named: Engine | None
     """The engine that was asked for."""
     device: str
@@ -227,6 +233,9 @@ class _Fit:
         head = head_candidate(
             self.rung if self.deeper is None else "head", probe, extracted.features, validation, self.facts, backbone, network.chosen.engine
         )
+        if self.kept is not None:
+            model, output_map = as_it_is(self.kept, head, extracted.features, validation, self.recorder)
+            return self._ship(model, None, bare, validation, left_out, {"output_map": output_map})
         if self.deeper is None:
             return self._ship(head, None, bare, validation, left_out)
         trained = self._train_deeper(self.deeper, probe, validation, usable, extracted.features)
@@ -328,8 +337,16 @@ class _Fit:
         )
         return train_deeper(deeper, work)
 
-    def _ship(self, candidate: Candidate, head: Candidate | None, bare: _Bare, validation: Validation, left_out: Sequence[LeftOut]) -> Run:
-        """Judge a candidate, beside the linear head where it is another model, and write it with its run."""
+    def _ship(
+        self,
+        candidate: Candidate,
+        head: Candidate | None,
+        bare: _Bare,
+        validation: Validation,
+        left_out: Sequence[LeftOut],
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Run:
+        """Judge a candidate, beside the linear head where it is another model, and write it with its run. `more` goes into the result."""
         parts, view = validation.parts, validation.view
         judged = validation.judge(candidate.held_out)
         shipped = self.target.settle(parts.y, candidate.held_out, validation.columns)
@@ -359,6 +376,7 @@ class _Fit:
                 **({"recipe": self.edited.steps} if self.edited and self.edited.steps else {}),
                 "licence": self.facts.licence,
                 "train": self.rung,
+                **more,
                 "metric": validation.metric,
                 "n": len(parts.y),
                 "estimate": _json(validation.figures(judged)),

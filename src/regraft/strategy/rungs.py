@@ -10,9 +10,8 @@ from regraft.errors import UsageError
 
 @dataclass(frozen=True)
 class Rung:
-    """One way to train. `trains` is a selection of layers (docs/surgery.md); `how` what a person should know.
-
-    `whole` is true where every layer trains.
+    """One way to train. `trains` is a selection of layers (docs/surgery.md), empty where none trains; `how` what a
+    person should know. `whole` is true where every layer trains.
     """
 
     name: str
@@ -21,9 +20,12 @@ class Rung:
     whole: bool = False
 
 
+AS_IT_IS = "none"
+
 RUNGS: dict[str, Rung] = {
     rung.name: rung
     for rung in (
+        Rung(AS_IT_IS, "", "nothing: the network's own output layer stays, and says the labels by name or through a linear map"),
         Rung("head", "head", "everything is frozen; a new output layer is fitted to the network's features by logistic regression"),
         Rung("norm", "norms, head", "scales and biases of the normalisation layers, and the head"),
         Rung("top", "last 1 block, head", "the last block, or the last K (top=K), and the head"),
