@@ -20,7 +20,7 @@ class Rung:
     whole: bool = False
 
 
-AS_IT_IS = "none"
+AS_IT_IS, CONTRASTIVE = "none", "contrastive"
 
 RUNGS: dict[str, Rung] = {
     rung.name: rung
@@ -29,6 +29,7 @@ RUNGS: dict[str, Rung] = {
         Rung("head", "head", "everything is frozen; a new output layer is fitted to the network's features by logistic regression"),
         Rung("norm", "norms, head", "scales and biases of the normalisation layers, and the head"),
         Rung("top", "last 1 block, head", "the last block, or the last K (top=K), and the head"),
+        Rung(CONTRASTIVE, "all", "everything, on pairs of examples, so that those of one class come together; then the head", whole=True),
         Rung("full", "all", "everything, from the pretrained weights", whole=True),
     )
 }
