@@ -24,7 +24,7 @@ from regraft.targets import Target
 from regraft.workspace.runs import MATERIAL
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from regraft.training.contrastive import Contrasted, Encoder
     from regraft.training.probe import Probe
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 def check_contrastive(deeper: Deeper, target: Target) -> None:
     """UsageError for what pairs of one class cannot be made of, and for a network with a head or adapters of its own."""
+    from regraft.anatomy.adapters import adapters
+
     if target.name != "class":
         raise UsageError(
             f"--train contrastive puts examples of one class together; the target here is {target.name} ({target.about})",
@@ -39,14 +41,14 @@ def check_contrastive(deeper: Deeper, target: Target) -> None:
         )
     if not deeper.whole.plain:
         raise UsageError("--train contrastive ends in one linear layer, and the recipe has a head of several", move="--train full")
-    if deeper.adapters:
+    if adapters(deeper.whole.net.module):
         raise UsageError("--train contrastive trains the layers themselves, and the recipe has adapters", move="--train lora")
 
 
-def train_contrastive(deeper: Deeper, work: Work, head: Probe) -> Tuned:
-    """Train and judge. `head` is the linear head on features of the network as it came.
+def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -> TunedEncoder:
+    """Train and judge. `head` is the linear head on features of the network as it came; `precision` is a spec's.
 
-    Prepared examples lie in files in the run's folder while this runs, and are removed by `Tuned.close`.
+    Prepared examples lie in files in the run's folder while this runs, and are removed by `TunedEncoder.close`.
     """
     from regraft.features.engines.base import without_bfloat16
     from regraft.features.material import gather
@@ -67,7 +69,7 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe) -> Tuned:
         material = gather(names, sources, modality, prepare, place, tile=facts.tile, workers=work.workers, emit=work.emit)
         lengths = [next(iter(material.arrays[k].values())).shape[1] if modality.pad else 1 for k in material.kind]
         settings = contrast_for(len(work.train), int(np.quantile(lengths, 0.9)))
-        bfloat16 = device == "cpu" and not without_bfloat16()
+        bfloat16 = device == "cpu" and precision != "fp32" and not without_bfloat16()
         work.decide(settings={**settings.to_json(), "precision": "bf16" if bfloat16 else "fp32"})
 
         def run(windows: object) -> Tensor:
@@ -94,7 +96,7 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe) -> Tuned:
         raise
     if found.restarts:
         work.emit(Warned(f"training began again {found.restarts} times at a third of the rate: its loss was no finite number"))
-    return Tuned(deeper, encoder, found, place)
+    return TunedEncoder(deeper, encoder, found, place)
 
 
 def _without_head(deeper: Deeper) -> nn.Module:
@@ -108,7 +110,7 @@ def _without_head(deeper: Deeper) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedEncoder:
     """A tuned encoder with the head that was fitted to it."""
 
     deeper: Deeper

@@ -235,7 +235,7 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
     learner = _head_learner(deeper, settings, work.device)
     standard = Standard.of(learner.module, work.features[work.train])
     task = Task(of_rows(standard(work.features)), work.loss, work.values, work.train, work.weights, work.folds)
-    tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=_watch(work.emit, "head"))
+    tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=watch_training(work.emit, "head"))
     tuned = replace(tuned, states=[standard.folded(state) for state in tuned.states])
     learner.restore(tuned.states[-1])
     return Trained(deeper, tuned, learner, of_rows(work.features), work.folder / MATERIAL)
@@ -261,7 +261,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
         material = gather(names, sources, modality, prepare, place, **options)
         task = Task(material, work.loss, work.values, work.train, work.weights, work.folds)
         decided = lambda count: work.decide(folds_trained=count)
-        watch = _watch(work.emit, "training")
+        watch = watch_training(work.emit, "training")
         tuned = tune(learner, task, settings, seed=work.seed, starts=starts, folds_for=folds_to_train, decided=decided, watch=watch)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -271,7 +271,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     return Trained(deeper, tuned, learner, material, place)
 
 
-def _watch(emit: Emit, what: str) -> Watch:
+def watch_training(emit: Emit, what: str) -> Watch:
     """Progress of each training as a stage of its own."""
     began: dict[str, float] = {}
 

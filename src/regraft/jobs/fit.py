@@ -18,6 +18,7 @@ from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.as_it_is import Kept, as_it_is, keep_output_layer
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, trained_candidate
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes
+from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
 from regraft.jobs.deeper import Deeper, Trained, Work, plan_deeper, train_deeper
 from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass
@@ -31,7 +32,7 @@ from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
 from regraft.strategy.rules import strengths_for
-from regraft.strategy.rungs import AS_IT_IS, rung_of
+from regraft.strategy.rungs import AS_IT_IS, CONTRASTIVE, rung_of
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
 from regraft.workspace.runs import BUNDLE, OUT_OF_FOLD, new_run
@@ -145,6 +146,8 @@ def fit(
     kept = keep_output_layer(given) if rung_of(spec.train).name == AS_IT_IS else None
     given = kept.given if kept else given
     deeper = plan_deeper(given.base, given.edited, spec.train, len(labelled.target.outputs))
+    if deeper is not None and deeper.rung.name == CONTRASTIVE:
+        check_contrastive(deeper, labelled.target)
     folder = new_run(spec.out, _name_of(source) if isinstance(source, Path) else "data", spec.to_json())
     try:
         return _Fit(spec, labelled, modality, given.facts, given.edited, deeper, kept, named, place, Recorder(folder, on_event), start)()
@@ -241,7 +244,10 @@ class _Fit:
             return self._ship(head, None, bare, validation, left_out)
         trained = self._train_deeper(self.deeper, probe, validation, usable, extracted.features)
         try:
-            candidate = trained_candidate(trained, validation, network.chosen.engine, head.features)
+            if isinstance(trained, TunedEncoder):
+                candidate = trained.candidate(validation)
+            else:
+                candidate = trained_candidate(trained, validation, network.chosen.engine, head.features)
             return self._ship(candidate, head, bare, validation, left_out)
         finally:
             trained.close()
@@ -315,7 +321,7 @@ class _Fit:
 
     def _train_deeper(
         self, deeper: Deeper, start: Probe, validation: Validation, usable: Sequence[Example], features: np.ndarray
-    ) -> Trained:
+    ) -> Trained | TunedEncoder:
         """Train below the linear layer, which is `start`."""
         from regraft.training.losses import LOSSES
 
@@ -336,6 +342,8 @@ class _Fit:
             decide=self.decide,
             emit=self.emit,
         )
+        if deeper.rung.name == CONTRASTIVE:
+            return train_contrastive(deeper, work, start, self.spec.precision)
         return train_deeper(deeper, work)
 
     def _ship(

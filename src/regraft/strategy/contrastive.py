@@ -22,7 +22,7 @@ class Contrast:
 
     steps: int
     batch: int
-    rate: float = 2e-5
+    rate: float = 5e-5
     temperature: float = 0.1
     warm_up: float = 0.1
     weight_decay: float = 0.01
@@ -40,7 +40,7 @@ are seen after 126 steps, each of which encodes 32 texts."""
 ROOM = 4096
 """Tokens (windows times their length) a step at most: what a step keeps for its gradient grows with them."""
 
-STEPS = (60, 300)
+STEPS = (30, 200)
 """The least, which all small sets get, and the most."""
 
 VIEWS = 20
