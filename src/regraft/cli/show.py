@@ -186,7 +186,7 @@ def _trained(bundle: Mapping[str, Any]) -> str:
     """What was trained, before the sizes of the head."""
     head = "a new output layer" if bundle["head"].get("linear", True) else "a new head of several layers"
     if bundle["train"] == "none":
-        return "its own output layer, classes by name" if not bundle["head"].get("linear", True) else "its own output layer, a linear map behind it"
+        return "its own output layer, " + ("a linear map behind it" if bundle["head"].get("linear", True) else "classes by name")
     if bundle["train"] == "lora":
         return f"adapters, now part of the pretrained weights, with {head}"
     return head if bundle["train"] == "head" else f"from the pretrained weights, with {head}"

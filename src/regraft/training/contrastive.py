@@ -111,8 +111,9 @@ class _Diverged(ArithmeticError):
 
 
 def contrastive_loss(rows: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """The supervised contrastive loss of rows (n, d) with labels (n,): of each row the mean, over the others of its class, of minus the log of
-    its share in the exponentials of all similarities (cosines by `temperature`). Rows alone in their class only push. 0 without any pair.
+    """The supervised contrastive loss of rows (n, d) with labels (n,): of each row the mean, over the others of its class, of minus the log
+    of its share in the exponentials of all similarities (cosines by `temperature`). Rows alone in their class only push; without any pair
+    it is 0.
     """
     unit = nn.functional.normalize(rows.float(), dim=1)
     itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
@@ -125,9 +126,9 @@ def contrastive_loss(rows: Tensor, labels: Tensor, temperature: float) -> Tensor
 
 
 def balanced_batches(labels: np.ndarray, size: int, seed: int) -> Iterator[np.ndarray]:
-    """Places of `labels`, `size` different ones at a time, without end: everything where so many are all there are, else of each class equally
-    many, at least two of it where it has them; where that is too much, of some classes in turn. Each class goes through its examples
-    before one comes again.
+    """Places of `labels`, at most `size` different ones at a time, without end: everything where that is no more, else of each class equally
+    many, at least two where it has them; where that is too much, of some classes in turn. Each class goes through its examples before one
+    comes again.
     """
     if len(labels) <= size:
         while True:
@@ -151,7 +152,9 @@ def balanced_batches(labels: np.ndarray, size: int, seed: int) -> Iterator[np.nd
         yield np.unique(batch)
 
 
-def contrast(encoder: Encoder, labels: np.ndarray, examples: np.ndarray, settings: Contrast, seed: int, watch: Callable[[int, float], None]) -> int:
+def contrast(
+    encoder: Encoder, labels: np.ndarray, examples: np.ndarray, settings: Contrast, seed: int, watch: Callable[[int, float], None]
+) -> int:
     """Tune on some examples with their labels (examples,); says how often it had to begin again at a third of the rate.
 
     The same seed, threads and versions give the same bits. RunError when the loss is not finite at any rate that was tried.
@@ -171,7 +174,13 @@ def contrast(encoder: Encoder, labels: np.ndarray, examples: np.ndarray, setting
 
 
 def _contrast(
-    encoder: Encoder, labels: np.ndarray, examples: np.ndarray, settings: Contrast, slower: float, seed: int, watch: Callable[[int, float], None]
+    encoder: Encoder,
+    labels: np.ndarray,
+    examples: np.ndarray,
+    settings: Contrast,
+    slower: float,
+    seed: int,
+    watch: Callable[[int, float], None],
 ) -> None:
     trained = [p for p in encoder.module.parameters() if p.requires_grad]
     device = trained[0].device
@@ -210,7 +219,9 @@ def _height(step: int, settings: Contrast) -> float:
     return (settings.steps - step) / max(1, settings.steps - rising)
 
 
-def fit_layers(features: np.ndarray, labels: np.ndarray, weights: np.ndarray, classes: int, strengths: Sequence[float], loss: Loss) -> list[Layer]:
+def fit_layers(
+    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, classes: int, strengths: Sequence[float], loss: Loss
+) -> list[Layer]:
     """An output layer on features (n, d) for each strength, fitted to everything."""
     n = len(features)
     design = Design(torch.from_numpy(features), torch.arange(n), [0, n])
@@ -288,9 +299,8 @@ def tune_encoder(
         begun = time.perf_counter()
         held = task.folds == fold
         layers = learn(~held, f"fold {fold + 1} of {trained}", task.strengths)
-        rows = torch.from_numpy(encoder.features(task.examples[held])).double()
-        said = [task.loss.outputs((rows @ torch.from_numpy(w).double().T + torch.from_numpy(b).double()).float()).numpy() for w, b in layers]
-        outputs.append(np.stack(said))
+        rows = encoder.features(task.examples[held])
+        outputs.append(np.stack([task.loss.outputs(torch.from_numpy(rows @ w.T + b)).numpy() for w, b in layers]))
         if fold == 0:
             trained = folds_for(count, time.perf_counter() - begun)
             decided(trained)
