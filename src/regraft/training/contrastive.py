@@ -126,9 +126,9 @@ def contrastive_loss(rows: Tensor, labels: Tensor, temperature: float) -> Tensor
 
 
 def balanced_batches(labels: np.ndarray, size: int, seed: int) -> Iterator[np.ndarray]:
-    """Places of `labels`, at most `size` different ones at a time, without end: everything where that is no more, else of each class equally
-    many, at least two where it has them; where that is too much, of some classes in turn. Each class goes through its examples before one
-    comes again.
+    """Places of `labels`, at most `size` different ones at a time, without end: all of them where that is no more, else of each class
+    equally many, at least two where it has them; where that is too much, of some classes in turn. Each class goes through its examples
+    before one comes again.
     """
     if len(labels) <= size:
         while True:
