@@ -49,6 +49,7 @@ fix: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/against_by_hand.py
 	$(BIN)/python benchmarks/start_up.py
+	$(BIN)/python benchmarks/cut_speed.py
 
 clean:
 	rm -rf $(VENV) demo-data

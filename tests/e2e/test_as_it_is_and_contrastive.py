@@ -33,7 +33,8 @@ def decided(run: str) -> dict:
 @pytest.fixture
 def seeing(image_folder) -> str:
     """A small network with classes of its own, whose output layer knows the colours."""
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 16, "patch_size": 8}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes |= {"image_size": 16, "patch_size": 8}
     torch.manual_seed(0)
     network = transformers.ViTForImageClassification(transformers.ViTConfig(**sizes, id2label=NAMES))
     network.save_pretrained("made")
@@ -76,7 +77,7 @@ def test_old_classes_say_the_labels_by_name(seeing, image_folder, command):
     assert command("evaluate", "run", image_folder, "--threads", 1).code == 0
     assert "its own output layer, classes by name" in command("show", "run").out
     network = run.model.network()
-    assert network(torch.zeros(2, 3, 16, 16)).shape == (2, 3)
+    assert network(x=torch.zeros(2, 3, 16, 16)).shape == (2, 3)
 
 
 def test_a_label_without_a_class_gets_a_linear_map(seeing, image_folder, command):

@@ -13,11 +13,10 @@ import numpy as np
 from regraft.errors import UsageError
 from regraft.events import Said, Warned
 from regraft.jobs.candidates import Candidate
-from regraft.jobs.deeper import Deeper, Work, watch_training
+from regraft.jobs.deeper import Deeper, Work, prepared_material, watch_training
 from regraft.jobs.engines import reference_engine
 from regraft.jobs.validation import Validation
 from regraft.modality import MODALITIES
-from regraft.pretrained import source_of
 from regraft.strategy.contrastive import contrast_for
 from regraft.strategy.settings import folds_to_train
 from regraft.targets import Target
@@ -51,8 +50,7 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
     Prepared examples lie in files in the run's folder while this runs, and are removed by `TunedEncoder.close`.
     """
     from regraft.features.engines.base import without_bfloat16
-    from regraft.features.material import gather
-    from regraft.training.contrastive import Encoder, Task, reader, tune_encoder
+    from regraft.training.contrastive import Encoder, Task, reader, tune_encoder, usual_length
 
     facts, net, place = deeper.facts, deeper.whole.net, work.folder / MATERIAL
     modality, device = MODALITIES[facts.task], work.device
@@ -64,11 +62,8 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     try:
-        prepare = modality.preparer(facts.preprocessing, source_of(facts).files(facts))
-        names, sources = [e.name for e in work.examples], [e.source for e in work.examples]
-        material = gather(names, sources, modality, prepare, place, tile=facts.tile, workers=work.workers, emit=work.emit)
-        lengths = [next(iter(material.arrays[k].values())).shape[1] if modality.pad else 1 for k in material.kind]
-        settings = contrast_for(len(work.train), int(np.quantile(lengths, 0.9)))
+        material = prepared_material(deeper, work, place)
+        settings = contrast_for(len(work.train), usual_length(material) if modality.pad else 1)
         bfloat16 = device == "cpu" and precision != "fp32" and not without_bfloat16()
         work.decide(settings={**settings.to_json(), "precision": "bf16" if bfloat16 else "fp32"})
 

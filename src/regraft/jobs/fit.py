@@ -341,6 +341,7 @@ class _Fit:
             folder=self.recorder.path,
             decide=self.decide,
             emit=self.emit,
+            keep=self.spec.store,
         )
         if deeper.rung.name == CONTRASTIVE:
             return train_contrastive(deeper, work, start, self.spec.precision)
