@@ -78,8 +78,10 @@ class FitSpec:
     """Names of tensors, such as "fc.*, layer4.*": where the weights that --model path: names may differ from the network. What they lack
     is new, what they have too many is left out."""
     train: str = "head"
-    """How much to train. head: freeze the network, train a new output layer; norm: also scales and biases of normalisation; top or
-    top=K: also the last K blocks; full: everything; layers, such as "last 1 block, head"; or a YAML file with a rung of your own."""
+    """How much to train. none: nothing, the network's own output layer says the labels, by name or through a linear map; head: freeze the
+    network, train a new output layer; norm: also scales and biases of normalisation; top or top=K: also the last K blocks; contrastive:
+    everything, so that examples of one class come together, for few texts a class; full: everything; layers, such as
+    "last 1 block, head"; or a YAML file with a rung of your own."""
     settings: tuple[str, ...] = ()
     """A setting of training below the head in place of the one that follows from the data, such as lr=1e-3 or epochs=5; may be given
     several times. docs/rungs.md lists them."""

@@ -205,6 +205,8 @@ def _settings(decisions: Mapping[str, Any]) -> list[list[str]]:
 def _trained(bundle: Mapping[str, Any]) -> str:
     """What was trained, before the sizes of the head."""
     head = "a new output layer" if bundle["head"].get("linear", True) else "a new head of several layers"
+    if bundle["train"] == "none":
+        return "its own output layer, " + ("a linear map behind it" if bundle["head"].get("linear", True) else "classes by name")
     if bundle["train"] == "lora":
         return f"adapters, now part of the pretrained weights, with {head}"
     return head if bundle["train"] == "head" else f"from the pretrained weights, with {head}"

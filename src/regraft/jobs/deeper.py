@@ -25,7 +25,7 @@ from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import source_of
 from regraft.spec import refuse
 from regraft.strategy.kept import fits, half_for
-from regraft.strategy.rungs import LORA_RUNG, Rung, rung_of
+from regraft.strategy.rungs import AS_IT_IS, LORA_RUNG, Rung, rung_of
 from regraft.strategy.settings import Settings, changed, folds_to_train, head_settings, precision_for, settings_for, worth_timing
 from regraft.targets import Target
 from regraft.workspace.checkpoints import Checkpoint
@@ -98,6 +98,10 @@ def plan_deeper(
         expected="a rung above the head, layers, or a head of several layers",
         move="--train top=1",
     )
+    if rung.name == AS_IT_IS:
+        if asked:
+            raise linear
+        return None
     if rung.name == "head" and edited is not None and edited.trains is not None:
         rung = Rung(edited.trains, edited.trains, "what the recipe says")
     if rung.name == "head" and edited is not None and edited.lora:
@@ -387,7 +391,7 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
     standard = Standard.of(learner.module, work.features[work.train])
     task = Task(of_rows(standard(work.features)), work.loss, work.values, work.train, work.weights, work.folds)
     with _keeping(work, learner, "head", [], ("head_settings",)) as keeping:
-        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=_watch(work.emit, "head"), keeping=keeping)
+        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=watch_training(work.emit, "head"), keeping=keeping)
     tuned = replace(tuned, states=[standard.folded(state) for state in tuned.states])
     learner.restore(tuned.states[-1])
     held = work.validation.linked(tuned.held_out[-1])
@@ -420,7 +424,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
             "starts": starts,
             "folds_for": folds_to_train if held is None else lambda folds, seconds: held,
             "decided": lambda count: work.decide(folds_trained=count),
-            "watch": _watch(work.emit, "training"),
+            "watch": watch_training(work.emit, "training"),
             "mixes": mixes,
             **_divisions(work),
         }
@@ -453,23 +457,28 @@ def _divisions(work: Work) -> dict[str, Any]:
     return {"parts_at": {(d["training"], d["step"]): d["parts"] for d in held}, "divided": divided}
 
 
-def _material(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk | None, place: Path) -> Material:
-    """What training reads: prepared examples in `place`, or what the trunk gives for them, in the feature store."""
+def prepared_material(deeper: Deeper, work: Work, place: Path, space: Space | None = None, **options: Any) -> Material:
+    """Every usable example, prepared, in `place`; or what `options` make of them, in `space`."""
     from regraft.features.material import gather
 
     facts = deeper.facts
     modality, files = MODALITIES[facts.task], source_of(facts).files(facts)
     prepare = modality.preparer(facts.preprocessing, files)
     names, sources = [e.name for e in work.examples], [e.source for e in work.examples]
-    shared = {"workers": work.workers, "emit": work.emit}
+    space = Space(place, {}, needed=True) if space is None else space
+    return gather(names, sources, modality, prepare, space, workers=work.workers, emit=work.emit, **options)
+
+
+def _material(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk | None, place: Path) -> Material:
+    """What training reads: prepared examples in `place`, or what the trunk gives for them, in the feature store."""
     if trunk is None:
-        return gather(names, sources, modality, prepare, Space(place, {}, needed=True), **shared)
+        return prepared_material(deeper, work, place)
     precision = _precision(deeper, work, cut, trunk)
     space = _space(deeper, work, cut, precision, place)
-    options = {"trunk": trunk, "tile": facts.tile, "side_by_side": work.device == "cpu", "precision": precision}
+    options = {"trunk": trunk, "tile": deeper.facts.tile, "side_by_side": work.device == "cpu", "precision": precision}
     stored = space.folder != place
     try:
-        material = gather(names, sources, modality, prepare, space, stage="frozen part", **options, **shared)
+        material = prepared_material(deeper, work, place, space, stage="frozen part", **options)
     except WriteError as error:
         other = "set REGRAFT_HOME to a folder on another disk; what is there already is kept" if stored else "--out FOLDER on another disk"
         raise WriteError(error.found, move=f"make room there, or {other}") from None
@@ -557,7 +566,7 @@ def _keeping(
         yield Keeping(checkpoint.read, checkpoint.save, lambda: checkpoint.due, stopping)
 
 
-def _watch(emit: Emit, what: str) -> Watch:
+def watch_training(emit: Emit, what: str) -> Watch:
     """Progress of each training as a stage of its own."""
     began: dict[str, float] = {}
 

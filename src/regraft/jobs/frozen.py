@@ -13,6 +13,7 @@ from regraft.events import Emit, Said, Warned
 from regraft.facts import ModelFacts
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import FREELY, Access, default_model, find_model, source_of
+from regraft.strategy.rungs import AS_IT_IS
 from regraft.workspace.bundle import WEIGHTS
 from regraft.workspace.files import sha256_file
 from regraft.workspace.reading import left_behind
@@ -151,7 +152,7 @@ def frozen_pretrained(facts: ModelFacts, weights: Callable[[], dict[str, Tensor]
 def frozen_model(model: Model) -> Frozen:
     """The frozen part of a bundle. While only an output layer was trained, its features are those of the network as it came."""
     manifest = model.manifest
-    as_it_came = manifest.get("train") == "head" and manifest["model"].get("sha256")
+    as_it_came = manifest.get("train") in ("head", AS_IT_IS) and manifest["model"].get("sha256")
     sha256 = str(as_it_came) if as_it_came else sha256_file(model.folder / WEIGHTS)
     return Frozen(
         model.modality,
