@@ -131,8 +131,10 @@ def test_settings_by_the_number_of_examples(examples, batch, epochs):
 
 def test_settings_by_the_network():
     conv = settings_for(500, convolutions=True, whole=False)
-    former = settings_for(500, convolutions=False, whole=False)
-    assert conv.lr > former.lr and conv.layer_decay > former.layer_decay
+    former = settings_for(500, 110_000_000, convolutions=False, whole=False)
+    small = settings_for(500, 22_000_000, convolutions=False, whole=False)
+    assert settings_for(500, 22_000_000, convolutions=False, whole=True).lr == former.lr
+    assert conv.lr == small.lr > former.lr and conv.layer_decay > former.layer_decay == small.layer_decay
     assert head_settings(500).lr > conv.lr and head_settings(24).epochs == 60 and head_settings(10**6).epochs == 10
     assert not follows_batches(999, 32, whole=True) and not follows_batches(5000, 32, whole=False)
     assert not follows_batches(5000, 16, whole=True) and follows_batches(5000, 32, whole=True)

@@ -61,6 +61,7 @@ ALL = {
     "balanced": {"balanced": True, "smoothing": 0.1},
     "parts": {"accumulate": 3},
     "found": {"find": True},
+    "cutmix": {"cutmix": 1.0},
 }
 
 
@@ -70,7 +71,7 @@ def test_a_training_goes_on_to_the_same_bits_whatever_is_set(name):
     at = {}
 
     def run(saved=None):
-        own = learner()
+        own = learner(images="cutmix" in ALL[name])
         asked = replace(problem(replace(PLAIN, **ALL[name]), own), **more)
 
         def keep(course: Course) -> None:
@@ -83,17 +84,6 @@ def test_a_training_goes_on_to_the_same_bits_whatever_is_set(name):
     found, whole = run()
     again, rest = run(at[5])
     assert found == again and same(whole, rest)
-
-
-def test_mixing_is_the_same_when_it_is_taken_up():
-    states = []
-    for saved in (False, True):
-        own, kept = learner(images=True), []
-        asked = problem(replace(PLAIN, cutmix=1.0), own)
-        train(asked, after=lambda course, kept=kept: kept.append(course.saved().facts["step"]))
-        states.append(tensors(own))
-        assert len(kept) == 12
-    assert same(*states)
 
 
 def test_smoothing_is_that_of_torch():

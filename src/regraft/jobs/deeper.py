@@ -405,8 +405,9 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
 
     convolutions = _convolves(deeper.whole.net.module)
     images = MODALITIES[deeper.facts.task].name == "image"
-    scales = deeper.trains_scales_alone
-    usual = settings_for(len(work.train), convolutions=convolutions, whole=deeper.rung.whole, scales=scales, images=images)
+    weights = deeper.whole.net.totals()[0]
+    kind = {"convolutions": convolutions, "whole": deeper.rung.whole, "scales": deeper.trains_scales_alone, "images": images}
+    usual = settings_for(len(work.train), weights, **kind)
     settings = _settled(deeper, usual, work)
     learner, cut, trunk = _whole_learner(deeper, settings, work)
     place = work.folder / MATERIAL

@@ -164,19 +164,26 @@ def epochs_for(examples: int, batch: int) -> int:
     return max(least, min(most, round(STEPS / max(1, math.ceil(examples / batch)))))
 
 
-def rates_for(*, convolutions: bool) -> tuple[float, float]:
-    """(rate of the last block and the head, decay by block).
+SMALL = 50_000_000
+"""Weights up to which a transformer is small: BERT's small forms have 4 to 41 million, its base form 110."""
 
-    Transformers: 1e-4 falling by 0.75 a block (BEiT, MAE: 0.65 to 0.75; small encoders bear more than BERT's 2e-5). Convolutional
-    networks: 3e-4, 0.8 (ConvNeXt: 0.7 to 0.9). The head starts from its own fit, so it gets the rate of the last block (LP-FT, Kumar
-    et al. 2022), not ten times as much as random weights do.
+
+def rates_for(parameters: int, *, convolutions: bool, whole: bool) -> tuple[float, float]:
+    """(rate of the last block and the head, decay by block) of a network of so many weights, all of which train or not.
+
+    Transformers: 1e-4, falling by 0.75 a block (BEiT, MAE: 0.65 to 0.75); small ones 3e-4 where a part of them trains (Turc et al.
+    2019 fine-tune BERT's small forms at 3e-5 to 3e-4; measured in docs/log.md). Convolutional networks: 3e-4, 0.8 (ConvNeXt: 0.7 to 0.9).
+    The head starts from its own fit, so it gets the rate of the last block (LP-FT, Kumar et al. 2022), not ten times as much as random
+    weights do.
     """
-    return (3e-4, 0.8) if convolutions else (1e-4, 0.75)
+    if convolutions:
+        return 3e-4, 0.8
+    return (3e-4 if parameters < SMALL and not whole else 1e-4), 0.75
 
 
-SCALES = 10.0
+SCALES = 3.0
 """Times the rate where biases and scales alone train below the head. BitFit (Ben Zaken et al. 2022) takes 1e-4 to 1e-3 where whole networks
-get 1e-5 to 5e-5. Measured on 200 questions, two folds: at 1 and 3 times 0.69 and 0.75 right, at 10 times 0.79 (docs/log.md)."""
+get 1e-5 to 5e-5. Measured on 200 questions, two folds: 0.69 right at 3e-5, 0.75 at 3e-4, 0.79 at 1e-3 (docs/log.md)."""
 
 WEIGHT_DECAY = 0.01
 """At the rate that `rates_for` gives: AdamW's own (Loshchilov & Hutter 2019)."""
@@ -186,7 +193,7 @@ def weight_decay_for(lr: float, usual: float) -> float:
     """The weight decay that goes with a rate, where the `usual` one has WEIGHT_DECAY: their product stays, so that weights shrink as much
     over the training whatever the rate. Kornblith et al. 2019 sweep decay / rate and find that the best decay falls as the rate rises.
     """
-    return min(0.3, WEIGHT_DECAY * usual / lr)
+    return min(0.3, float(f"{WEIGHT_DECAY * usual / lr:.3g}"))
 
 
 def follows_batches(examples: int, batch: int, *, whole: bool) -> bool:
@@ -209,10 +216,14 @@ def mixup_for(examples: int, *, images: bool, whole: bool) -> float:
     return MIXUP if images and whole and examples >= MIXUP_FROM else 0.0
 
 
-def settings_for(examples: int, *, convolutions: bool, whole: bool, scales: bool = False, images: bool = False) -> Settings:
-    """The settings for so many training examples. `whole`: everything trains; `scales`: below the head biases and scales alone do."""
+def settings_for(
+    examples: int, parameters: int = 0, *, convolutions: bool, whole: bool, scales: bool = False, images: bool = False
+) -> Settings:
+    """The settings for so many training examples and a network of so many weights. `whole`: everything trains; `scales`: below the head
+    biases and scales alone do.
+    """
     batch = batch_for(examples)
-    lr, layer_decay = rates_for(convolutions=convolutions)
+    lr, layer_decay = rates_for(parameters, convolutions=convolutions, whole=whole)
     return Settings(
         epochs_for(examples, batch),
         batch,
