@@ -34,13 +34,13 @@ TILES_AHEAD = 2
 
 
 class Trunk(Protocol):
-    """The frozen part: windows of equal shape in, rows out, at most `tile` at a time."""
+    """The frozen part: windows of equal shape in, at most `tile` at a time; of each window what is kept: its row, or its tensors."""
 
     tile: int
     side_by_side: bool
     """Whether several threads may call it at once, each on a core of its own (a CPU); a GPU takes one tile at a time."""
 
-    def __call__(self, windows: Sequence[Any]) -> np.ndarray: ...
+    def __call__(self, windows: Sequence[Any]) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Row:
 
     index: int
     identity: bytes
-    features: np.ndarray | None = None
-    """None when they were in the store already, or with `reason`."""
+    features: Any = None
+    """A row (d,) float32, or what `whole` made of the windows. None when they were in the store already, or with `reason`."""
     summary: Any = None
     reason: str = ""
     note: str = ""
@@ -88,20 +88,30 @@ class _Waiting:
 
     read: _Read
     missing: int
-    parts: list[np.ndarray]
-    """Each window's features, by its place: they are added in this order, whichever tile ran first."""
+    parts: list[Any]
+    """What each window gave, by its place: they are added in this order, whichever tile ran first."""
 
-    def finished(self) -> Row:
+    def finished(self, whole: Whole) -> Row:
         read = self.read
         assert read.prepared is not None
-        if len(self.parts) == 1:
-            features = self.parts[0]
-        else:
-            weights = np.asarray(read.prepared.weights, np.float32)
-            features = sum((part * weight for part, weight in zip(self.parts, weights, strict=True)), np.float32(0)) / weights.sum()
-        if not np.isfinite(features).all():
-            return Row(read.index, read.identity, reason="the network's features for it are not finite numbers")
+        features = whole(read.prepared, self.parts)
+        if isinstance(features, str):
+            return Row(read.index, read.identity, reason=features)
         return Row(read.index, read.identity, features, read.summary, note=read.prepared.note)
+
+
+Whole = Callable[[Prepared, list[Any]], Any]
+"""What the windows of an example gave, in their order -> its features; or why there are none, as text."""
+
+
+def averaged(prepared: Prepared, parts: list[np.ndarray]) -> np.ndarray | str:
+    """The mean of the windows' rows, weighted as the windows are."""
+    if len(parts) == 1:
+        features = parts[0]
+    else:
+        weights = np.asarray(prepared.weights, np.float32)
+        features = sum((part * weight for part, weight in zip(parts, weights, strict=True)), np.float32(0)) / weights.sum()
+    return features if np.isfinite(features).all() else "the network's features for it are not finite numbers"
 
 
 def _read(
@@ -151,11 +161,11 @@ class _Tiles:
     Tiles are taken up in the order in which they got full, whichever is done first.
     """
 
-    def __init__(self, trunk: Callable[[], Trunk], pool: Executor, workers: int) -> None:
-        self._make, self._engine = trunk, None
+    def __init__(self, trunk: Callable[[], Trunk], whole: Whole, pool: Executor, workers: int) -> None:
+        self._make, self._whole, self._engine = trunk, whole, None
         self._pool, self._ahead = pool, TILES_AHEAD * workers
         self._buckets: dict[Any, _Bucket] = defaultdict(list)
-        self._running: deque[tuple[Future[np.ndarray], _Bucket]] = deque()
+        self._running: deque[tuple[Future[Any], _Bucket]] = deque()
 
     def add(self, read: _Read) -> Iterator[Row]:
         # opened only now: opening a network takes seconds, in which the workers read ahead
@@ -163,7 +173,7 @@ class _Tiles:
         self._engine = engine
         assert read.prepared is not None
         count = len(read.prepared.windows)
-        waiting = _Waiting(read, count, [np.empty(0)] * count)
+        waiting = _Waiting(read, count, [None] * count)
         for place, window in enumerate(read.prepared.windows):
             shape = tuple((k, v.shape) for k, v in window.items())
             bucket = self._buckets[shape]
@@ -182,7 +192,7 @@ class _Tiles:
     def _run(self, engine: Trunk, bucket: _Bucket) -> Iterator[Row]:
         windows = [window for _, _, window in bucket]
         if not engine.side_by_side:
-            done: Future[np.ndarray] = Future()
+            done: Future[Any] = Future()
             done.set_result(engine(windows))
             yield from self._take_up(done, bucket)
             return
@@ -190,13 +200,12 @@ class _Tiles:
         while len(self._running) > self._ahead:
             yield from self._take_up(*self._running.popleft())
 
-    @staticmethod
-    def _take_up(tile: Future[np.ndarray], bucket: _Bucket) -> Iterator[Row]:
+    def _take_up(self, tile: Future[Any], bucket: _Bucket) -> Iterator[Row]:
         for (waiting, place, _), row in zip(bucket, tile.result(), strict=True):
             waiting.parts[place] = row
             waiting.missing -= 1
             if not waiting.missing:
-                yield waiting.finished()
+                yield waiting.finished(self._whole)
 
 
 def stream(
@@ -206,10 +215,12 @@ def stream(
     prepare: Callable[[Any], Prepared],
     *,
     known: Callable[[bytes], bool] = lambda identity: False,
+    whole: Whole = averaged,
     summaries: Space | None = None,
     workers: int = 2,
 ) -> Generator[Row, None, None]:
-    """Rows as they get ready, not in order; every source gives exactly one. `trunk` is called once, when first needed.
+    """Rows as they get ready, not in order; every source gives exactly one. `trunk` is called once, when first needed; `whole` puts what
+    it gave for the windows of an example together.
 
     `known` tells which identities have features already. Memory is bounded whatever the number of sources. Reading and the tiles
     share the same `workers` threads, so that none waits while another kind of work is there.
@@ -223,7 +234,7 @@ def stream(
 
     try:
         with computing_crew(workers) as pool:
-            tiles = _Tiles(trunk, pool, workers)
+            tiles = _Tiles(trunk, whole, pool, workers)
             for reads in in_order(read_chunk, chunks(enumerate(sources), modality.chunk), pool, AHEAD * workers):
                 for read in reads:
                     if read.reason:

@@ -10,8 +10,8 @@ from regraft.modality import Modality
 if TYPE_CHECKING:
     from regraft.features.engines import Engine
 
-VERSION = 3
-"""Raised when this room would give other features from the same description."""
+VERSION = 4
+"""Raised when this room would give other features from the same description, or keeps them in other files."""
 
 
 def maker_of(
@@ -31,8 +31,6 @@ def maker_of(
     in it: they change nothing. Nor are threads, because a tile runs on one core. Torch and the instruction set are: kernels add
     in another order.
     """
-    import torch
-
     return {
         "kind": "features",
         "version": VERSION,
@@ -43,11 +41,43 @@ def maker_of(
         "files": dict(files or {}),
         "modality": modality.name,
         **engine.identity(),
-        "device": device,
-        "tile": tile,
-        "torch": torch.__version__,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
+        **_machine(device, tile),
     }
+
+
+def cut_maker(
+    *,
+    cut: Mapping[str, Any],
+    network: str,
+    preprocessing: Mapping[str, Any],
+    modality: Modality,
+    tile: int,
+    device: str,
+    precision: str,
+    files: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """What makes the tensors at a cut. `cut` is its identity (cut/identity.py), `precision` what they are kept in.
+
+    What trains after the cut does not enter: another rung that is cut at the same place uses what is there.
+    """
+    return {
+        "kind": "cut",
+        "version": VERSION,
+        "network": network,
+        "cut": dict(cut),
+        "kept": precision,
+        "preprocessing": dict(preprocessing),
+        "files": dict(files or {}),
+        "modality": modality.name,
+        "engine": "torch fp32",
+        **_machine(device, tile),
+    }
+
+
+def _machine(device: str, tile: int) -> dict[str, Any]:
+    import torch
+
+    return {"device": device, "tile": tile, "torch": torch.__version__, "instructions": torch.backends.cpu.get_cpu_capability()}
 
 
 def summary_maker(modality: Modality) -> dict[str, Any]:

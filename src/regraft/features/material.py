@@ -1,30 +1,37 @@
 """What training reads: the windows of every example, prepared once and ready for batches in any order.
 
-Windows of equal shapes are rows of the same arrays, which lie in files: memory does not grow with the data.
+Windows of equal shapes are rows of the same arrays, which lie in files of a space: memory does not grow with the data.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import numpy as np
 
-from regraft.errors import DataError, Unreadable
-from regraft.events import Done, Emit, Progress, Started, silent
-from regraft.features.threads import chunks, computing_crew, in_order
+from regraft.errors import DataError, WriteError
+from regraft.events import Done, Emit, Progress, Started, Warned, silent
+from regraft.features.extract import stream
 from regraft.modality import Modality, Prepared
+from regraft.workspace.segments import BFLOAT16, Kept
+from regraft.workspace.store import Space
 
-AHEAD = 8
-"""Chunks of examples read ahead per worker."""
+FLUSH_BYTES = 64 << 20
+"""Bytes computed between two writes to the space: what is held in memory, and what an interruption loses at most, with the seconds below."""
+
+FLUSH_SECONDS = 10.0
 
 Arrays = Mapping[str, np.ndarray]
+
+
+class Rows(Protocol):
+    """An array (n, ...), or what is read like one: `rows[numbers]` gives a copy of some."""
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray: ...
 
 
 @dataclass
@@ -33,7 +40,7 @@ class Material:
     (the shares of an example sum to one), and is row `row[w]` of `arrays[kind[w]]`.
     """
 
-    arrays: list[dict[str, np.ndarray]]
+    arrays: Sequence[Mapping[str, Rows]]
     example: np.ndarray
     share: np.ndarray
     kind: np.ndarray
@@ -57,9 +64,9 @@ class Material:
                 yield own[i : i + most]
 
     def read(self, windows: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays (windows, ...) of some windows of equal shapes."""
+        """The arrays (windows, ...) of some windows of equal shapes; what is kept in half precision in float32."""
         (kind,) = np.unique(self.kind[windows])
-        return {name: array[self.row[windows]] for name, array in self.arrays[int(kind)].items()}
+        return {name: widened(array[self.row[windows]]) for name, array in self.arrays[int(kind)].items()}
 
 
 def of_rows(rows: np.ndarray, name: str = "input") -> Material:
@@ -68,49 +75,33 @@ def of_rows(rows: np.ndarray, name: str = "input") -> Material:
     return Material([{name: rows}], np.arange(n), np.ones(n, np.float32), np.zeros(n, np.int64), np.arange(n))
 
 
-class _Files:
-    """Arrays that grow in files, one set for each combination of shapes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.kinds: dict[Any, int] = {}
-        self.shapes: list[dict[str, tuple[tuple[int, ...], np.dtype]]] = []
-        self.open: list[dict[str, BinaryIO]] = []
-        self.counts: list[int] = []
-
-    def add(self, window: Arrays) -> tuple[int, int]:
-        """(kind, row) of a window that is written."""
-        key = tuple((name, value.shape, value.dtype.str) for name, value in window.items())
-        kind = self.kinds.setdefault(key, len(self.kinds))
-        if kind == len(self.open):
-            self.shapes.append({name: (value.shape, value.dtype) for name, value in window.items()})
-            self.open.append({name: open(self._path(kind, name), "wb") for name in window})  # noqa: SIM115 - closed by `close`
-            self.counts.append(0)
-        for name, value in window.items():
-            self.open[kind][name].write(np.ascontiguousarray(value).data)
-        self.counts[kind] += 1
-        return kind, self.counts[kind] - 1
-
-    def close(self) -> list[dict[str, np.ndarray]]:
-        for files in self.open:
-            for file in files.values():
-                file.close()
-        return [
-            {
-                name: np.memmap(self._path(kind, name), dtype, "r", shape=(count, *shape))
-                if count * math.prod(shape)
-                else np.zeros((count, *shape), dtype)
-                for name, (shape, dtype) in shapes.items()
-            }
-            for kind, (shapes, count) in enumerate(zip(self.shapes, self.counts, strict=True))
-        ]
-
-    def _path(self, kind: int, name: str) -> Path:
-        return self.folder / f"{kind}.{name}.bin"
-
-
 Trunk = Callable[[Sequence[Arrays]], Sequence[Arrays]]
 """The frozen part over the windows of one tile, all of equal shapes: what is kept of each."""
+
+
+@dataclass(frozen=True)
+class _Tiled:
+    """A trunk of the cut as the pass takes it: tiles of just `tile` windows, a short one filled up with copies of its first."""
+
+    trunk: Trunk
+    tile: int
+    side_by_side: bool
+    precision: str
+
+    def __call__(self, windows: Sequence[Arrays]) -> list[dict[str, np.ndarray]]:
+        given = self.trunk([*windows, *[windows[0]] * (self.tile - len(windows))])
+        return [{n: narrowed(a, self.precision).copy() for n, a in kept.items()} for kept in given[: len(windows)]]
+
+
+@dataclass(frozen=True)
+class _AsPrepared:
+    """No trunk: windows are kept as they are."""
+
+    tile: int = 1
+    side_by_side: bool = False
+
+    def __call__(self, windows: Sequence[Arrays]) -> Sequence[Arrays]:
+        return windows
 
 
 def gather(
@@ -118,86 +109,98 @@ def gather(
     sources: Sequence[Any],
     modality: Modality,
     prepare: Callable[[Any], Prepared],
-    folder: Path,
+    space: Space,
     *,
     trunk: Trunk | None = None,
     tile: int = 1,
+    side_by_side: bool = True,
+    precision: str = "float32",
     workers: int = 2,
     emit: Emit = silent,
     stage: str = "preparing",
 ) -> Material:
-    """The windows of all sources in files in `folder`, which is there and empty: as they were prepared, or what `trunk` gives for them.
+    """The windows of all sources, in `space`: as they were prepared, or what `trunk` gives for them. What is there already is not computed;
+    what was computed is kept even when the pass is interrupted, and other processes may use the space meanwhile.
 
-    The trunk runs in tiles of just `tile` windows, each on one core; a short one is filled up with copies of its first. So what it gives
-    does not depend on neighbours, order or the number of workers. DataError for a source that cannot be read: they were readable a
-    moment ago, when their features were made.
+    The trunk runs in tiles of just `tile` windows, on a CPU each on one core (`side_by_side`). So what it gives does not depend on
+    neighbours, order or the number of workers. `precision` (float32, bfloat16, float16) is what its float32 tensors are kept in. DataError
+    for a source that cannot be read: they were readable a moment ago, when their features were made. WriteError for a full disk: what was
+    written before stays whole.
     """
-    files = _Files(folder)
-    found: list[tuple[int, float]] = []
-    places: dict[int, tuple[int, int]] = {}
-    buckets: dict[Any, list[tuple[int, Arrays]]] = {}
-    running: deque[tuple[Future[Sequence[Arrays]], list[int]]] = deque()
-
-    def look(chunk: list[Any]) -> list[Prepared | str]:
-        return [_prepared(source, modality, prepare) for source in chunk]
-
-    def take_up(most: int) -> None:
-        while len(running) > most:
-            rows, numbers = running.popleft()
-            for number, row in zip(numbers, rows.result(), strict=False):
-                places[number] = files.add(row)
-
-    def run(bucket: list[tuple[int, Arrays]]) -> None:
-        assert trunk is not None
-        windows = [window for _, window in bucket]
-        filled = [*windows, *[windows[0]] * (tile - len(windows))]
-        running.append((pool.submit(trunk, filled), [number for number, _ in bucket]))
-        take_up(2 * workers)
-
-    def add(example: int, window: Arrays, share: float) -> None:
-        number = len(found)
-        found.append((example, share))
-        if trunk is None:
-            places[number] = files.add(window)
-            return
-        shapes = tuple((name, value.shape) for name, value in window.items())
-        bucket = buckets.setdefault(shapes, [])
-        bucket.append((number, window))
-        if len(bucket) == tile:
-            run(buckets.pop(shapes))
-
-    begun = time.perf_counter()
+    tiled = _AsPrepared() if trunk is None else _Tiled(trunk, tile, side_by_side, precision)
+    identities = [b""] * len(sources)
+    computed = 0
+    begun = last = time.perf_counter()
     emit(Started(stage, len(sources), modality.nouns))
-    done = 0
+    rows = stream(sources, modality, lambda: tiled, prepare, known=space.__contains__, whole=_windows, workers=workers)
     try:
-        with computing_crew(workers) as pool:
-            for prepared in (p for part in in_order(look, chunks(sources, modality.chunk), pool, AHEAD * workers) for p in part):
-                if isinstance(prepared, str):
-                    raise DataError(f"{names[done]} has changed during the fit: {prepared}", move="run the same command again")
-                total = sum(prepared.weights)
-                for window, weight in zip(prepared.windows, prepared.weights, strict=True):
-                    add(done, window, weight / total)
-                done += 1
-                emit(Progress(stage, done))
-            for bucket in list(buckets.values()):
-                run(bucket)
-            take_up(0)
-    except OSError as error:
-        raise DataError(f"{folder} cannot take what training reads: {error.strerror or error}", move="another --out") from None
-    finally:
-        arrays = files.close()
-    emit(Done(stage, time.perf_counter() - begun, f"{len(found):,} windows"))
-    example, share = (np.array(column) for column in zip(*found, strict=True))
-    kind, row = (np.array(column) for column in zip(*(places[i] for i in range(len(found))), strict=True))
-    return Material(arrays, example, share.astype(np.float32), kind, row)
+        for done, row in enumerate(rows, 1):
+            if row.reason:
+                raise DataError(f"{names[row.index]} has changed during the fit: {row.reason}", move="run the same command again")
+            identities[row.index] = row.identity
+            if row.features is not None:
+                space.keep(row.identity, row.features)
+                computed += 1
+                if space.pending > FLUSH_BYTES or time.perf_counter() - last > FLUSH_SECONDS:
+                    space.flush()
+                    last = time.perf_counter()
+            emit(Progress(stage, done))
+    except BaseException:
+        rows.close()
+        with suppress(WriteError):
+            space.flush()
+        raise
+    found = space.windows(identities)
+    if space.damaged:
+        emit(Warned(damaged_said(space.damaged)))
+    emit(Done(stage, time.perf_counter() - begun, _counted(len(found.example), computed, len(set(identities)))))
+    return Material(found.tensors, found.example, found.share, found.kind, found.row)
 
 
-def _prepared(source: Any, modality: Modality, prepare: Callable[[Any], Prepared]) -> Prepared | str:
-    try:
-        return prepare(modality.load(source).decode())
-    except Unreadable as reason:
-        return str(reason)
-    except OSError as error:
-        return error.strerror or str(error)
-    except Exception as error:  # whatever a decoder does with a file that was changed
-        return f"{type(error).__name__}: {error}"
+def largest(sources: Sequence[Any], modality: Modality, prepare: Callable[[Any], Prepared], trunk: Trunk) -> float:
+    """The largest absolute value that the trunk gives for some sources; 0 where none can be read."""
+    found = 0.0
+    for row in stream(sources, modality, lambda: _Tiled(trunk, 1, False, "float32"), prepare, whole=_windows, workers=1):
+        if row.features is not None:
+            arrays = [a for window in row.features.windows for a in window.values() if a.dtype == np.float32]
+            found = max([found, *(float(np.abs(a).max(initial=0)) for a in arrays)])
+    return found
+
+
+def damaged_said(count: int) -> str:
+    """What to say of files of the store whose bytes are not those that were written."""
+    return f"{count} damaged files in the feature store were passed over; their features are computed again"
+
+
+def _counted(windows: int, computed: int, examples: int) -> str:
+    note = f"{windows:,} windows"
+    return note if computed == examples else f"{note}; {computed:,} examples computed, {examples - computed:,} already there"
+
+
+def _windows(prepared: Prepared, parts: list[Arrays]) -> Kept:
+    """All windows of an example, each with its share of it."""
+    total = sum(prepared.weights)
+    return Kept(parts, [weight / total for weight in prepared.weights])
+
+
+def narrowed(array: np.ndarray, precision: str) -> np.ndarray:
+    """float32 rounded to bfloat16 (its bits) or float16, to the nearest, ties to even; beyond the largest number of float16 that one.
+    Other arrays, and float32 for `float32`, as they are.
+    """
+    if array.dtype != np.float32 or precision == "float32":
+        return array
+    if precision == "float16":
+        largest = np.finfo(np.float16).max
+        return np.clip(array, -largest, largest).astype(np.float16)
+    if precision != "bfloat16":
+        raise ValueError(f"{precision}: expected float32, bfloat16 or float16")
+    bits = np.ascontiguousarray(array).view(np.uint32).reshape(array.shape)
+    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
+    return np.where(np.isnan(array), (bits >> 16) | 0x40, rounded).astype(np.uint16).view(BFLOAT16)
+
+
+def widened(array: np.ndarray) -> np.ndarray:
+    """What `narrowed` gave, as float32 again; other arrays as they are."""
+    if array.dtype == BFLOAT16:
+        return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32) if array.dtype == np.float16 else array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from regraft.data.base import Example
-from regraft.errors import ModelError
+from regraft.errors import ModelError, WriteError
 from regraft.events import Done, Emit, Progress, Said, Started, Warned
 from regraft.facts import ModelFacts
 from regraft.jobs.network import Edited, Whole, in_head, whole_network
 from regraft.modality import MODALITIES
 from regraft.pretrained import source_of
+from regraft.strategy.kept import fits, half_for
 from regraft.strategy.rungs import LORA_RUNG, Rung, rung_of
 from regraft.strategy.settings import Settings, folds_to_train, head_settings, settings_for
+from regraft.workspace.files import sha256_file
 from regraft.workspace.runs import MATERIAL
+from regraft.workspace.store import Space, Store, space_key
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -91,9 +95,6 @@ def _convolves(network: nn.Module) -> bool:
 LEAST_SAVED = 0.05
 """Share of a network's work that a cut has to save: below, what it keeps costs more than it is worth."""
 
-MOST_KEPT = 0.5
-"""Part of the free disk that may be taken by what the cut keeps."""
-
 
 def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], windows: int, folder: Path, emit: Emit) -> Cut:
     """The network divided where its frozen part ends, or whole where that is impossible or not worth it; said either way."""
@@ -110,7 +111,7 @@ def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], window
     reason = ""
     if cut.saved < LEAST_SAVED:
         reason = f"the frozen part is {cut.saved:.0%} of the work: it runs with the rest"
-    elif kept > MOST_KEPT * room:
+    elif not fits(kept, room) and not fits(halved(cut) * windows, room):
         reason = f"what the frozen part gives would take {kept / 1e9:,.1f} GB and {room / 1e9:,.1f} are free: it runs at every step"
     if reason:
         emit(Said(reason))
@@ -119,12 +120,19 @@ def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], window
     return cut
 
 
+def halved(cut: Cut) -> int:
+    """Bytes kept of an example where float32 is kept in half precision."""
+    import torch
+
+    return sum(tensor.bytes // (2 if tensor.dtype == torch.float32 else 1) for tensor in cut.tensors)
+
+
 def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
-def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learner, Trunk | None]:
-    """The network with what trains in it, ready for the loop; and its frozen part, where that runs once."""
+def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learner, Cut, Trunk | None]:
+    """The network with what trains in it, ready for the loop; where it is cut; and its frozen part, where that runs once."""
     import torch
 
     from regraft.anatomy import layer_at
@@ -163,7 +171,7 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
 
     groups = list(rates_by_depth(layer_groups(module, net.parts, net.trained), settings, adapter_parameters(module)))
     learner = Learner(module, of_windows if cut.empty else of_kept, cut.rest.train, cut.rest.eval, groups, output)
-    return learner, None if cut.empty else trunk
+    return learner, cut, None if cut.empty else trunk
 
 
 def _head_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
@@ -201,12 +209,15 @@ class Work:
     folder: Path
     decide: Callable[..., None]
     emit: Emit
+    keep: bool = True
+    """Whether what the cut gives stays in the feature store."""
 
 
 def train_deeper(deeper: Deeper, work: Work) -> Trained:
     """Train and judge: a head of several layers first on the features that are there, then, from the fitted head, what lies below.
 
-    Prepared examples lie in files in the run's folder while this runs, and are removed by `Trained.close`.
+    Prepared examples, and what the cut gives where it is not kept in the feature store, lie in the run's folder while this runs, and are
+    removed by `Trained.close`.
     """
     import torch
 
@@ -240,23 +251,17 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
 
 
 def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tensor]]) -> Trained:
-    from regraft.features.material import gather
     from regraft.training.deeper import Task, tune
 
     convolutions = _convolves(deeper.whole.net.module)
     settings = settings_for(len(work.train), convolutions=convolutions, whole=deeper.rung.whole)
     work.decide(settings=settings.to_json())
-    learner, trunk = _whole_learner(deeper, settings, work)
-    facts, place = deeper.facts, work.folder / MATERIAL
-    modality = MODALITIES[facts.task]
-    prepare = modality.preparer(facts.preprocessing, source_of(facts).files(facts))
+    learner, cut, trunk = _whole_learner(deeper, settings, work)
+    place = work.folder / MATERIAL
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    names, sources = [e.name for e in work.examples], [e.source for e in work.examples]
     try:
-        stage = "preparing" if trunk is None else "frozen part"
-        options = {"trunk": trunk, "tile": facts.tile, "workers": work.workers, "emit": work.emit, "stage": stage}
-        material = gather(names, sources, modality, prepare, place, **options)
+        material = _material(deeper, work, cut, trunk, place)
         task = Task(material, work.loss, work.values, work.train, work.weights, work.folds)
         decided = lambda count: work.decide(folds_trained=count)
         watch = _watch(work.emit, "training")
@@ -267,6 +272,87 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     if tuned.restarts:
         work.emit(Warned(f"training began again {tuned.restarts} times at a third of the rates: its loss was no finite number"))
     return Trained(deeper, tuned, learner, material, place)
+
+
+def _material(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk | None, place: Path) -> Material:
+    """What training reads: prepared examples in `place`, or what the trunk gives for them, in the feature store."""
+    from regraft.features.material import gather
+
+    facts = deeper.facts
+    modality, files = MODALITIES[facts.task], source_of(facts).files(facts)
+    prepare = modality.preparer(facts.preprocessing, files)
+    names, sources = [e.name for e in work.examples], [e.source for e in work.examples]
+    shared = {"workers": work.workers, "emit": work.emit}
+    if trunk is None:
+        return gather(names, sources, modality, prepare, Space(place, {}, needed=True), **shared)
+    precision = _precision(deeper, work, cut, trunk)
+    space = _space(deeper, work, cut, precision, place)
+    options = {"trunk": trunk, "tile": facts.tile, "side_by_side": work.device == "cpu", "precision": precision}
+    stored = space.folder != place
+    try:
+        material = gather(names, sources, modality, prepare, space, stage="frozen part", **options, **shared)
+    except WriteError as error:
+        other = "set REGRAFT_HOME to a folder on another disk; what is there already is kept" if stored else "--out FOLDER on another disk"
+        raise WriteError(error.found, move=f"make room there, or {other}") from None
+    if stored:
+        for removed in Store().trim(protect=(space_key(space.maker),)):
+            work.emit(Said(f"the feature store is over its size: {removed.rows:,} examples of {removed.key} were removed"))
+    return material
+
+
+def _precision(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk) -> str:
+    """What the tensors at the cut are kept in; recorded, and said when it is not float32."""
+    from regraft.features.material import largest
+
+    full, half = (size * len(work.examples) for size in (cut.bytes, halved(cut)))
+    room = shutil.disk_usage(work.folder).free
+    if fits(full, room):
+        work.decide(kept={"precision": "float32"})
+        return "float32"
+    facts = deeper.facts
+    modality = MODALITIES[facts.task]
+    prepare = modality.preparer(facts.preprocessing, source_of(facts).files(facts))
+    value = largest([e.source for e in work.examples[: facts.tile]], modality, prepare, trunk)
+    chosen = half_for(value)
+    reason = f"in float32 it would take {full / 1e9:,.1f} GB, and {room / 1e9:,.1f} are free"
+    work.decide(kept={"precision": chosen, "reason": reason, "largest": value})
+    work.emit(Said(f"what the frozen part gives is kept in {chosen}, {half / 1e9:,.1f} GB: {reason}"))
+    return chosen
+
+
+def _space(deeper: Deeper, work: Work, cut: Cut, precision: str, place: Path) -> Space:
+    """Where what the trunk gives is kept: in the feature store, or, when it is not to be kept there, cannot or is more than the store may
+    hold, in the run's folder while it runs.
+    """
+    from regraft.features import cut_maker
+    from regraft.features.cut import identity
+
+    aside = Space(place, {}, needed=True)
+    store = Store(keep=work.keep)
+    size = (cut.bytes if precision == "float32" else halved(cut)) * len(work.examples)
+    if not work.keep:
+        return aside
+    if size > store.limit:
+        held = f"{size / 1e9:,.1f} GB, and the feature store may hold {store.limit / 1e9:,.1f} (REGRAFT_CACHE_SIZE)"
+        work.emit(Said(f"what the frozen part gives takes {held}: it is kept for this run only"))
+        return aside
+    facts = deeper.facts
+    maker = cut_maker(
+        cut=identity(cut),
+        network=str(facts.architecture.get("name", facts.name)),
+        preprocessing=facts.preprocessing,
+        modality=MODALITIES[facts.task],
+        tile=facts.tile,
+        device=work.device,
+        precision=precision,
+        files={name: sha256_file(path) for name, path in sorted(source_of(facts).files(facts).items())},
+    )
+    try:
+        space = store.space(maker, needed=True)
+    except WriteError:
+        return aside
+    assert space.folder is not None
+    return space if os.access(space.folder, os.W_OK) else aside
 
 
 def _watch(emit: Emit, what: str) -> Watch:
@@ -309,5 +395,5 @@ class Trained:
         return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
 
     def close(self) -> None:
-        """Remove the prepared examples."""
+        """Remove what was prepared for this run alone."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -326,6 +326,7 @@ class _Fit:
             folder=self.recorder.path,
             decide=self.decide,
             emit=self.emit,
+            keep=self.spec.store,
         )
         return train_deeper(deeper, work)
 

@@ -84,6 +84,7 @@ class Frozen:
     ) -> Extracted:
         """Features of the examples, from the store where it has them; with `summaries`, what the model without a network needs."""
         from regraft.features import extract, summary_maker
+        from regraft.features.material import damaged_said
         from regraft.features.memory import give_back
 
         if names := left_behind():
@@ -94,8 +95,6 @@ class Frozen:
         other: Space | None = None
         if summaries:
             other = store.space(summary_maker(self.modality)) if self.modality.summary_version else Space(None, {})
-        if space.damaged:
-            emit(Warned(f"{space.damaged} damaged files in the feature store were passed over; their features are computed again"))
         extracted = extract(
             [e.name for e in examples],
             [e.source for e in examples],
@@ -109,6 +108,8 @@ class Frozen:
             stage=stage,
         )
         give_back()
+        if damaged := space.damaged + (other.damaged if other is not None else 0):
+            emit(Warned(damaged_said(damaged)))
         if keep:
             used = (space_key(space.maker), *((space_key(other.maker),) if other is not None else ()))
             for removed in store.trim(protect=used):

@@ -1,21 +1,23 @@
-"""The feature store: rows of features by the identity of what made them and the bytes they were made from.
+"""The feature store: what was made of examples, by the identity of what made it and the bytes it was made from.
 
 A *space* is one folder for one maker of features (weights, preprocessing, engine, tile, versions), named by the hash of
-that description, which lies beside the rows as `space.json`. Rows come in segments: `NAME.rows.npy` (n, d) float32 and
-`NAME.ids.npy` (n, 16) uint8; a segment counts once its ids are there, and they are written last. Segments are never
-changed, so several processes can read and add at the same time.
+that description, which lies beside the segments as `space.json`. Of each example it keeps a row of features, or the tensors of its
+windows at a cut; both lie in segments (segments.py), which are written aside, renamed and never changed. So several processes can read and
+add at the same time, and what a killed one had written stays. A segment whose bytes are not those that were written is found when
+an example of it is first asked for, removed and counted in `damaged`; its examples are not there any more.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import secrets
 import shutil
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,18 @@ from typing import Any
 import numpy as np
 
 from regraft.errors import UsageError
-from regraft.workspace.files import folder_bytes, read_json, write_json, written_aside
+from regraft.workspace.files import cannot_write, folder_bytes, read_json, write_json
+from regraft.workspace.segments import ID_BYTES, SUFFIX, Damaged, Kept, Segment, Signature
 
-ID_BYTES = 16
+ROW = "row"
+"""The tensor that holds a row of features."""
+
+LET_GO = 64 << 20
+"""Bytes read from mapped files before their pages are given back: what a training holds of them at most, however much it reads."""
+
+LEFT_SECONDS = 3600.0
+"""Age from which a file that was being written aside is taken to be left behind by a process that was killed."""
+
 DEFAULT_LIMIT = 10 * 10**9
 """Bytes that the store may take before the least recently used spaces go."""
 
@@ -79,15 +90,20 @@ class SpaceFacts:
 
 
 class Space:
-    """Rows made by one maker. `folder` None keeps nothing on disk."""
+    """What one maker made. `folder` None keeps nothing on disk.
 
-    def __init__(self, folder: Path | None, maker: Mapping[str, Any]) -> None:
-        self.folder, self.maker = folder, dict(maker)
+    What a disk does not take stays in memory and is not said: keeping is a favour. With `needed` it is a WriteError: there is more of it than
+    memory should hold.
+    """
+
+    def __init__(self, folder: Path | None, maker: Mapping[str, Any], *, needed: bool = False) -> None:
+        self.folder, self.maker, self.needed = folder, dict(maker), needed
         self._where: dict[bytes, tuple[int, int]] = {}
-        self._segments: list[np.ndarray] = []
-        self._ids: list[bytes] = []
-        self._rows: list[np.ndarray] = []
-        self._new_notes: dict[str, str] = {}
+        self._segments: list[Segment | None] = []
+        self._seen: set[str] = set()
+        self._new: dict[bytes, Kept] = {}
+        self._lock = threading.RLock()
+        self.pending = 0
         self.notes: dict[bytes, str] = {}
         self.damaged = 0
         if folder is not None:
@@ -99,96 +115,199 @@ class Space:
             if not (folder / "space.json").exists():
                 write_json(folder / "space.json", self.maker)
             os.utime(folder / "space.json")
-        except OSError:
+            for left in folder.glob(".*.part"):
+                if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+                    left.unlink()
+        except OSError as error:
             # a store that cannot be written to (full or read-only disk) may still be read
             if not folder.is_dir():
+                if self.needed:
+                    raise cannot_write(folder, error) from None
                 self.folder = None
                 return
-        for ids_file in sorted(folder.glob("*.ids.npy")):
-            rows_file = ids_file.with_name(ids_file.name.replace(".ids.npy", ".rows.npy"))
-            try:
-                ids = np.load(ids_file, allow_pickle=False)
-                rows = np.load(rows_file, mmap_mode="r", allow_pickle=False)
-                if ids.dtype != np.uint8 or ids.shape != (len(rows), ID_BYTES) or rows.dtype != np.float32 or rows.ndim != 2:
-                    raise ValueError("not a segment")
-                notes_file = ids_file.with_name(ids_file.name.replace(".ids.npy", ".notes.json"))
-                if notes_file.exists():
-                    self.notes.update({bytes.fromhex(k): str(v) for k, v in read_json(notes_file).items()})
-            except Exception:  # a damaged header makes numpy raise whatever its parser or the memory raises
-                self.damaged += 1
+        self._look()
+
+    def _look(self) -> None:
+        """Take up the segments that were not here before."""
+        assert self.folder is not None
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+            if path.name in self._seen:
                 continue
-            number = len(self._segments)
-            self._segments.append(rows)
-            raw = ids.tobytes()
-            for i in range(len(ids)):
-                self._where.setdefault(raw[i * ID_BYTES : (i + 1) * ID_BYTES], (number, i))
+            self._seen.add(path.name)
+            try:
+                self._take(Segment.open(path))
+            except Damaged:
+                self._remove(path)
+            except Exception:  # no rights, a disk that fails: it may be whole, and is not ours to remove
+                self.damaged += 1
+
+    def _take(self, segment: Segment) -> None:
+        number = len(self._segments)
+        self._segments.append(segment)
+        for i, identity in enumerate(segment.identities()):
+            self._where.setdefault(identity, (number, i))
+        self.notes.update({bytes.fromhex(k): note for k, note in segment.notes.items()})
+
+    def _remove(self, path: Path) -> None:
+        self.damaged += 1
+        with suppress(OSError):
+            path.unlink()
+
+    def _drop(self, number: int) -> None:
+        """Forget a segment that holds other bytes than were written; another one may hold the same examples."""
+        with self._lock:
+            segment = self._segments[number]
+            if segment is None:
+                return
+            self._segments[number] = None
+            where: dict[bytes, tuple[int, int]] = {}
+            for other, held in enumerate(self._segments):
+                for i, identity in enumerate(held.identities() if held is not None else []):
+                    where.setdefault(identity, (other, i))
+            self._where = where
+            if segment.path is not None:
+                self._remove(segment.path)
+
+    def _place(self, identity: bytes) -> tuple[Segment, int] | None:
+        while (place := self._where.get(identity)) is not None:
+            segment = self._segments[place[0]]
+            if segment is not None and segment.sound():
+                return segment, place[1]
+            self._drop(place[0])
+        return None
 
     def __contains__(self, identity: bytes) -> bool:
-        return identity in self._where
+        """Whether an example is here, in a segment whose bytes are those that were written."""
+        return identity in self._new or self._place(identity) is not None
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._where) + len(self._new)
 
     def add(self, identity: bytes, row: np.ndarray, note: str = "") -> None:
         """Keep one row (d,) float32 and what should be said of it; it reaches the disk with the next `flush`."""
-        if identity in self._where:
-            return
-        if note:
-            self.notes[identity] = self._new_notes[identity.hex()] = note
-        self._where[identity] = (-1, len(self._rows))
-        self._ids.append(identity)
-        self._rows.append(row)
+        self.keep(identity, Kept([{ROW: row.astype(np.float32, copy=False)}], note=note))
 
-    @property
-    def pending(self) -> int:
-        """Bytes of rows that are not on disk yet."""
-        return len(self._rows) * (self._rows[0].nbytes if self._rows else 0)
+    def keep(self, identity: bytes, kept: Kept) -> None:
+        """Keep the windows of one example; they reach the disk with the next `flush`."""
+        if identity in self:
+            return
+        if kept.note:
+            self.notes[identity] = kept.note
+        self._new[identity] = kept
+        self.pending += kept.bytes
 
     def flush(self) -> None:
-        """Write what was added as one segment. A store without a folder keeps it in memory."""
-        if not self._rows:
+        """Write what was added as one segment, without what another process wrote meanwhile. A store without a folder keeps it in memory."""
+        if self._new and self.folder is not None:
+            with self._lock:
+                self._look()
+            self._new = {identity: kept for identity, kept in self._new.items() if self._place(identity) is None}
+        if not self._new:
+            self.pending = 0
             return
-        rows = np.stack(self._rows).astype(np.float32, copy=False)
-        ids = np.frombuffer(b"".join(self._ids), np.uint8).reshape(-1, ID_BYTES)
+        segment = Segment.of(self._new)
         if self.folder is not None:
-            name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+            path = self.folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}{SUFFIX}"
             try:
-                for part, array in (("rows", rows), ("ids", ids)):
-                    with written_aside(self.folder / f"{name}.{part}.npy") as aside, open(aside, "wb") as file:
-                        np.save(file, array, allow_pickle=False)
-                    if part == "rows" and self._new_notes:
-                        write_json(self.folder / f"{name}.notes.json", self._new_notes)
-                rows = np.load(self.folder / f"{name}.rows.npy", mmap_mode="r", allow_pickle=False)
+                segment.write(path)
+                self._seen.add(path.name)
+                if not (self.folder / "space.json").exists():
+                    write_json(self.folder / "space.json", self.maker)
+                written = Segment.open(path)
+                written._sound = True
+                segment = written
             except OSError:
+                if self.needed:
+                    raise
                 # keeping is a favour, not a duty: a full disk must not stop the fit
                 self.folder = None
-        number = len(self._segments)
-        self._segments.append(rows)
-        for i, identity in enumerate(self._ids):
-            self._where[identity] = (number, i)
-        self._ids, self._rows, self._new_notes = [], [], {}
+        with self._lock:
+            self._take(segment)
+        self._new, self.pending = {}, 0
 
-    def gather(self, identities: list[bytes]) -> np.ndarray:
+    def gather(self, identities: Sequence[bytes]) -> np.ndarray:
         """The rows of these examples in this order, (n, d) float32. KeyError when one is missing."""
-        self.flush()
         if not identities:
+            self.flush()
             return np.zeros((0, 0), np.float32)
-        places = [self._where[i] for i in identities]
-        out = np.empty((len(places), self._segments[places[0][0]].shape[1]), np.float32)
-        segment = np.fromiter((p[0] for p in places), np.int64, len(places))
-        row = np.fromiter((p[1] for p in places), np.int64, len(places))
-        for number in np.unique(segment):
-            chosen = np.flatnonzero(segment == number)
-            out[chosen] = self._segments[number][row[chosen]]
-            _let_go(self._segments[number])
+        found = self.windows(identities)
+        return found.tensors[0][ROW][found.row]
+
+    def windows(self, identities: Sequence[bytes]) -> Windows:
+        """The windows of these examples, in this order. KeyError when one is missing."""
+        self.flush()
+        places = [self._place(identity) for identity in identities]
+        used: dict[int, tuple[Segment, list[int], list[int]]] = {}
+        for example, place in enumerate(places):
+            if place is None:
+                raise KeyError(identities[example])
+            segment, i = place
+            _, examples, at = used.setdefault(id(segment), (segment, [], []))
+            examples.append(example)
+            at.append(i)
+        # kinds are numbered by what they look like: their order changes the bits of a training, and must not depend on who wrote first
+        signatures = sorted({s for segment, _, _ in used.values() for s in segment.signatures()})
+        numbers = {signature: number for number, signature in enumerate(signatures)}
+        tensors = [{name: Joined(shape, np.dtype(dtype)) for name, shape, dtype in signature} for signature in signatures]
+        columns: list[np.ndarray] = []
+        for segment, examples, at in used.values():
+            starts = np.concatenate([[0], segment.ends])
+            first, count = starts[at], np.diff(starts)[at]
+            window = np.arange(count.sum()) + np.repeat(first - (np.cumsum(count) - count), count)
+            kinds, offsets = np.array([numbers[s] for s in segment.signatures()]), []
+            for number, own in zip(kinds, segment.tensors, strict=True):
+                offsets.append(next(iter(tensors[number].values())).rows if own else 0)
+                for name, array in own.items():
+                    tensors[number][name].append(segment, array)
+            kind = segment.kind[window]
+            row = segment.row[window] + np.array(offsets, np.int64)[kind]
+            columns.append(np.array([np.repeat(examples, count), kinds[kind], row, segment.share[window].view(np.int32)], np.int64))
+        whole = np.concatenate(columns, axis=1)
+        example, kind, row, share = whole[:, np.argsort(whole[0], kind="stable")]
+        return Windows(tensors, example, share.astype(np.int32).view(np.float32), kind, row)
+
+
+class Joined:
+    """A tensor that lies in several segments, read by rows: rows[numbers] is a copy (len(numbers), ...)."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.shape, self.dtype, self.rows = shape, dtype, 0
+        self._parts: list[tuple[Segment, np.ndarray]] = []
+        self._starts: list[int] = []
+        self._read = 0
+
+    def append(self, segment: Segment, array: np.ndarray) -> None:
+        """More rows."""
+        self._starts.append(self.rows)
+        self._parts.append((segment, array))
+        self.rows += len(array)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        out = np.empty((len(rows), *self.shape), self.dtype)
+        part = np.searchsorted(self._starts, rows, "right") - 1
+        for number in np.unique(part):
+            own = np.flatnonzero(part == number)
+            segment, array = self._parts[number]
+            out[own] = array[rows[own] - self._starts[number]]
+            self._read += len(own) * (out.nbytes // max(1, len(out)))
+            if self._read > LET_GO:
+                self._read = 0
+                for held, _ in self._parts:
+                    held.let_go()
         return out
 
 
-def _let_go(rows: np.ndarray) -> None:
-    """Give the pages of a mapped file back: they are on disk, and would count twice beside the copy (0.5 GB of 100,000 images)."""
-    mapped = getattr(rows, "_mmap", None)
-    if mapped is not None and hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+@dataclass(frozen=True)
+class Windows:
+    """Windows of examples, those of one example one after the other. Window w belongs to example `example[w]`, counts `share[w]` there, and
+    is row `row[w]` of the tensors `tensors[kind[w]]`.
+    """
+
+    tensors: list[dict[str, Joined]]
+    example: np.ndarray
+    share: np.ndarray
+    kind: np.ndarray
+    row: np.ndarray
 
 
 def space_key(maker: Mapping[str, Any]) -> str:
@@ -204,9 +323,9 @@ class Store:
         self.keep = keep
         self.limit = size_limit() if limit is None else limit
 
-    def space(self, maker: Mapping[str, Any]) -> Space:
+    def space(self, maker: Mapping[str, Any], *, needed: bool = False) -> Space:
         """The space of this maker; in memory only when nothing is kept."""
-        return Space(self.root / space_key(maker) if self.keep else None, maker)
+        return Space(self.root / space_key(maker) if self.keep else None, maker, needed=needed)
 
     def spaces(self) -> list[SpaceFacts]:
         """What is kept, most recently used first."""
@@ -215,8 +334,8 @@ class Store:
             try:
                 maker = read_json(folder / "space.json")
                 used = (folder / "space.json").stat().st_mtime
-                rows = sum(len(np.load(f, mmap_mode="r", allow_pickle=False)) for f in folder.glob("*.ids.npy"))
-            except Exception:  # as above: nothing here may keep the others from being listed
+                rows = sum(map(_examples, folder.glob(f"*{SUFFIX}")))
+            except Exception:  # whatever lies there: nothing here may keep the others from being listed
                 maker, used, rows = {}, 0.0, 0
             found.append(SpaceFacts(folder.name, maker if isinstance(maker, dict) else {}, rows, folder_bytes(folder), used))
         return sorted(found, key=lambda s: -s.used)
@@ -235,3 +354,11 @@ class Store:
     def remove(self, key: str) -> None:
         """Remove one space."""
         shutil.rmtree(self.root / key, ignore_errors=True)
+
+
+def _examples(path: Path) -> int:
+    """How many examples a segment holds; a damaged one none."""
+    try:
+        return len(Segment.open(path))
+    except (OSError, Damaged):
+        return 0

@@ -7,5 +7,6 @@ docs/cut.md explains the method.
 """
 
 from regraft.features.cut.find import Cut, CutTensor, find_cut, no_cut
+from regraft.features.cut.identity import identity
 
-__all__ = ["Cut", "CutTensor", "find_cut", "no_cut"]
+__all__ = ["Cut", "CutTensor", "find_cut", "identity", "no_cut"]
