@@ -10,7 +10,7 @@ from torch import nn
 from regraft.features.material import Material, of_rows
 from regraft.strategy.rungs import rung_of
 from regraft.strategy.settings import EPOCHS, Settings, batch_for, epochs_for, folds_to_train, follows_batches, head_settings, settings_for
-from regraft.training.loop import Learner, _height, judge, train
+from regraft.training.loop import Learner, Problem, _height, judge, train
 from regraft.training.losses import SIGMOID, SOFTMAX, SQUARED
 
 
@@ -34,7 +34,7 @@ def test_the_loop_takes_the_steps_that_are_written_out_here():
     rows, labels = rng.normal(size=(12, 5)).astype(np.float32), torch.from_numpy(rng.integers(0, 3, 12))
     weights = rng.uniform(0.5, 1.5, 12)
     ours = learner(small())
-    train(ours, of_rows(rows), labels, weights, np.arange(12), SOFTMAX, SETTINGS, seed=7)
+    train(Problem(ours, of_rows(rows), labels, weights, np.arange(12), SOFTMAX, SETTINGS, 7))
     plain = small()
     decay, bare = [p for p in plain.parameters() if p.ndim > 1], [p for p in plain.parameters() if p.ndim == 1]
     optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.01}, {"params": bare, "weight_decay": 0.0}], lr=1e-2, fused=True)
@@ -87,7 +87,7 @@ def test_every_loss_falls(loss):
         truth = torch.from_numpy(rows[:, 0])
     ours = learner(small(1 if loss is SQUARED else 3))
     settings = Settings(epochs=20, batch=16, rate=1e-2, decay=1.0)
-    found = train(ours, of_rows(rows), truth, np.ones(60), np.arange(60), loss, settings, seed=0)
+    found = train(Problem(ours, of_rows(rows), truth, np.ones(60), np.arange(60), loss, settings, 0))
     assert found.losses[-1] < 0.85 * found.losses[0] and not ours.module.training
 
 
@@ -105,13 +105,13 @@ def test_a_training_that_diverges_begins_again_at_lower_rates():
         return scores(arrays) * (float("nan") if len(calls) in (2, 4) else 1.0)
 
     again = Learner(ours.module, bad_twice, ours.train_mode, ours.eval_mode, ours.groups, ours.output)
-    found = train(again, of_rows(rows), labels, np.ones(8), np.arange(8), SOFTMAX, SETTINGS, seed=0)
+    found = train(Problem(again, of_rows(rows), labels, np.ones(8), np.arange(8), SOFTMAX, SETTINGS, 0))
     assert found.restarts == 2
     # the same as one that began at a ninth of the rates
     ours.restore(before)
     slower = Learner(ours.module, scores, ours.train_mode, ours.eval_mode, [(ours.groups[0][0], 1e-2 * 3.0**-2)], ours.output)
     after = again.state()
-    train(slower, of_rows(rows), labels, np.ones(8), np.arange(8), SOFTMAX, SETTINGS, seed=0)
+    train(Problem(slower, of_rows(rows), labels, np.ones(8), np.arange(8), SOFTMAX, SETTINGS, 0))
     assert all(torch.isfinite(v).all() for v in slower.state().values())
     assert set(after) == set(slower.state())
 
