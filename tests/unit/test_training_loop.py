@@ -26,7 +26,7 @@ def small(outputs: int = 3) -> nn.Sequential:
     return nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Dropout(0.3), nn.Linear(7, outputs))
 
 
-SETTINGS = Settings(epochs=2, batch=4, rate=1e-2, decay=1.0, clip=1e9)
+SETTINGS = Settings(epochs=2, batch=4, lr=1e-2, layer_decay=1.0, clip=1e9)
 
 
 def test_the_loop_takes_the_steps_that_are_written_out_here():
@@ -86,7 +86,7 @@ def test_every_loss_falls(loss):
     else:
         truth = torch.from_numpy(rows[:, 0])
     ours = learner(small(1 if loss is SQUARED else 3))
-    settings = Settings(epochs=20, batch=16, rate=1e-2, decay=1.0)
+    settings = Settings(epochs=20, batch=16, lr=1e-2, layer_decay=1.0)
     found = train(Problem(ours, of_rows(rows), truth, np.ones(60), np.arange(60), loss, settings, 0))
     assert found.losses[-1] < 0.85 * found.losses[0] and not ours.module.training
 
@@ -132,8 +132,8 @@ def test_settings_by_the_number_of_examples(examples, batch, epochs):
 def test_settings_by_the_network():
     conv = settings_for(500, convolutions=True, whole=False)
     former = settings_for(500, convolutions=False, whole=False)
-    assert conv.rate > former.rate and conv.decay > former.decay
-    assert head_settings(500).rate > conv.rate and head_settings(24).epochs == 60 and head_settings(10**6).epochs == 10
+    assert conv.lr > former.lr and conv.layer_decay > former.layer_decay
+    assert head_settings(500).lr > conv.lr and head_settings(24).epochs == 60 and head_settings(10**6).epochs == 10
     assert not follows_batches(999, 32, whole=True) and not follows_batches(5000, 32, whole=False)
     assert not follows_batches(5000, 16, whole=True) and follows_batches(5000, 32, whole=True)
     assert Settings(3, 16, 1e-3, 1.0).steps(17) == 6

@@ -185,7 +185,7 @@ def _head_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
     head = layer_at(deeper.whole.net.module, path).to(device).requires_grad_(True)
     output = layer_at(deeper.whole.net.module, deeper.whole.output)
     assert isinstance(output, torch.nn.Linear)
-    groups = [([name for name, _ in head.named_parameters()], settings.rate)]
+    groups = [([name for name, _ in head.named_parameters()], settings.lr)]
     return Learner(head, lambda arrays: head(torch.from_numpy(arrays["input"]).to(device)), head.train, head.eval, groups, output)
 
 

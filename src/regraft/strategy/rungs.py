@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from regraft.errors import UsageError
+from regraft.errors import UsageError, nearest
+from regraft.spec import refuse
+from regraft.strategy.settings import checked
 
 
 @dataclass(frozen=True)
 class Rung:
     """One way to train. `trains` is a selection of layers (docs/surgery.md); `how` what a person should know.
 
-    `whole` is true where every layer trains.
+    `settings` are those that the rung fixes itself, by the names of `Settings`; the rules give the others. UsageError names
+    those that there are not, or whose values cannot be.
     """
 
     name: str
     trains: str
-    how: str
-    whole: bool = False
+    how: str = "what the rung says"
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        taken, faults = checked(self.settings, f"rung {self.name}: setting")
+        refuse(faults)
+        object.__setattr__(self, "settings", taken)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every layer trains."""
+        return self.trains == "all"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, which `rung_from` reads."""
+        return {"name": self.name, "trains": self.trains, "how": self.how, "settings": dict(self.settings)}
 
 
 RUNGS: dict[str, Rung] = {
@@ -27,7 +46,7 @@ RUNGS: dict[str, Rung] = {
         Rung("head", "head", "everything is frozen; a new output layer is fitted to the network's features by logistic regression"),
         Rung("norm", "norms, head", "scales and biases of the normalisation layers, and the head"),
         Rung("top", "last 1 block, head", "the last block, or the last K (top=K), and the head"),
-        Rung("full", "all", "everything, from the pretrained weights", whole=True),
+        Rung("full", "all", "everything, from the pretrained weights"),
     )
 }
 
@@ -46,7 +65,29 @@ def rung_of(text: str) -> Rung:
         count = int(found[1])
         if not count:
             raise UsageError("--train top=0 trains no block", expected="top=1 or more", move="--train head")
-        return Rung(given, f"last {count} blocks, head", RUNGS["top"].how)
+        return Rung(given, f"last {count} blocks, head", RUNGS["top"].how, RUNGS["top"].settings)
     if not given:
         raise UsageError("--train is empty", expected=f"{', '.join(RUNGS)}, top=K, or layers such as 'last 1 block, head'")
     return Rung(given, given, "the layers that were named")
+
+
+def rung_from(values: object, name: str) -> Rung:
+    """A rung of one's own from plain data: `trains`, and where wanted `name`, `how` and `settings`. UsageError with everything that is wrong."""
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{name} is not a rung", expected="trains: last 2 blocks, head\nsettings: {lr: 1e-4}")
+    known = [f.name for f in fields(Rung)]
+    given: dict[str, Any] = {str(k): v for k, v in values.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    faults = [f"{k}: expected {', '.join(known)}. {nearest(k, known)}".rstrip(". ") for k in given if k not in known]
+    trains = given.get("trains")
+    if not isinstance(trains, str) or not trains.strip():
+        faults.append("trains: expected layers, such as 'last 2 blocks, head', or all")
+    faults += [f"{k}: expected text" for k in ("name", "how") if not isinstance(given.get(k, ""), str)]
+    settings = given.get("settings") or {}
+    if not isinstance(settings, Mapping):
+        faults.append("settings: expected names with values, such as lr: 1e-4")
+        settings = {}
+    faults += checked(settings, "settings:")[1]  # pyright: ignore[reportUnknownArgumentType]
+    if faults:
+        raise UsageError(f"the rung {name} cannot be used", faults=faults)
+    own = str(given.get("name") or name)
+    return Rung(own, " ".join(str(trains).split()), str(given.get("how") or "what the rung says"), settings)  # pyright: ignore[reportUnknownArgumentType]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+
+from regraft.errors import nearest
 
 ADAPTERS = 5.0
 """Of the rate that weights get: 5e-4 for transformers, the same at every depth (Hu et al. 2022, table 9: 4e-4 to 5e-4 for RoBERTa-base,
@@ -13,28 +16,30 @@ whose own weights get 1e-5 to 3e-5)."""
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is trained from where the output layer's own fit ended.
-
-    epochs        passes over the training examples
-    batch         examples a step
-    rate          AdamW's largest learning rate, of the head and the last block
-    decay         what a block's rate is multiplied by for each block nearer to the input
-    warm_up       the part of the steps in which rates rise; they fall to 0 along a cosine afterwards
-    weight_decay  AdamW's, not on biases and scales
-    clip          the longest gradient
-    adapters      what the rate of adapters is multiplied by; it does not fall with depth
-    adapt         whether batch norms that train follow the batches, or keep the statistics they came with
-    """
+    """How a network is trained from where the output layer's own fit ended. What each means stands in `LIMITS`."""
 
     epochs: int
     batch: int
-    rate: float
-    decay: float
+    lr: float
+    layer_decay: float
     warm_up: float = 0.1
     weight_decay: float = 0.01
     clip: float = 1.0
     adapters: float = ADAPTERS
     adapt: bool = False
+    find: bool = False
+    smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    balanced: bool = False
+    l2_sp: float = 0.0
+    l2_sp_head: float = 0.0
+    ema: float = 0.0
+    patience: int = 0
+    accumulate: int = 1
+    checkpointing: bool = False
+    precision: str = "fp32"
+    wise: bool = False
 
     def steps(self, examples: int) -> int:
         """Steps of the whole training."""
@@ -43,6 +48,101 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a setting means, and which values it takes: numbers from `low` to `high` (`open`: not `low` itself), or `words`."""
+
+    about: str
+    low: float = 0.0
+    high: float = 1.0
+    open: bool = False
+    words: tuple[str, ...] = ()
+
+
+PRECISIONS = ("fp32", "bf16", "auto")
+
+LIMITS: dict[str, Limit] = {
+    "epochs": Limit("passes over the training examples", 1, 10_000),
+    "batch": Limit("examples a step", 1, 65_536),
+    "lr": Limit("AdamW's largest learning rate, of the head and the last block; find: found by a range test", 0, 10, open=True),
+    "layer_decay": Limit("what a block's rate is multiplied by for each block nearer to the input", 0, 1, open=True),
+    "warm_up": Limit("the part of the steps in which rates rise; they fall to 0 along a cosine afterwards", 0, 0.9),
+    "weight_decay": Limit("AdamW's, not on biases and scales", 0, 1),
+    "clip": Limit("the longest gradient", 0, 1e9, open=True),
+    "adapters": Limit("what the rate of adapters is multiplied by; it does not fall with depth", 0, 1000, open=True),
+    "adapt": Limit("whether batch norms that train follow the batches, or keep the statistics they came with"),
+    "find": Limit("whether the learning rate is found by a range test: the same as lr=find"),
+    "smoothing": Limit("the part of a label that is spread over all classes", 0, 0.5),
+    "mixup": Limit("images are mixed in pairs, by shares of a Beta distribution of this parameter; 0: not", 0, 100),
+    "cutmix": Limit("a piece of an image is put into another, of a size by a Beta distribution of this parameter; 0: not", 0, 100),
+    "balanced": Limit("whether examples are drawn so that every class comes equally often"),
+    "l2_sp": Limit("how strongly weights below the head are pulled back to where they started", 0, 1000),
+    "l2_sp_head": Limit("how strongly weights of the head are pulled to 0, where others are pulled back", 0, 1000),
+    "ema": Limit("how much of the running mean of the weights a step keeps; the mean is the result. 0: no mean", 0, 0.99999),
+    "patience": Limit("epochs without a better loss on an inner part after which training stops; 0: it goes to the end", 0, 10_000),
+    "accumulate": Limit("parts that a batch is computed in, one after the other, to save memory", 1, 65_536),
+    "checkpointing": Limit("whether blocks are computed a second time on the way back, to save memory"),
+    "precision": Limit("how training computes: fp32, bf16, or auto: bf16 where a few timed steps show that it is faster", words=PRECISIONS),
+    "wise": Limit("whether weights between the start and the end of the training are tried on held-out examples, and the best kept"),
+}
+
+
+def checked(values: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+    """(settings with values of their types, what is wrong). Numbers may be text, as YAML reads 1e-3. `where` says who gave them."""
+    kinds = {f.name: str(f.type) for f in fields(Settings)}
+    found: dict[str, Any] = {}
+    faults: list[str] = []
+    for name, value in values.items():
+        if name not in kinds:
+            hint = nearest(str(name), list(kinds)) or f"There are {', '.join(kinds)}"
+            faults.append(f"{where} {name}: there is no such setting. {hint}")
+        elif name == "lr" and value == "find":
+            found["find"] = True
+        else:
+            taken = _taken(value, kinds[name], LIMITS[name])
+            if isinstance(taken, str) and not LIMITS[name].words or taken is None:
+                faults.append(f"{where} {name}={value}: expected {taken or ' or '.join(LIMITS[name].words)}")
+            else:
+                found[name] = taken
+    if found.get("mixup") and found.get("cutmix"):
+        faults.append(f"{where} mixup and cutmix: one of the two")
+    return found, faults
+
+
+def _taken(value: object, kind: str, limit: Limit) -> Any:
+    """A value of its kind; what was expected, as text, for another one (None where it is one of `words`)."""
+    if kind == "str":
+        return value if value in limit.words else None
+    if kind == "bool":
+        words: dict[object, bool] = {"true": True, "false": False}
+        return value if isinstance(value, bool) else words.get(value.lower() if isinstance(value, str) else None, "true or false")
+    low, high = f"{limit.low:g}", f"{limit.high:,g}"
+    reach = f"above {low} and at most {high}" if limit.open else f"from {low} to {high}"
+    expected = f"a whole number {reach}" if kind == "int" else f"a number {reach}"
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        return expected
+    if not (limit.low < number if limit.open else limit.low <= number) or not number <= limit.high:
+        return expected
+    if kind == "int":
+        return int(number) if number == int(number) else expected
+    return number
+
+
+def named_values(texts: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """(values by names, what is wrong) of NAME=VALUE; a later one counts."""
+    values: dict[str, str] = {}
+    faults: list[str] = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            faults.append(f"--set {text}: expected NAME=VALUE, such as lr=1e-3")
+        else:
+            values[name.strip()] = value.strip()
+    return values, faults
 
 
 STEPS = 400
@@ -74,6 +174,17 @@ def rates_for(*, convolutions: bool) -> tuple[float, float]:
     return (3e-4, 0.8) if convolutions else (1e-4, 0.75)
 
 
+WEIGHT_DECAY = 0.01
+"""At the rate that `rates_for` gives: AdamW's own (Loshchilov & Hutter 2019)."""
+
+
+def weight_decay_for(lr: float, usual: float) -> float:
+    """The weight decay that goes with a rate, where the `usual` one has WEIGHT_DECAY: their product stays, so that weights shrink as much over
+    the training whatever the rate. Kornblith et al. 2019 sweep decay / rate and find that the best decay falls as the rate rises.
+    """
+    return min(0.3, WEIGHT_DECAY * usual / lr)
+
+
 def follows_batches(examples: int, batch: int, *, whole: bool) -> bool:
     """Whether trained batch norms adapt: with everything trained, 1,000 examples and batches of 32 at least.
 
@@ -82,12 +193,45 @@ def follows_batches(examples: int, batch: int, *, whole: bool) -> bool:
     return whole and examples >= 1000 and batch >= 32
 
 
-def settings_for(examples: int, *, convolutions: bool, whole: bool) -> Settings:
+MIXUP = 0.1
+"""Its parameter where it is used (BiT-HyperRule, Kolesnikov et al. 2020)."""
+
+MIXUP_FROM = 20_000
+"""Training examples from which images are mixed (BiT-HyperRule)."""
+
+
+def mixup_for(examples: int, *, images: bool, whole: bool) -> float:
+    """Mixup's parameter: large sets of images with everything trained alone; below, it only slows learning down (BiT-HyperRule)."""
+    return MIXUP if images and whole and examples >= MIXUP_FROM else 0.0
+
+
+def settings_for(examples: int, *, convolutions: bool, whole: bool, images: bool = False) -> Settings:
     """The settings for so many training examples."""
     batch = batch_for(examples)
-    rate, decay = rates_for(convolutions=convolutions)
-    adapt = follows_batches(examples, batch, whole=whole)
-    return Settings(epochs_for(examples, batch), batch, rate, decay, adapt=adapt)
+    lr, layer_decay = rates_for(convolutions=convolutions)
+    return Settings(
+        epochs_for(examples, batch),
+        batch,
+        lr,
+        layer_decay,
+        weight_decay=WEIGHT_DECAY,
+        adapt=follows_batches(examples, batch, whole=whole),
+        mixup=mixup_for(examples, images=images, whole=whole),
+        precision="auto",
+        wise=True,
+    )
+
+
+def changed(settings: Settings, *more: Mapping[str, Any]) -> Settings:
+    """The settings with others in their place, the last counts; what follows from a changed one follows it, unless it was given too."""
+    given = {name: value for values in more for name, value in values.items()}
+    if "lr" in given and "find" not in given:
+        given["find"] = False
+    if "lr" in given and "weight_decay" not in given:
+        given["weight_decay"] = weight_decay_for(given["lr"], settings.lr)
+    if given.get("cutmix") and "mixup" not in given:
+        given["mixup"] = 0.0
+    return replace(settings, **given)
 
 
 HEAD_STEPS = 1000
@@ -111,3 +255,12 @@ WHOLE_SECONDS = 300.0
 def folds_to_train(folds: int, seconds_of_one: float) -> int:
     """In how many folds to train, when one took so long: all and the final one within WHOLE_SECONDS, else one."""
     return folds if (folds + 1) * seconds_of_one <= WHOLE_SECONDS else 1
+
+
+CLEARLY = 0.8
+"""bfloat16 is taken for training when a step needs at most this part of the time in float32."""
+
+
+def precision_for(fp32: float, bf16: float) -> str:
+    """How to train, from the seconds of a step in each."""
+    return "bf16" if bf16 <= CLEARLY * fp32 else "fp32"

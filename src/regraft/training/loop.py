@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from regraft.errors import RunError
 from regraft.features.material import Material
 from regraft.strategy.settings import Settings
 from regraft.training.losses import Loss
+from regraft.training.mixing import Mix, drawn_mix
 
 RETRIES = 3
 """How often a training whose loss is no finite number, or explodes, begins again, at a third of the rates."""
@@ -37,6 +38,8 @@ class Learner:
     eval_mode    puts everything in evaluation mode
     groups       (names of parameters of `module`, learning rate): everything that trains
     output       the last linear layer, whose outputs are the scores
+    mixed        the same as `scores`, of images that are mixed first; None: what comes in are not images
+    new          names of parameters that are not pretrained: the head's
     """
 
     module: nn.Module
@@ -45,6 +48,8 @@ class Learner:
     eval_mode: Callable[[], object]
     groups: Sequence[tuple[Sequence[str], float]]
     output: nn.Linear
+    mixed: Callable[[Mapping[str, np.ndarray], Mix], Tensor] | None = None
+    new: Collection[str] = ()
 
     def state(self) -> dict[str, Tensor]:
         """A copy of every tensor."""
@@ -69,7 +74,8 @@ class Learner:
 @dataclass(frozen=True)
 class Problem:
     """What is minimised, and how. `truth` is the loss's and `weights` (n,) count examples, for every example of the material; `examples`
-    are those that are learnt from.
+    are those that are learnt from. `inner` ones among the others tell when to stop (`patience`); `until` is the epoch after which training
+    stops whatever they say, its schedule being that of all epochs.
     """
 
     learner: Learner
@@ -80,6 +86,10 @@ class Problem:
     loss: Loss
     settings: Settings
     seed: int
+    inner: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    until: int | None = None
+    divided: Callable[[int], None] = lambda parts: None
+    """Hears, before it is done, that memory ran out and a batch is computed in so many parts."""
 
     @property
     def steps(self) -> int:
@@ -89,10 +99,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training went: mean loss of each epoch, and how often it had to begin again."""
+    """How a training went: mean loss of each epoch, how often it had to begin again, in how many parts a batch was computed in the end,
+    the epoch whose weights were kept, and the learning rate.
+    """
 
     losses: list[float]
-    restarts: int = 0
+    restarts: int
+    parts: int
+    epoch: int
+    lr: float
 
 
 @dataclass(frozen=True)
@@ -120,66 +135,169 @@ class Course:
     means     the mean loss of each completed epoch
     first     the loss of the first batch, before any step
     restart   how often the training began again
+    height    what the settings' rate is multiplied by
+    parts     in how many parts a batch is computed
+    best      the least loss of inner examples, after `best_epoch` epochs
+    mean      the running mean of what moves, by names
+    kept      what moves, as it was after the best epoch
     """
 
-    def __init__(self, problem: Problem, restart: int = 0) -> None:
-        self.problem, self.restart = problem, restart
+    def __init__(self, problem: Problem, restart: int = 0, height: float = 1.0, parts: int = 1) -> None:
+        self.problem, self.restart, self.height, self.parts = problem, restart, height, max(parts, problem.settings.accumulate)
         self.step = self.epoch = self.batch = 0
         self.total, self.first = 0.0, math.nan
         self.means: list[float] = []
         self.device = next(problem.learner.module.parameters()).device
-        self.optimiser = torch.optim.AdamW(_groups(problem.learner, problem.settings, 3.0**-restart), fused=True)
+        self.optimiser = torch.optim.AdamW(_groups(problem.learner, problem.settings, height * 3.0**-restart), fused=True)
         self.peaks = [group["lr"] for group in self.optimiser.param_groups]
         self.trained = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.best, self.best_epoch = math.inf, 0
+        self.kept: dict[str, Tensor] = {}
+        floating = {n: t for n, t in problem.learner.moving().items() if t.is_floating_point()}
+        self.mean = {name: tensor.clone() for name, tensor in floating.items()} if problem.settings.ema else {}
+        self.anchors = [[p.detach().clone() for p in group["params"]] for group in self.optimiser.param_groups if problem.settings.l2_sp]
 
     def run(self, after: Callable[[Course, float], None]) -> list[float]:
         """From here to the end; `after` hears of each step's loss. The losses of all epochs."""
         problem = self.problem
-        while self.epoch < problem.settings.epochs:
+        while not self.ended:
             problem.learner.train_mode()
-            order = np.random.default_rng([problem.seed, self.epoch]).permutation(problem.examples)
-            # parts of nearly equal size: a last batch of one example would have no variance to normalise by
-            batches = np.array_split(order, max(1, math.ceil(len(order) / problem.settings.batch)))
-            for batch in batches[self.batch :]:
+            for batch in _batches(problem, self.epoch)[self.batch :]:
                 worth = self._take_step(batch)
                 self.total += worth * len(batch)
                 self.batch, self.step = self.batch + 1, self.step + 1
                 after(self, worth)
-            self.means.append(self.total / len(order))
+            self.means.append(self.total / len(problem.examples))
             self.epoch, self.batch, self.total = self.epoch + 1, 0, 0.0
             if self.means[-1] > EXPLODED * max(1.0, self.first):
                 raise _Diverged
+            if len(problem.inner):
+                self._look()
+        problem.learner.move(self._result())
         return self.means
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to do."""
+        settings = self.problem.settings
+        waited = len(self.problem.inner) and settings.patience and self.epoch - self.best_epoch >= settings.patience
+        return self.epoch >= min(settings.epochs, self.problem.until or settings.epochs) or bool(waited)
+
+    def _result(self) -> dict[str, Tensor]:
+        """What the training gives: the weights after the best epoch, the mean of the weights, or the last ones."""
+        return {**self.problem.learner.moving(), **self.mean, **self.kept}
+
+    def _look(self) -> None:
+        """The loss of the inner examples, and what moves where it is the least so far."""
+        problem, learner = self.problem, self.problem.learner
+        last = {name: tensor.clone() for name, tensor in learner.moving().items()}
+        learner.move({**last, **self.mean})
+        outputs = problem.loss.outputs(torch.from_numpy(judge(learner, problem.material, problem.inner)))
+        each = problem.loss.each(outputs, problem.truth[problem.inner]).double().numpy()
+        now = float(np.average(each, weights=problem.weights[problem.inner] + 1e-12))
+        if now < self.best:
+            self.best, self.best_epoch = now, self.epoch
+            self.kept = {name: tensor.clone() for name, tensor in learner.moving().items()}
+        learner.move(last)
 
     def _take_step(self, batch: np.ndarray) -> float:
         """The loss of a batch, and a step down its gradient."""
         problem, settings = self.problem, self.problem.settings
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * _height(self.step, problem.steps, settings.warm_up)
-        self.optimiser.zero_grad(set_to_none=True)
-        worth = 0.0
-        for windows in problem.material.alike(problem.material.windows_each(batch), settings.batch):
-            owners = problem.material.example[windows]
-            scores = problem.learner.scores(problem.material.read(windows))
-            each = problem.loss.each(problem.loss.outputs(scores.float()), problem.truth[owners].to(self.device))
-            counted = torch.from_numpy((problem.weights[owners] * problem.material.share[windows]).astype(np.float32)).to(self.device)
-            # windows of other shapes go through by themselves: their gradients add up to those of the whole batch
-            part = (each * counted).sum() / len(batch)
-            part.backward()
-            worth += float(part.detach())
+        worth = self._gradient(batch)
         length = torch.nn.utils.clip_grad_norm_(self.trained, settings.clip)
         if not math.isfinite(worth) or not bool(torch.isfinite(length)):
             raise _Diverged
         if not self.step:
             self.first = worth
         self.optimiser.step()
+        self._pull()
+        if self.mean:
+            # the first steps count little (as in TensorFlow's ExponentialMovingAverage)
+            keeps = min(settings.ema, (2 + self.step) / (11 + self.step))
+            now = problem.learner.moving()
+            torch._foreach_lerp_(list(self.mean.values()), [now[name] for name in self.mean], 1 - keeps)
         return worth
+
+    def _gradient(self, batch: np.ndarray) -> float:
+        """The loss of a batch; its gradient is left with the parameters. Where memory runs out, the batch is computed in twice as many parts."""
+        learner = self.problem.learner
+        while True:
+            random = _random_state(self.device)
+            buffers = [(buffer, buffer.clone()) for buffer in learner.module.buffers()] if self.problem.settings.adapt else []
+            self.optimiser.zero_grad(set_to_none=True)
+            try:
+                return sum(self._part(windows, batch) for windows in self._parts(batch))
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or self.parts >= self.problem.settings.batch:
+                    raise
+            # outside of the handler, which holds what was computed
+            self.optimiser.zero_grad(set_to_none=True)
+            _set_random_state(random, self.device)
+            for buffer, held in buffers:
+                buffer.copy_(held)
+            self.parts = min(2 * self.parts, self.problem.settings.batch)
+            self.problem.divided(self.parts)
+
+    def _parts(self, batch: np.ndarray) -> Iterator[np.ndarray]:
+        material = self.problem.material
+        return material.alike(material.windows_each(batch), math.ceil(self.problem.settings.batch / self.parts))
+
+    def _part(self, windows: np.ndarray, batch: np.ndarray) -> float:
+        """The part that some windows have in the loss of a batch; what it adds to the gradient is added."""
+        problem, settings = self.problem, self.problem.settings
+        mix = None
+        if settings.mixup or settings.cutmix:
+            mix = drawn_mix(len(windows), settings.mixup, settings.cutmix, [problem.seed, self.step, int(windows[0])])
+        arrays = problem.material.read(windows)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            if mix is None:
+                scores = problem.learner.scores(arrays)
+            else:
+                assert problem.learner.mixed is not None
+                scores = problem.learner.mixed(arrays, mix)
+        outputs = problem.loss.outputs(scores.float())
+        counted = self._counted(outputs, windows)
+        if mix is not None:
+            own = mix.exact(*next(iter(arrays.values())).shape[1:3])
+            counted = own * counted + (1 - own) * self._counted(outputs, windows[mix.partner.numpy()])
+        # windows of other shapes go through by themselves: their gradients add up to those of the whole batch
+        part = counted.sum() / len(batch)
+        part.backward()
+        return float(part.detach())
+
+    def _counted(self, outputs: Tensor, windows: np.ndarray) -> Tensor:
+        """The losses (windows,) of outputs against what is true of windows, each times what it counts."""
+        problem = self.problem
+        owners = problem.material.example[windows]
+        each = problem.loss.each(outputs, problem.truth[owners].to(self.device))
+        if smoothing := problem.settings.smoothing:
+            assert problem.loss.even is not None
+            each = (1 - smoothing) * each + smoothing * problem.loss.even(outputs)
+        share = problem.weights[owners] * problem.material.share[windows]
+        return each * torch.from_numpy(share.astype(np.float32)).to(self.device)
+
+    @torch.no_grad()
+    def _pull(self) -> None:
+        """L2-SP (Li et al. 2018) as AdamW takes weight decay: beside the gradient, by rate x strength (RecAdam, Chen et al. 2020)."""
+        settings, new = self.problem.settings, set(self.problem.learner.new)
+        if not settings.l2_sp:
+            return
+        for group, anchors in zip(self.optimiser.param_groups, self.anchors, strict=True):
+            for name, parameter, anchor in zip(group["names"], group["params"], anchors, strict=True):
+                if name in new:
+                    parameter.mul_(1 - min(1.0, group["lr"] * settings.l2_sp_head))
+                else:
+                    parameter.lerp_(anchor, min(1.0, group["lr"] * settings.l2_sp))
 
     def saved(self) -> Saved:
         """Everything, in tensors that later steps change: to be written at once."""
         tensors = {f"{MODULE}{name}": tensor for name, tensor in self.problem.learner.moving().items()}
         for number, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"{OPTIMISER}{number}.{name}": value for name, value in state.items()}
+        tensors |= {f"{MEAN}{name}": tensor for name, tensor in self.mean.items()}
+        tensors |= {f"{KEPT}{name}": tensor for name, tensor in self.kept.items()}
         tensors["random"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -189,7 +307,10 @@ class Course:
         """Go on from there. The module is at the training's start, the random streams are this training's own."""
         for name in COUNTED:
             setattr(self, name, saved.facts[name])
-        self.problem.learner.move({name.removeprefix(MODULE): t for name, t in saved.tensors.items() if name.startswith(MODULE)})
+        self.problem.learner.move(_below(saved.tensors, MODULE))
+        self.mean, self.kept = (
+            {name: tensor.to(self.device) for name, tensor in _below(saved.tensors, prefix).items()} for prefix in (MEAN, KEPT)
+        )
         states: dict[int, dict[str, Tensor]] = {}
         for name, tensor in saved.tensors.items():
             if name.startswith(OPTIMISER):
@@ -201,10 +322,14 @@ class Course:
             torch.cuda.set_rng_state(saved.tensors["random.cuda"].cpu(), self.device)
 
 
-MODULE, OPTIMISER = "module.", "optimiser."
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+MODULE, OPTIMISER, MEAN, KEPT = "module.", "optimiser.", "mean.", "kept."
 """Beginnings of names of saved tensors."""
 
-COUNTED = ("step", "epoch", "batch", "total", "means", "first", "restart")
+COUNTED = ("step", "epoch", "batch", "total", "means", "first", "restart", "height", "parts", "best", "best_epoch")
 """What is saved of a course besides tensors."""
 
 
@@ -229,17 +354,22 @@ def train(
         watch(course.step, loss)
         after(course)
 
+    height, parts = (saved.facts["height"], saved.facts["parts"]) if saved else (1.0, 1)
+    if problem.settings.find and not saved:
+        height = found_height(problem)
     for restart in range(saved.facts["restart"] if saved else 0, RETRIES + 1):
+        course = Course(problem, restart, height, parts)
         try:
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 torch.manual_seed(problem.seed)
-                course = Course(problem, restart)
                 if saved:
                     course.take_up(saved)
-                return Trained(course.run(each), restart)
+                losses = course.run(each)
+                epoch = course.best_epoch or course.epoch
+                return Trained(losses, restart, course.parts, epoch, problem.settings.lr * height * 3.0**-restart)
         except _Diverged:
             learner.restore(start)
-            saved = None
+            saved, parts = None, course.parts
         finally:
             learner.eval_mode()
     raise RunError(
@@ -254,10 +384,82 @@ def _groups(learner: Learner, settings: Settings, slower: float) -> list[dict[st
     groups: list[dict[str, object]] = []
     for names, rate in learner.groups:
         for decays in (True, False):
-            own = [named[n] for n in names if (named[n].ndim > 1) == decays]
+            own = [n for n in names if (named[n].ndim > 1) == decays]
             if own:
-                groups.append({"params": own, "lr": rate * slower, "weight_decay": settings.weight_decay if decays else 0.0})
+                decay = settings.weight_decay if decays else 0.0
+                groups.append({"params": [named[n] for n in own], "names": own, "lr": rate * slower, "weight_decay": decay})
     return groups
+
+
+def _order(problem: Problem, epoch: int) -> np.ndarray:
+    """The examples of an epoch: each once, in an order by chance; or as many, drawn so that every class comes equally often."""
+    rng = np.random.default_rng([problem.seed, epoch])
+    if not problem.settings.balanced:
+        return rng.permutation(problem.examples)
+    classes = problem.truth[problem.examples].numpy()
+    share = 1 / np.bincount(classes)[classes]
+    return rng.choice(problem.examples, len(problem.examples), p=share / share.sum())
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in str(error)
+
+
+def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def _set_random_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
+
+
+RANGE = 10.0
+"""The range test goes from so many times less than the settings' rate to as many times more."""
+
+RANGE_STEPS = 40
+
+SAFETY = 3.0
+"""How many times less than the rate of the least loss is taken: fastai takes 10 of a network with a random head."""
+
+
+def found_height(problem: Problem) -> float:
+    """What to multiply the settings' rate by: a range test (Smith 2017). Steps at rates that rise from one to the next; a third of the rate
+    where the smoothed loss was least. The module is left at its start, in evaluation mode.
+    """
+    learner = problem.learner
+    start, losses = learner.state(), list[float]()
+    smooth = 0.0
+    with torch.random.fork_rng(devices=[problem.truth.device] if problem.truth.is_cuda else []):
+        torch.manual_seed(problem.seed)
+        course = Course(problem)
+        peaks = [*course.peaks]
+        heights = np.geomspace(1 / RANGE, SAFETY * RANGE, RANGE_STEPS)
+        learner.train_mode()
+        batches = [b for e in range(RANGE_STEPS) for b in _batches(problem, e)] if len(problem.examples) else []
+        try:
+            for step, height in enumerate(heights):
+                # the schedule has no part in it
+                course.step = max(1, round(problem.settings.warm_up * problem.steps))
+                course.peaks = [peak * height for peak in peaks]
+                smooth = 0.8 * smooth + 0.2 * course._take_step(batches[step])
+                losses.append(smooth / (1 - 0.8 ** (step + 1)))
+                if losses[-1] > 4 * min(losses):
+                    break
+        except _Diverged:
+            pass
+    learner.restore(start)
+    learner.eval_mode()
+    least = int(np.argmin(losses)) if losses else 0
+    return float(np.clip(heights[least] / SAFETY, 1 / RANGE, RANGE))
+
+
+def _batches(problem: Problem, epoch: int) -> list[np.ndarray]:
+    """Parts of nearly equal size: a last batch of one example would have no variance to normalise by."""
+    order = _order(problem, epoch)
+    return np.array_split(order, max(1, math.ceil(len(order) / problem.settings.batch)))
 
 
 def _height(step: int, steps: int, warm_up: float) -> float:
@@ -292,6 +494,6 @@ def rates_by_depth(
     """
     for depth, names in groups:
         if own := [name for name in names if name not in adapters]:
-            yield own, settings.rate * settings.decay ** max(0, depth - 1)
+            yield own, settings.lr * settings.layer_decay ** max(0, depth - 1)
     if low := [name for _, names in groups for name in names if name in adapters]:
-        yield low, settings.rate * settings.adapters
+        yield low, settings.lr * settings.adapters

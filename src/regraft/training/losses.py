@@ -19,6 +19,7 @@ class Loss:
     outputs(scores)                     what is kept of scores (rows, outputs): log-probabilities, log-odds, the value
     decide(outputs)                     plain decisions: the likeliest class, log-odds above 0, the value
     each(outputs, truth)                the loss of every row
+    even(outputs)                       the same against a truth that says as much for every output; None: there is no such truth
     truth(values)                       an array of targets as `residual_` takes it
     """
 
@@ -31,6 +32,7 @@ class Loss:
     truth: Callable[[np.ndarray], Tensor]
     direct: bool = False
     """Whether the minimum has a closed form (least squares)."""
+    even: Callable[[Tensor], Tensor] | None = None
 
 
 def _softmax(scores: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
@@ -55,6 +57,7 @@ SOFTMAX = Loss(
     lambda outputs: outputs.argmax(1).numpy(),
     lambda outputs, truth: -outputs.gather(1, truth[:, None])[:, 0],
     lambda values: torch.from_numpy(values.astype(np.int64)),
+    even=lambda outputs: -outputs.mean(1),
 )
 """One class of several: multinomial logistic regression."""
 
@@ -75,6 +78,7 @@ SIGMOID = Loss(
     lambda outputs: (outputs > 0).numpy(),
     lambda outputs, truth: (torch.nn.functional.softplus(outputs) - outputs * truth).mean(1),
     lambda values: torch.from_numpy(values.astype(np.float32)),
+    even=lambda outputs: (torch.nn.functional.softplus(outputs) - outputs / 2).mean(1),
 )
 """Several labels: a logistic regression for each against the rest, with one strength for all."""
 
