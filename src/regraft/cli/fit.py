@@ -29,6 +29,8 @@ from regraft.spec import ALL_METRICS
 @network_options
 @edit_options
 @option("--train", metavar="HOW", default="head", show_default=True)
+@option("--augment", metavar="WHAT", default="auto", show_default=True)
+@option("--views", metavar="K", default="1", show_default=True)
 @machine_options
 @engine_options
 @option("--out", metavar="DIR")
