@@ -93,7 +93,7 @@ def _show_key(space: Mapping[str, Any]) -> None:
     parts.pop("cut", None)
     show(out, "The key is a hash of:")
     for name, value in parts.items():
-        show(out, f"  {name:<13} {_words(name, value)}" + (f"   ({MEANING[name]})" if name in MEANING else ""))
+        show(out, f"  {name:<14} {_words(name, value)}" + (f"   ({MEANING[name]})" if name in MEANING else ""))
     show(out, "", "An example is known by its bytes.", NOT_IN_IT)
 
 

@@ -34,6 +34,9 @@ ROW = "row"
 LET_GO = 64 << 20
 """Bytes read from mapped files before their pages are given back: what a training holds of them at most, however much it reads."""
 
+AROUND = 2 << 20
+"""Bytes that the system may map around a place that is read: Linux 6 maps the whole block in which it keeps a file's pages."""
+
 LEFT_SECONDS = 3600.0
 """Age from which a file that was being written aside is taken to be left behind by a process that was killed."""
 
@@ -274,7 +277,7 @@ class Joined:
         self.shape, self.dtype, self.rows = shape, dtype, 0
         self._parts: list[tuple[Segment, np.ndarray]] = []
         self._starts: list[int] = []
-        self._read = 0
+        self._mapped: dict[int, int] = {}
 
     def append(self, segment: Segment, array: np.ndarray) -> None:
         """More rows."""
@@ -289,11 +292,11 @@ class Joined:
             own = np.flatnonzero(part == number)
             segment, array = self._parts[number]
             out[own] = array[rows[own] - self._starts[number]]
-            self._read += len(own) * (out.nbytes // max(1, len(out)))
-            if self._read > LET_GO:
-                self._read = 0
-                for held, _ in self._parts:
-                    held.let_go()
+            self._mapped[number] = min(array.nbytes, self._mapped.get(number, 0) + len(own) * (out.nbytes // len(out) + AROUND))
+            if sum(self._mapped.values()) > LET_GO:
+                for held in self._mapped:
+                    self._parts[held][0].let_go()
+                self._mapped.clear()
         return out
 
 
