@@ -17,6 +17,7 @@ _NAMES = {
     "export": "regraft.jobs",
     "extract_features": "regraft.jobs",
     "open_run": "regraft.jobs",
+    "resume": "regraft.jobs",
     "show": "regraft.jobs",
     "models": "regraft.jobs",
     "runs": "regraft.jobs",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         models,
         open_run,
         predict,
+        resume,
         runs,
         show,
     )
@@ -65,6 +67,7 @@ __all__ = [
     "models",
     "open_run",
     "predict",
+    "resume",
     "runs",
     "show",
 ]

@@ -93,6 +93,16 @@ class WriteError(RunError, OSError):
     """What regraft wants to keep cannot be written: a full disk, or a folder that may not be written to."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a fit: its folder `run` holds what was done, and `resume` goes on from there. `best`: a bundle is there already."""
+
+    exit_code = 130
+
+    def __init__(self, run: str, *, best: bool = False) -> None:
+        self.run, self.best = run, best
+        super().__init__(f"interrupted; regraft resume {run} goes on")
+
+
 class Unreadable(Exception):
     """One example cannot be read; the reason is counted and shown, the others go on."""
 

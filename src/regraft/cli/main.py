@@ -6,17 +6,19 @@ import importlib
 import io
 import json
 import os
+import shlex
 import sys
 from typing import Any
 
 import click
 
 import regraft
-from regraft.errors import RegraftError, nearest, printable
+from regraft.errors import Interrupted, RegraftError, nearest, printable
 
 COMMANDS = {
     "inspect": "Facts about a data set before any work: classes, sizes, duplicates, what is broken.",
     "fit": "Fit a model to a folder or table of labelled images, texts or sounds.",
+    "resume": "Go on with a fit that was interrupted.",
     "predict": "Predict labels with probabilities for files, folders or tables.",
     "evaluate": "Figures with intervals on labelled data, and the confusion table.",
     "export": "Write a run's model as a file for other programs (ONNX).",
@@ -85,9 +87,8 @@ def main() -> None:
             _print_json({"error": "UsageError", "found": error.format_message(), "expected": "", "try": "--help", "faults": []})
         error.show()
         code = 2
-    except (KeyboardInterrupt, click.Abort):
-        print("\ninterrupted. Features computed so far are kept: the same command goes on from there.", file=sys.stderr)
-        code = 1
+    except (KeyboardInterrupt, click.Abort) as stop:
+        code = _interrupted(stop, as_json)
     except RegraftError as error:
         if as_json:
             _print_json(error.to_json())
@@ -111,6 +112,21 @@ def main() -> None:
         print("  this is a fault of regraft; REGRAFT_DEBUG=1 shows where it happened", file=sys.stderr)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted(stop: BaseException, as_json: bool) -> int:
+    """Say how to go on after Ctrl-C; the exit code that shells give it."""
+    # click raises its own in the place of what it caught
+    held = stop if isinstance(stop, Interrupted) else stop.__cause__
+    if isinstance(held, Interrupted):
+        best = f" Until then the best model is {held.run}/bundle." if held.best else ""
+        text = f"What was done is kept. To go on: regraft resume {shlex.quote(held.run)}{best}"
+    else:
+        text = "Features computed so far are kept: the same command goes on from there."
+    if as_json:
+        _print_json({"error": "Interrupted", "found": "interrupted", "expected": "", "try": text, "faults": []})
+    print(f"\ninterrupted. {printable(text)}", file=sys.stderr)
+    return Interrupted.exit_code
 
 
 def _refused(error: OSError, as_json: bool) -> int:

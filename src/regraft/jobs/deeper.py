@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +18,17 @@ from regraft.data.base import Example
 from regraft.errors import ModelError, WriteError
 from regraft.events import Done, Emit, Progress, Said, Started, Warned
 from regraft.facts import ModelFacts
+from regraft.jobs.interrupts import asked_to_stop
 from regraft.jobs.network import Edited, Whole, in_head, whole_network
+from regraft.jobs.recording import DATA, Recorder
 from regraft.modality import MODALITIES
 from regraft.pretrained import source_of
 from regraft.strategy.kept import fits, half_for
 from regraft.strategy.rungs import LORA_RUNG, Rung, rung_of
 from regraft.strategy.settings import Settings, folds_to_train, head_settings, settings_for
+from regraft.workspace.checkpoints import Checkpoint
 from regraft.workspace.files import sha256_file
-from regraft.workspace.runs import MATERIAL
+from regraft.workspace.runs import CHECKPOINTS, MATERIAL
 from regraft.workspace.store import Space, Store, space_key
 
 if TYPE_CHECKING:
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
     from regraft.anatomy.freezing import Frozen
     from regraft.features.cut import Cut
     from regraft.features.material import Material, Trunk
-    from regraft.training.deeper import Tuned, Watch
+    from regraft.training.deeper import Keeping, Tuned, Watch
     from regraft.training.loop import Learner
     from regraft.training.losses import Loss
 
@@ -96,9 +101,11 @@ LEAST_SAVED = 0.05
 """Share of a network's work that a cut has to save: below, what it keeps costs more than it is worth."""
 
 
-def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], windows: int, folder: Path, emit: Emit) -> Cut:
+def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: Work) -> Cut:
     """The network divided where its frozen part ends, or whole where that is impossible or not worth it; said either way."""
     from regraft.features.cut import find_cut, no_cut
+
+    emit = work.emit
 
     try:
         cut = find_cut(module, inputs, frozen)
@@ -107,11 +114,13 @@ def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], window
         return no_cut(module, inputs, frozen, error.found)
     if cut.empty:
         return cut
-    kept, room = cut.bytes * windows, shutil.disk_usage(folder).free
+    kept, room = cut.bytes * len(work.examples), shutil.disk_usage(work.folder).free
     reason = ""
-    if cut.saved < LEAST_SAVED:
+    if held := work.recorder.held_decision("cut"):
+        reason = held["reason"]
+    elif cut.saved < LEAST_SAVED:
         reason = f"the frozen part is {cut.saved:.0%} of the work: it runs with the rest"
-    elif not fits(kept, room) and not fits(halved(cut) * windows, room):
+    elif not fits(kept, room) and not fits(halved(cut) * len(work.examples), room):
         reason = f"what the frozen part gives would take {kept / 1e9:,.1f} GB and {room / 1e9:,.1f} are free: it runs at every step"
     if reason:
         emit(Said(reason))
@@ -149,7 +158,7 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
     modality, preprocessing = MODALITIES[deeper.facts.task], deeper.facts.preprocessing
     if modality.name == "image":
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    cut = _cut(module, frozen, {k: v.to(device) for k, v in net.inputs.items()}, len(work.examples), work.folder, work.emit)
+    cut = _cut(module, frozen, {k: v.to(device) for k, v in net.inputs.items()}, work)
     # how much disk was free may have decided it
     work.decide(cut={"after": cut.after, "bytes": cut.bytes, "saved": round(cut.saved, 4), "reason": cut.reason})
     output = layer_at(module, deeper.whole.output)
@@ -206,11 +215,24 @@ class Work:
     seed: int
     device: str
     workers: int
-    folder: Path
-    decide: Callable[..., None]
-    emit: Emit
+    recorder: Recorder
     keep: bool = True
     """Whether what the cut gives stays in the feature store."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.recorder.path
+
+    @property
+    def emit(self) -> Emit:
+        """Where events go."""
+        return self.recorder.emit
+
+    @property
+    def decide(self) -> Callable[..., None]:
+        """Records decisions before they are acted on."""
+        return self.recorder.decide
 
 
 def train_deeper(deeper: Deeper, work: Work) -> Trained:
@@ -244,7 +266,8 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
     learner = _head_learner(deeper, settings, work.device)
     standard = Standard.of(learner.module, work.features[work.train])
     task = Task(of_rows(standard(work.features)), work.loss, work.values, work.train, work.weights, work.folds)
-    tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=_watch(work.emit, "head"))
+    with _keeping(work, learner, "head", [], ("head_settings",)) as keeping:
+        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=_watch(work.emit, "head"), keeping=keeping)
     tuned = replace(tuned, states=[standard.folded(state) for state in tuned.states])
     learner.restore(tuned.states[-1])
     return Trained(deeper, tuned, learner, of_rows(work.features), work.folder / MATERIAL)
@@ -263,14 +286,22 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     try:
         material = _material(deeper, work, cut, trunk, place)
         task = Task(material, work.loss, work.values, work.train, work.weights, work.folds)
-        decided = lambda count: work.decide(folds_trained=count)
-        watch = _watch(work.emit, "training")
-        tuned = tune(learner, task, settings, seed=work.seed, starts=starts, folds_for=folds_to_train, decided=decided, watch=watch)
+        held = work.recorder.held_decision("folds_trained")
+        options = {
+            "starts": starts,
+            "folds_for": folds_to_train if held is None else lambda folds, seconds: held,
+            "decided": lambda count: work.decide(folds_trained=count),
+            "watch": _watch(work.emit, "training"),
+        }
+        with _keeping(work, learner, "training", starts, ("settings", "cut")) as keeping:
+            tuned = tune(learner, task, settings, seed=work.seed, keeping=keeping, **options)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
     if tuned.restarts:
-        work.emit(Warned(f"training began again {tuned.restarts} times at a third of the rates: its loss was no finite number"))
+        work.emit(
+            Warned(f"training began again {tuned.restarts} times at a third of the rates: its loss was no finite number, or exploded")
+        )
     return Trained(deeper, tuned, learner, material, place)
 
 
@@ -304,6 +335,9 @@ def _precision(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk) -> str:
     """What the tensors at the cut are kept in; recorded, and said when it is not float32."""
     from regraft.features.material import largest
 
+    if held := work.recorder.held_decision("kept"):
+        work.decide(kept=held)
+        return held["precision"]
     full, half = (size * len(work.examples) for size in (cut.bytes, halved(cut)))
     room = shutil.disk_usage(work.folder).free
     if fits(full, room):
@@ -353,6 +387,25 @@ def _space(deeper: Deeper, work: Work, cut: Cut, precision: str, place: Path) ->
         return aside
     assert space.folder is not None
     return space if os.access(space.folder, os.W_OK) else aside
+
+
+@contextmanager
+def _keeping(
+    work: Work, learner: Learner, stage: str, starts: Sequence[Mapping[str, Tensor]], decisions: Sequence[str]
+) -> Iterator[Keeping]:
+    """Where a training is saved on its way, and what it belongs to; one Ctrl-C saves it and stops."""
+    from regraft.training.deeper import Keeping
+
+    digest = hashlib.sha256()
+    for tensors in (learner.moving(), *starts):
+        for name, tensor in sorted(tensors.items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    named = (DATA, "model", "recipe", "trained", "device", "threads", "versions", *decisions)
+    taken = work.recorder.folder.decisions
+    identity = {**{name: taken[name] for name in named if name in taken}, "seed": work.seed, "start": digest.hexdigest()}
+    checkpoint = Checkpoint(work.folder / CHECKPOINTS / f"{stage}.safetensors", identity)
+    with asked_to_stop(work.emit) as stopping:
+        yield Keeping(checkpoint.read, checkpoint.save, lambda: checkpoint.due, stopping)
 
 
 def _watch(emit: Emit, what: str) -> Watch:

@@ -56,6 +56,8 @@ class Chosen:
         found: dict[str, Any] = {"name": self.engine.name, "precision": self.engine.precision, "how": self.how}
         if self.timings:
             found["timings"] = [t.to_json() for t in self.timings]
+        if self.exact:
+            found["exact"] = [self.exact.name, self.exact.precision]
         return {**found, **({"left_out": dict(self.left_out)} if self.left_out else {})}
 
     def sentence(self, nouns: str) -> str:
@@ -118,6 +120,17 @@ def choose_engine(
     by_label = {e.label: e for e in ENGINES}
     best, exact = pick(timings[0], timings[1:], len(examples))
     return Chosen(by_label[best.label], how, tuple(timings), by_label[exact.label], left_out)
+
+
+def held_engine(held: Mapping[str, Any], device: str) -> Chosen:
+    """The choice that `Chosen.to_json` wrote down, with nothing timed again. MissingExtra when the engine cannot be used any more."""
+    from regraft.features.engines import engine_of
+
+    engine = engine_of(held["name"], held["precision"])
+    engine.require(device)
+    timings = tuple(Timing(t["engine"], t["setup"], t["rate"], t["exact"]) for t in held.get("timings", ()))
+    exact = engine_of(*held["exact"]) if held.get("exact") else None
+    return Chosen(engine, held["how"], timings, exact, held.get("left_out", {}), free=held["how"] != ASKED)
 
 
 def _circumstances(frozen: Frozen, engines: Sequence[Engine], device: str, threads: int) -> dict[str, Any]:

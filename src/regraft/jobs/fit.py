@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,17 +13,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
+from regraft.errors import Interrupted, WriteError
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, trained_candidate
-from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes
+from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes, versions
 from regraft.jobs.deeper import Deeper, Trained, Work, plan_deeper, train_deeper
 from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.network import Edited, given_network, named_model, written_steps
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
-from regraft.jobs.recording import Recorder
+from regraft.jobs.recording import DATA, Recorder, replayed
 from regraft.jobs.run import Run
 from regraft.jobs.validation import Judged, Validation
 from regraft.modality import MODALITIES, Modality
@@ -31,7 +33,7 @@ from regraft.spec import FitSpec, one_of, refuse
 from regraft.strategy.rules import strengths_for
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
-from regraft.workspace.runs import BUNDLE, new_run
+from regraft.workspace.runs import BUNDLE, RunFolder, new_run
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -81,6 +83,7 @@ def fit(
     allow_outside: bool = False,
     balance: bool = False,
     store: bool = True,
+    replay: str | os.PathLike[str] | None = None,
     on_event: Emit = silent,
 ) -> Run:
     """Fit a model to labelled data and return its run.
@@ -89,10 +92,11 @@ def fit(
     (height, width, 3), sounds as (samples, rate), or strings. `test` is the same kind of thing, or a fraction. `model` is a name, a
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
-    window_seconds for sounds. The other arguments are those of the command line; `on_event` is called with each event.
+    window_seconds for sounds. `replay` names a run of the same data and spec whose decisions are used. The other arguments are those of the
+    command line; `on_event` is called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
-    network cannot be had, RunError when the folder is taken.
+    network cannot be had, RunError when the folder is taken, Interrupted after Ctrl-C: `resume` goes on.
     """
     start = time.perf_counter()
     source, data_text, test_text = named_data(data, test)
@@ -131,20 +135,52 @@ def fit(
         balance=balance,
         store=store,
     )
-    labelled = open_labelled(spec, source, test)
+    given = Arguments(source, test, model, preprocessing)
+    held = None if replay is None else replayed(Path(replay), spec)
+    return fitted(spec, given, lambda: Recorder(_new_folder(spec, given, held), on_event, replay=held), start)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a fit is called with that a spec can only name."""
+
+    data: Any
+    test: Any
+    model: str | nn.Module | Net | None
+    preprocessing: Mapping[str, Any] | None
+
+    @property
+    def objects(self) -> list[str]:
+        """The arguments that lie in memory, so that the spec cannot hold them."""
+        named = (str, Path, int, float, type(None))
+        return [name for name in ("data", "test", "model", "preprocessing") if not isinstance(getattr(self, name), named)]
+
+
+def _new_folder(spec: FitSpec, given: Arguments, replay: Mapping[str, Any] | None) -> RunFolder:
+    return new_run(spec.out, _name_of(given.data) if isinstance(given.data, Path) else "data", spec.to_json(), given.objects, replay)
+
+
+def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder], start: float) -> Run:
+    """Fit what was asked for to what was given; `recorder_of` opens the run's folder, once it is clear that the fit can begin."""
+    labelled = open_labelled(spec, given.data, given.test)
     _check_options(spec, labelled.target)
     modality = MODALITIES[labelled.dataset.task]
     may = Access(spec.offline, spec.allow_code, spec.allow)
     place = choose_device(spec.device)
     named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank)
-    given = given_network(model, labelled.dataset.task, preprocessing, steps, may)
-    deeper = plan_deeper(given.base, given.edited, spec.train, len(labelled.target.outputs))
-    folder = new_run(spec.out, _name_of(source) if isinstance(source, Path) else "data", spec.to_json())
+    network = given_network(given.model, labelled.dataset.task, given.preprocessing, steps, may)
+    deeper = plan_deeper(network.base, network.edited, spec.train, len(labelled.target.outputs))
+    recorder = recorder_of()
+    path = recorder.path
     try:
-        return _Fit(spec, labelled, modality, given.facts, given.edited, deeper, named, place, Recorder(folder, on_event), start)()
+        return _Fit(spec, labelled, modality, network.facts, network.edited, deeper, named, place, recorder, start)()
+    except KeyboardInterrupt:
+        raise Interrupted(str(path), best=(path / BUNDLE).is_dir()) from None
+    except WriteError as error:
+        raise WriteError(error.found, expected=error.expected, move=f"{error.move}; then: regraft resume {path}") from None
     finally:
-        folder.close()
+        recorder.folder.close()
 
 
 def _check_options(spec: FitSpec, target: Target) -> None:
@@ -190,7 +226,7 @@ class _Fit:
         self.emit, self.decide = self.recorder.emit, self.recorder.decide
         spec, facts = self.spec, self.facts
         self.dataset, self.target = self.labelled.dataset, self.labelled.target
-        self.threads = spec.threads or core_count()
+        self.threads = spec.threads or self.recorder.held_decision("threads") or core_count()
         self._say_what_was_found()
         self.decide(
             task=self.dataset.task,
@@ -202,6 +238,7 @@ class _Fit:
             **({"recipe": self.edited.steps, "patch": self.edited.patch} if self.edited and self.edited.steps else {}),
             device=self.device,
             threads=self.threads,
+            versions=versions(),
             **self.dataset.decisions,
         )
         with computing_threads(self.threads):
@@ -222,6 +259,7 @@ class _Fit:
         say_notes(extracted.notes, len(extracted.kept), self.emit)
         parts = divide(self.labelled, examples, values, extracted, self.emit)
         validation = Validation.of(self.target, metric, parts, spec.seed, balance=spec.balance, emit=self.emit)
+        self.decide(**{DATA: _known_by(parts, validation, extracted.identities, len(left_out))})
         usable = [examples[i] for i in extracted.kept]
         probe = self._linear_head(network, validation, usable, extracted)
         bare = self._without_network(validation, extracted)
@@ -323,9 +361,7 @@ class _Fit:
             seed=self.spec.seed,
             device=self.device,
             workers=max(2, self.threads),
-            folder=self.recorder.path,
-            decide=self.decide,
-            emit=self.emit,
+            recorder=self.recorder,
             keep=self.spec.store,
         )
         return train_deeper(deeper, work)
@@ -456,6 +492,16 @@ def against_head(gain: Figure | None, target: Target) -> str:
         return ""
     worse = "worse than" if gain.high < 0 else "not clearly better than"
     return f"what was trained is {worse} a linear output layer alone (--train head): {target.difference(gain)}"
+
+
+def _known_by(parts: Parts, validation: Validation, contents: Sequence[bytes], left_out: int) -> dict[str, Any]:
+    """What tells one data set from another: counts, and a hash of contents, values, folds and weights in their order."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    for array in (parts.y, parts.y_test, validation.folds, validation.weights):
+        digest.update(str((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
+    return {"train": len(parts.train), "test": len(parts.test), "left_out": left_out, "sha256": digest.hexdigest()}
 
 
 def _name_of(source: Path) -> str:

@@ -12,7 +12,7 @@ from regraft.data.base import TRAIN, Example
 from regraft.errors import DataError, ModelError
 from regraft.events import Said, Warned, silent
 from regraft.facts import ModelFacts
-from regraft.jobs.engines import Agreement, Chosen, choose_engine, compare_predictions, reference_engine
+from regraft.jobs.engines import Agreement, Chosen, choose_engine, compare_predictions, held_engine, reference_engine
 from regraft.jobs.frozen import Frozen, frozen_pretrained
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.parts import divide, rows_at
@@ -56,7 +56,8 @@ class FrozenPass:
     ) -> FrozenPass:
         """The network of these facts and weights, in the `named` engine or the best one for these examples."""
         frozen = frozen_pretrained(facts, lambda: dict(backbone))
-        chosen = choose_engine(frozen, examples, named, precision, device, threads)
+        held = recorder.held_decision("engine")
+        chosen = held_engine(held, device) if held else choose_engine(frozen, examples, named, precision, device, threads)
         if said := chosen.sentence(frozen.modality.nouns):
             recorder.emit(Said(said))
         return cls(frozen, device, threads, keep, chosen, recorder)

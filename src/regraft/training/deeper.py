@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from regraft.features.material import Material
 from regraft.strategy.settings import Settings
 from regraft.training.design import FLOOR
-from regraft.training.loop import Learner, Trained, judge, train
+from regraft.training.loop import Course, Learner, Problem, Saved, judge, train
 from regraft.training.losses import Loss
 
 State = Mapping[str, Tensor]
@@ -44,6 +45,10 @@ class Task:
         """How many examples the material has."""
         return int(self.material.example.max()) + 1
 
+    def units(self, own: np.ndarray) -> tuple[float, float]:
+        """(centre, spread) of the values of some training examples."""
+        return float(self.values[own].mean()), float(self.values[own].std()) or 1.0
+
 
 @dataclass(frozen=True)
 class Tuned:
@@ -59,6 +64,65 @@ class Tuned:
     restarts: int
 
 
+@dataclass
+class Keeping:
+    """Where and when `tune` is saved.
+
+    read      what was saved of the same training: tensors and plain data; None when nothing was
+    save      keeps tensors and plain data in its place
+    due       whether it is time to save
+    stopping  whether to stop after the present step: what was done is saved, and KeyboardInterrupt raised
+    """
+
+    read: Callable[[], tuple[Mapping[str, np.ndarray], Mapping[str, Any]] | None] = lambda: None
+    save: Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], None] = lambda tensors, facts: None
+    due: Callable[[], bool] = lambda: False
+    stopping: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class _Way:
+    """How far `tune` is: `done` trainings of `folds` and the final one, and the course of the next one where it is on its way.
+    `seconds` went into the present one before it was taken up.
+    """
+
+    held_out: np.ndarray
+    folds: int
+    done: int = 0
+    restarts: int = 0
+    losses: list[float] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+    seconds: float = 0.0
+    course: Saved | None = None
+    final: State | None = None
+
+    def saved(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        tensors: dict[str, Tensor] = {"held_out": torch.from_numpy(self.held_out)}
+        for number, state in enumerate(self.states):
+            tensors |= {f"states.{number}.{name}": tensor for name, tensor in state.items()}
+        tensors |= {f"course.{name}": tensor for name, tensor in (self.course.tensors if self.course else {}).items()}
+        tensors |= {f"final.{name}": tensor for name, tensor in (self.final or {}).items()}
+        facts = {name: getattr(self, name) for name in _COUNTED} | {"course": self.course.facts if self.course else None}
+        return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, facts
+
+    def take_up(self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+        tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+        for name in _COUNTED:
+            setattr(self, name, facts[name])
+        self.held_out = tensors["held_out"].numpy()
+        count = 1 + max((int(name.split(".")[1]) for name in tensors if name.startswith("states.")), default=-1)
+        self.states = [_below(tensors, f"states.{number}.") for number in range(count)]
+        self.course = Saved(_below(tensors, "course."), facts["course"]) if facts["course"] else None
+        self.final = _below(tensors, "final.") or None
+
+
+_COUNTED = ("folds", "done", "restarts", "losses", "seconds")
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def tune(
     learner: Learner,
     task: Task,
@@ -70,53 +134,62 @@ def tune(
     keep_states: bool = False,
     decided: Callable[[int], None] = lambda folds: None,
     watch: Watch = lambda stage, step, steps, loss: None,
+    keeping: Keeping | None = None,
 ) -> Tuned:
     """Train without each fold in turn, judge it, then train on everything.
 
     Every training starts from the learner's present weights, with those of `starts` in their place: what was fitted before without each
     fold, and last on everything. After the first fold `folds_for(folds, seconds)` says how many are trained;
-    `decided` hears it before it is acted on.
+    `decided` hears it before it is acted on. With `keeping` the work is saved on its way, and goes on from what was saved, to the same
+    bits.
     """
+    keeping = keeping or Keeping()
     start = learner.state()
     count = int(task.folds.max()) + 1
-    held_out = np.full((len(task.train), learner.output.out_features), np.nan)
-    trained, restarts, fold = count, 0, 0
-    states: list[State] = []
-    while fold < trained:
-        begun = time.perf_counter()
-        own = task.folds != fold
-        restarts += _fit(
-            learner, task, settings, own, start, starts[fold] if starts else None, seed, f"fold {fold + 1} of {trained}", watch
-        ).restarts
-        held_out[~own] = judge(learner, task.material, task.train[~own])
-        states += [learner.state()] * keep_states
-        if fold == 0:
-            trained = folds_for(count, time.perf_counter() - begun)
-            decided(trained)
-        fold += 1
-    everything = np.ones(len(task.train), bool)
-    final = _fit(learner, task, settings, everything, start, starts[-1] if starts else None, seed, "all examples", watch)
-    states += [learner.state()] * keep_states
-    return Tuned(held_out, states, trained, final.losses, restarts + final.restarts)
+    way = _Way(np.full((len(task.train), learner.output.out_features), np.nan), count)
+    if (held := keeping.read()) is not None:
+        way.take_up(*held)
+    while way.done <= way.folds:
+        fold, begun = way.done, time.perf_counter() - way.seconds
+        last = fold == way.folds
+        own = np.ones(len(task.train), bool) if last else task.folds != fold
+        problem = _problem(learner, task, settings, own, start, starts[-1 if last else fold] if starts else None, seed)
+
+        def after(course: Course, begun: float = begun) -> None:
+            if (stopping := keeping.stopping()) or keeping.due():
+                way.course, way.seconds = course.saved(), time.perf_counter() - begun
+                keeping.save(*way.saved())
+            if stopping:
+                raise KeyboardInterrupt
+
+        stage = "all examples" if last else f"fold {fold + 1} of {way.folds}"
+        heard = lambda step, loss, stage=stage, steps=problem.steps: watch(stage, step, steps, loss)
+        found = train(problem, heard, saved=way.course, after=after)
+        _back(learner, task, own)
+        if last:
+            way.losses, way.final = found.losses, learner.moving()
+        else:
+            way.held_out[~own] = judge(learner, task.material, task.train[~own])
+        way.states += [learner.state()] * keep_states
+        if fold == 0 and not last:
+            way.folds = folds_for(count, time.perf_counter() - begun)
+            decided(way.folds)
+        way.done, way.restarts = fold + 1, way.restarts + found.restarts
+        way.course, way.seconds = None, 0.0
+        keeping.save(*way.saved())
+    if held is not None and way.final is not None:
+        learner.move(way.final)
+        learner.eval_mode()
+    return Tuned(way.held_out, way.states, way.folds, way.losses, way.restarts)
 
 
-def _fit(
-    learner: Learner,
-    task: Task,
-    settings: Settings,
-    own: np.ndarray,
-    start: Mapping[str, Tensor],
-    begin: State | None,
-    seed: int,
-    stage: str,
-    watch: Watch,
-) -> Trained:
+def _problem(learner: Learner, task: Task, settings: Settings, own: np.ndarray, start: State, begin: State | None, seed: int) -> Problem:
+    """The learner at the start of a training on `own` (n,) of the training examples, and what is to be minimised."""
     learner.restore({**start, **(begin or {})})
     values = task.values
-    centre, spread = 0.0, 1.0
     if task.loss.direct:
         # a number is learnt in units of its own spread: rates and gradients are then those of any target
-        centre, spread = float(values[own].mean()), float(values[own].std()) or 1.0
+        centre, spread = task.units(own)
         values = (values - centre) / spread
         if begin is not None:
             _rescale(learner, 1 / spread, -centre / spread)
@@ -125,14 +198,14 @@ def _fit(
     truth[task.train] = part
     weights = np.zeros(task.size)
     weights[task.train] = task.weights
-    examples = task.train[own]
-    steps = settings.steps(len(examples))
-    found = train(
-        learner, task.material, truth, weights, examples, task.loss, settings, seed, lambda step, loss: watch(stage, step, steps, loss)
-    )
+    return Problem(learner, task.material, truth, weights, task.train[own], task.loss, settings, seed)
+
+
+def _back(learner: Learner, task: Task, own: np.ndarray) -> None:
+    """The scores of a trained network in the units of the values."""
     if task.loss.direct:
+        centre, spread = task.units(own)
         _rescale(learner, spread, centre)
-    return found
 
 
 def _rescale(learner: Learner, factor: float, shift: float) -> None:

@@ -21,21 +21,33 @@ JSON_LIMIT = 64 << 20
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A path to write to; renamed to `path` when the block ends well, removed when it does not.
 
-    WriteError where the disk does not take it.
+    `durable`: it is on the disk before it is renamed, so that a loss of power leaves the old file or the new one. WriteError where the disk
+    does not take it.
     """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
+        if durable:
+            to_disk(aside)
         os.replace(aside, path)
     except OSError as error:
         raise cannot_write(path, error) from None
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    number = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def cannot_write(path: Path, error: Exception) -> Exception:
@@ -51,9 +63,9 @@ def cannot_write(path: Path, error: Exception) -> Exception:
     return WriteError(f"{path} cannot be written: {os.strerror(number) if number else error}", move=move)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write plain data, keys in the order given, so that equal values give equal bytes."""
-    with written_aside(path) as aside:
+def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
+    """Write plain data, keys in the order given, so that equal values give equal bytes. `durable`: see `written_aside`."""
+    with written_aside(path, durable=durable) as aside:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         # a path's bytes that are no text stand in it as JSON spells them (\udcff)
         aside.write_bytes(text.encode("utf-8", "backslashreplace"))
