@@ -26,6 +26,7 @@ _NAMES = {
     "Run": "regraft.jobs",
     "Prediction": "regraft.facts",
     "RegraftError": "regraft.errors",
+    "Rung": "regraft.strategy.rungs",
 }
 
 if TYPE_CHECKING:
@@ -49,11 +50,13 @@ if TYPE_CHECKING:
         runs,
         show,
     )
+    from regraft.strategy.rungs import Rung
 
 __all__ = [
     "Prediction",
     "RegraftError",
     "Run",
+    "Rung",
     "__version__",
     "cache",
     "clear_cache",

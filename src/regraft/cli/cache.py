@@ -79,7 +79,10 @@ def _show_all(found: Mapping[str, Any]) -> None:
         show(out, "  regraft cache --explain KEY     regraft cache --remove KEY     regraft cache --empty")
     if found["hub"]["bytes"]:
         held = f"{found['hub']['bytes'] / 1e6:,.1f} MB fetched from hubs"
-        show(out, f"{found['hub']['folder']}: {held}; not in the bound, and --empty leaves it. It may be deleted: what is needed is fetched again")
+        show(
+            out,
+            f"{found['hub']['folder']}: {held}; not in the bound, and --empty leaves it. It may be deleted: what is needed is fetched again",
+        )
 
 
 def _show_key(space: Mapping[str, Any]) -> None:

@@ -21,6 +21,11 @@ def option(name: str, **more: Any) -> Callable[[Command], Command]:
     return click.option(name, **more)
 
 
+def setting_help() -> str:
+    """What --set does."""
+    return _HELP["settings"]
+
+
 def task_option(command: Command) -> Command:
     """--task"""
     return option("--task", type=click.Choice(TASKS))(command)

@@ -15,6 +15,7 @@ from regraft.cli.common import (
     network_options,
     option,
     print_json,
+    setting_help,
     store_option,
     strict_option,
 )
@@ -31,6 +32,7 @@ from regraft.spec import ALL_METRICS
 @option("--train", metavar="HOW", default="head", show_default=True)
 @option("--augment", metavar="WHAT", default="auto", show_default=True)
 @option("--views", metavar="K", default="1", show_default=True)
+@click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help=setting_help())
 @machine_options
 @engine_options
 @option("--out", metavar="DIR")

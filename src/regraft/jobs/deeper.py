@@ -10,22 +10,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from regraft.data.base import Example
-from regraft.errors import ModelError, WriteError
+from regraft.errors import ModelError, UsageError, WriteError
 from regraft.events import Done, Emit, Progress, Said, Started, Warned
 from regraft.facts import ModelFacts
 from regraft.jobs.interrupts import asked_to_stop
 from regraft.jobs.network import Edited, Whole, in_head, whole_network
 from regraft.jobs.recording import DATA, Recorder
-from regraft.modality import MODALITIES
+from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import source_of
+from regraft.spec import refuse
 from regraft.strategy.kept import fits, half_for
 from regraft.strategy.rungs import LORA_RUNG, Rung, rung_of
-from regraft.strategy.settings import Settings, folds_to_train, head_settings, settings_for
+from regraft.strategy.settings import Settings, changed, folds_to_train, head_settings, precision_for, settings_for, worth_timing
+from regraft.targets import Target
 from regraft.workspace.checkpoints import Checkpoint
 from regraft.workspace.files import sha256_file
 from regraft.workspace.runs import CHECKPOINTS, MATERIAL
@@ -51,6 +53,8 @@ class Deeper:
     facts: ModelFacts
     """Of the network with its new head."""
     backbone: Mapping[str, Tensor]
+    asked: Mapping[str, Any]
+    """Settings that were asked for."""
 
     @property
     def on_features(self) -> bool:
@@ -70,23 +74,64 @@ class Deeper:
         return f"trains {', '.join(told)}: {live:,} of {every:,} parameters ({live / max(1, every):.1%})"
 
 
-def plan_deeper(facts: ModelFacts, edited: Edited | None, train: str, outputs: int) -> Deeper | None:
-    """What there is to train beyond a linear output layer; None when there is nothing. UsageError when `train` selects nothing.
+def plan_deeper(
+    facts: ModelFacts, edited: Edited | None, train: str, asked: Mapping[str, Any], target: Target, modality: Modality
+) -> Deeper | None:
+    """What there is to train beyond a linear output layer; None when there is nothing. UsageError when `train` selects nothing, or for
+    settings that have no meaning here.
 
-    `facts` are those before the recipe.
+    `facts` are those before the recipe, `asked` the settings that were asked for.
     """
     rung = rung_of(train)
+    refuse(_foreign_settings({**rung.settings, **asked}, target, modality))
+    linear = UsageError(
+        "--set is for what is trained step by step, and --train head fits a linear output layer at once",
+        expected="a rung above the head, layers, or a head of several layers",
+        move="--train top=1",
+    )
     if rung.name == "head" and edited is not None and edited.trains is not None:
         rung = Rung(edited.trains, edited.trains, "what the recipe says")
     if rung.name == "head" and edited is not None and edited.lora:
         rung = LORA_RUNG
     if rung.name == "head" and not (edited is not None and edited.has_own_head):
+        if asked:
+            raise linear
         return None
     backbone = edited.weights if edited else source_of(facts).weights(facts)
-    whole = whole_network(facts, edited, backbone, outputs, rung.trains)
+    whole = whole_network(facts, edited, backbone, len(target.outputs), rung.trains)
     changed = edited.facts if edited else facts
-    deeper = Deeper(whole, rung, replace(changed, architecture=whole.architecture), backbone)
-    return None if deeper.on_features and whole.plain else deeper
+    deeper = Deeper(whole, rung, replace(changed, architecture=whole.architecture), backbone, asked)
+    if deeper.on_features and whole.plain:
+        if asked:
+            raise linear
+        return None
+    return deeper
+
+
+def _foreign_settings(given: Mapping[str, Any], target: Target, modality: Modality) -> list[str]:
+    """What is wrong with settings for such a target and such inputs."""
+    faults = [
+        f"{name} mixes images, and these are {modality.nouns}"
+        for name in ("mixup", "cutmix")
+        if given.get(name) and modality.name != "image"
+    ]
+    faults += [
+        f"{name} needs classes, and the target is a number"
+        for name in ("smoothing", "mixup", "cutmix")
+        if given.get(name) and target.name == "number"
+    ]
+    if given.get("balanced") and target.name != "class":
+        faults.append(f"balanced draws every class equally often; the target here is {target.name} ({target.about})")
+    return faults
+
+
+def _settled(deeper: Deeper, usual: Settings, work: Work) -> Settings:
+    """The settings: by the rules, with those of the rung and those that were asked for in their place; written down as who said them."""
+    settings = changed(usual, deeper.rung.settings, deeper.asked)
+    said = {name: f"the rung {deeper.rung.name}" for name in deeper.rung.settings} | {name: "--set" for name in deeper.asked}
+    follows = {name: "follows" for name in settings.to_json() if getattr(settings, name) != getattr(usual, name)}
+    work.decide(settings_from={**follows, **said})
+    return settings
 
 
 def _convolves(network: nn.Module) -> bool:
@@ -277,7 +322,9 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     from regraft.training.deeper import Task, tune
 
     convolutions = _convolves(deeper.whole.net.module)
-    settings = settings_for(len(work.train), convolutions=convolutions, whole=deeper.rung.whole)
+    images = MODALITIES[deeper.facts.task].name == "image"
+    usual = settings_for(len(work.train), convolutions=convolutions, whole=deeper.rung.whole, images=images)
+    settings = _settled(deeper, usual, work)
     work.decide(settings=settings.to_json())
     learner, cut, trunk = _whole_learner(deeper, settings, work)
     place = work.folder / MATERIAL

@@ -26,11 +26,13 @@ from regraft.jobs.network import Edited, given_network, named_model, written_ste
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
 from regraft.jobs.recording import DATA, Recorder, replayed
 from regraft.jobs.run import Run
+from regraft.jobs.rungs import asked_settings, setting_values, written_rung
 from regraft.jobs.validation import Judged, Validation
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
 from regraft.strategy.rules import strengths_for
+from regraft.strategy.rungs import Rung, rung_of
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
 from regraft.workspace.runs import BUNDLE, RunFolder, new_run
@@ -72,7 +74,8 @@ def fit(
     offline: bool = False,
     allow_code: bool = False,
     allow: str | Sequence[str] = (),
-    train: str = "head",
+    train: str | os.PathLike[str] | Rung | Mapping[str, Any] = "head",
+    settings: Mapping[str, Any] | Sequence[str] = (),
     device: str = "auto",
     engine: str = "auto",
     precision: str = "auto",
@@ -92,7 +95,8 @@ def fit(
     (height, width, 3), sounds as (samples, rate), or strings. `test` is the same kind of thing, or a fraction. `model` is a name, a
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
-    window_seconds for sounds. `replay` names a run of the same data and spec whose decisions are used. The other arguments are those of the
+    window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such
+    as {"lr": 1e-3}. `replay` names a run of the same data and spec whose decisions are used. The other arguments are those of the
     command line; `on_event` is called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
@@ -123,7 +127,8 @@ def fit(
         offline=offline,
         allow_code=allow_code,
         allow=patterns(allow),
-        train=train,
+        train=written_rung(train),
+        settings=asked_settings(settings),
         device=device,
         engine=engine,
         precision=precision,
@@ -170,7 +175,7 @@ def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder],
     named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank)
     network = given_network(given.model, labelled.dataset.task, given.preprocessing, steps, may)
-    deeper = plan_deeper(network.base, network.edited, spec.train, len(labelled.target.outputs))
+    deeper = plan_deeper(network.base, network.edited, spec.train, setting_values(spec.settings), labelled.target, modality)
     recorder = recorder_of()
     path = recorder.path
     try:
@@ -220,7 +225,7 @@ class _Fit:
     @property
     def rung(self) -> str:
         """What is trained: as it was asked for, or as the recipe says."""
-        return self.deeper.rung.name if self.deeper else self.spec.train
+        return self.deeper.rung.name if self.deeper else rung_of(self.spec.train).name
 
     def __call__(self) -> Run:
         self.emit, self.decide = self.recorder.emit, self.recorder.decide

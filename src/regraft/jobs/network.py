@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from regraft.errors import DataError, ModelError, UsageError
 from regraft.facts import ModelFacts
 from regraft.jobs.common import patterns
 from regraft.jobs.frozen import choose_network
+from regraft.jobs.written import plain_values
 from regraft.modality import MODALITIES
 from regraft.pretrained import Access, find_model, source_of
 from regraft.pretrained.architectures import architecture_of, build
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from regraft.anatomy import Net
     from regraft.anatomy.net import Step
-
-RECIPE_BYTES = 1 << 20
-"""A recipe's file at most."""
 
 FREEZING = ("freeze", "unfreeze", "train")
 """Steps that say what trains."""
@@ -183,36 +180,10 @@ def read_recipe(path: Path) -> list[Step]:
 
     Only plain values are read: no tags, no aliases. DataError says what is wrong.
     """
-    try:
-        if path.stat().st_size > RECIPE_BYTES:
-            raise DataError(f"{path} has {path.stat().st_size >> 10:,} KB; a recipe may have {RECIPE_BYTES >> 10:,}")
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8", expected="a recipe as YAML or JSON") from None
-    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
-        raise DataError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    values = _plain(path, text)
+    values = plain_values(path, "recipe", "- remove: layer4")
     if not isinstance(values, list):
         raise DataError(f"{path} is not a recipe", expected="a list of steps, such as\n- remove: layer4")
     return [_step(path, i, value) for i, value in enumerate(values)]
-
-
-def _plain(path: Path, text: str) -> Any:
-    import yaml
-
-    class Plain(yaml.SafeLoader):
-        """Plain values alone: an alias may stand for more than memory holds."""
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("aliases (*name) are not read")
-            return super().compose_node(parent, index)
-
-    try:
-        return json.loads(text) if path.suffix.lower() == ".json" else yaml.load(text, Plain)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise DataError(f"{path} cannot be read as a recipe ({said})", expected="YAML such as\n- remove: layer4") from None
 
 
 def _step(path: Path, number: int, value: Any) -> Step:

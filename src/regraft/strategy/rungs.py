@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -39,6 +40,10 @@ class Rung:
         """Plain data, which `rung_from` reads."""
         return {"name": self.name, "trains": self.trains, "how": self.how, "settings": dict(self.settings)}
 
+    def written(self) -> str:
+        """As text that `rung_of` reads."""
+        return json.dumps(self.to_json(), ensure_ascii=False)
+
 
 RUNGS: dict[str, Rung] = {
     rung.name: rung
@@ -57,8 +62,15 @@ _TOP = re.compile(r"top=(\d{1,4})$")
 
 
 def rung_of(text: str) -> Rung:
-    """The rung that `--train` names; a selection of layers is one too. UsageError for what can be neither."""
+    """The rung that `--train` names; a selection of layers is one too, and what `Rung.written` gave. UsageError for what can be none."""
     given = " ".join(text.split())
+    if given.startswith("{"):
+        try:
+            return rung_from(json.loads(given), "train")
+        except ValueError as error:
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(f"--train {text} cannot be read as JSON: {error}") from None
     if given in RUNGS:
         return RUNGS[given]
     if found := _TOP.match(given):
@@ -72,7 +84,7 @@ def rung_of(text: str) -> Rung:
 
 
 def rung_from(values: object, name: str) -> Rung:
-    """A rung of one's own from plain data: `trains`, and where wanted `name`, `how` and `settings`. UsageError with everything that is wrong."""
+    """A rung of one's own from plain data: `trains`, and where wanted `name`, `how` and `settings`. UsageError with all that is wrong."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{name} is not a rung", expected="trains: last 2 blocks, head\nsettings: {lr: 1e-4}")
     known = [f.name for f in fields(Rung)]

@@ -179,8 +179,8 @@ WEIGHT_DECAY = 0.01
 
 
 def weight_decay_for(lr: float, usual: float) -> float:
-    """The weight decay that goes with a rate, where the `usual` one has WEIGHT_DECAY: their product stays, so that weights shrink as much over
-    the training whatever the rate. Kornblith et al. 2019 sweep decay / rate and find that the best decay falls as the rate rises.
+    """The weight decay that goes with a rate, where the `usual` one has WEIGHT_DECAY: their product stays, so that weights shrink as much
+    over the training whatever the rate. Kornblith et al. 2019 sweep decay / rate and find that the best decay falls as the rate rises.
     """
     return min(0.3, WEIGHT_DECAY * usual / lr)
 
@@ -259,6 +259,15 @@ def folds_to_train(folds: int, seconds_of_one: float) -> int:
 
 CLEARLY = 0.8
 """bfloat16 is taken for training when a step needs at most this part of the time in float32."""
+
+
+WORTH = 60.0
+"""Seconds of training from which another precision is looked for: timing it takes a few steps, and other bits need a reason."""
+
+
+def worth_timing(seconds: float, steps: int) -> bool:
+    """Whether so many steps of so many seconds can pay for timing them in another precision."""
+    return seconds * steps >= WORTH
 
 
 def precision_for(fp32: float, bf16: float) -> str:

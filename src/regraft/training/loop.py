@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,6 +93,11 @@ class Problem:
     """Hears, before it is done, that memory ran out and a batch is computed in so many parts."""
 
     @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return next(self.learner.module.parameters()).device
+
+    @property
     def steps(self) -> int:
         """Steps of the whole training."""
         return self.settings.steps(len(self.examples))
@@ -147,7 +153,7 @@ class Course:
         self.step = self.epoch = self.batch = 0
         self.total, self.first = 0.0, math.nan
         self.means: list[float] = []
-        self.device = next(problem.learner.module.parameters()).device
+        self.device = problem.device
         self.optimiser = torch.optim.AdamW(_groups(problem.learner, problem.settings, height * 3.0**-restart), fused=True)
         self.peaks = [group["lr"] for group in self.optimiser.param_groups]
         self.trained = [p for group in self.optimiser.param_groups for p in group["params"]]
@@ -221,7 +227,7 @@ class Course:
         return worth
 
     def _gradient(self, batch: np.ndarray) -> float:
-        """The loss of a batch; its gradient is left with the parameters. Where memory runs out, the batch is computed in twice as many parts."""
+        """The loss of a batch; its gradient is left with the parameters. Where memory runs out, it is computed in twice as many parts."""
         learner = self.problem.learner
         while True:
             random = _random_state(self.device)
@@ -348,7 +354,7 @@ def train(
     """
     learner = problem.learner
     start = learner.state()
-    device = next(learner.module.parameters()).device
+    device = problem.device
 
     def each(course: Course, loss: float) -> None:
         watch(course.step, loss)
@@ -432,7 +438,7 @@ def found_height(problem: Problem) -> float:
     learner = problem.learner
     start, losses = learner.state(), list[float]()
     smooth = 0.0
-    with torch.random.fork_rng(devices=[problem.truth.device] if problem.truth.is_cuda else []):
+    with torch.random.fork_rng(devices=[problem.device] if problem.device.type == "cuda" else []):
         torch.manual_seed(problem.seed)
         course = Course(problem)
         peaks = [*course.peaks]
@@ -454,6 +460,29 @@ def found_height(problem: Problem) -> float:
     learner.eval_mode()
     least = int(np.argmin(losses)) if losses else 0
     return float(np.clip(heights[least] / SAFETY, 1 / RANGE, RANGE))
+
+
+def seconds_of_step(problem: Problem) -> float:
+    """What a step takes here, without moving anything: the faster of two, after one that warms up."""
+    learner = problem.learner
+    before = {name: tensor.clone() for name, tensor in learner.moving().items()}
+    spent: list[float] = []
+    learner.train_mode()
+    try:
+        with torch.random.fork_rng(devices=[problem.device] if problem.device.type == "cuda" else []):
+            course = Course(problem)
+            batch = _batches(problem, 0)[0]
+            for _ in range(3):
+                begun = time.perf_counter()
+                course._gradient(batch)
+                if problem.device.type == "cuda":
+                    torch.cuda.synchronize(problem.device)
+                spent.append(time.perf_counter() - begun)
+            course.optimiser.zero_grad(set_to_none=True)
+    finally:
+        learner.move(before)
+        learner.eval_mode()
+    return min(spent[1:])
 
 
 def _batches(problem: Problem, epoch: int) -> list[np.ndarray]:

@@ -167,7 +167,9 @@ class Segment:
         if sorted(tensors) != list(range(len(tensors))) or not len(ends):
             raise Damaged("it is no segment")
         notes = _notes(described.get("__metadata__"))
-        return cls(ids.tobytes(), ends, index["share"], index["kind"], index["row"], [tensors[k] for k in sorted(tensors)], notes, path, mapped)
+        return cls(
+            ids.tobytes(), ends, index["share"], index["kind"], index["row"], [tensors[k] for k in sorted(tensors)], notes, path, mapped
+        )
 
     def sound(self) -> bool:
         """Whether the file still holds the bytes that were written. Read through once, without keeping its pages in memory."""
