@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from regraft.anatomy.freezing import Frozen
     from regraft.features.cut import Cut
     from regraft.features.material import Material, Trunk
+    from regraft.jobs.augment import Seen
     from regraft.training.deeper import Keeping, Tuned, Watch
     from regraft.training.loop import Learner
     from regraft.training.losses import Loss
@@ -263,6 +264,8 @@ class Work:
     recorder: Recorder
     keep: bool = True
     """Whether what the cut gives stays in the feature store."""
+    seen: Seen | None = None
+    """How the training examples are seen besides as they are."""
 
     @property
     def folder(self) -> Path:
