@@ -89,7 +89,9 @@ def see(asked: Augmenting, network: FrozenPass, probe: Probe, validation: Valida
         recorder.emit(Warned("no augmentation is left: examples are seen as they are"))
         return None
     numbers = range(1, asked.count)
-    found = network.of_views(validation.parts.examples, views, numbers, "augmented views") if asked.count else np.zeros((0, 0, 0), np.float32)
+    found = (
+        network.of_views(validation.parts.examples, views, numbers, "augmented views") if asked.count else np.zeros((0, 0, 0), np.float32)
+    )
     return Seen(views, asked.count, found)
 
 

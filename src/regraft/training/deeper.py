@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regraft.features.material import Material
+from regraft.features.material import Looks, Material
 from regraft.strategy.settings import Settings
 from regraft.training.design import FLOOR
 from regraft.training.loop import Course, Learner, Problem, Saved, judge, train
@@ -31,6 +31,7 @@ class Task:
     values      targets of the training examples, as the loss's `truth` takes them
     train       positions of the training examples; `values`, `weights` and `folds` follow them
     folds       which fold holds an example out; -1: never held out
+    looks       what each epoch of training reads, where that is not the material, on which examples are judged
     """
 
     material: Material
@@ -39,6 +40,7 @@ class Task:
     train: np.ndarray
     weights: np.ndarray
     folds: np.ndarray
+    looks: Looks | None = None
 
     @property
     def size(self) -> int:
@@ -198,7 +200,7 @@ def _problem(learner: Learner, task: Task, settings: Settings, own: np.ndarray, 
     truth[task.train] = part
     weights = np.zeros(task.size)
     weights[task.train] = task.weights
-    return Problem(learner, task.material, truth, weights, task.train[own], task.loss, settings, seed)
+    return Problem(learner, task.material, truth, weights, task.train[own], task.loss, settings, seed, looks=task.looks)
 
 
 def _back(learner: Learner, task: Task, own: np.ndarray) -> None:
