@@ -36,7 +36,7 @@ from regraft.strategy.rules import strengths_for
 from regraft.strategy.rungs import Rung, rung_of
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
-from regraft.workspace.runs import BUNDLE, RunFolder, new_run
+from regraft.workspace.runs import BUNDLE, OUT_OF_FOLD, RunFolder, new_run
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -454,7 +454,7 @@ class _Fit:
         with written_aside(path / "out_of_fold.npy") as aside, open(aside, "wb") as file:
             np.save(file, target.readable(held), allow_pickle=False)
         places = {int(k): i for i, k in enumerate(judged.places)}
-        with written_aside(path / "out_of_fold.csv") as aside, _text_file(aside) as file:
+        with written_aside(path / OUT_OF_FOLD) as aside, _text_file(aside) as file:
             writer = csv.writer(file)
             writer.writerow(["name", "fold", *target.cell_names])
             for k, example in enumerate(parts.examples):

@@ -31,6 +31,7 @@ from regraft.workspace.lock import LOCK, Lock, read_lock
 
 RESULT = "run.json"
 BUNDLE = "bundle"
+OUT_OF_FOLD = "out_of_fold.csv"
 MATERIAL = "material"
 """What training reads, while it runs."""
 
@@ -44,7 +45,7 @@ _OWN = {
     DECISIONS,
     EVENTS,
     REPLAYED,
-    "out_of_fold.csv",
+    OUT_OF_FOLD,
     "out_of_fold.npy",
     "without_network.npz",
     "without_network.json",
