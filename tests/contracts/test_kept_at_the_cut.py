@@ -97,7 +97,9 @@ def test_a_changed_bit_is_found_said_and_computed_again(hundred, tmp_path, monke
     segments[1].write_bytes(content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :])
     said: list[Any] = []
     assert bytes_of(over(hundred, Space(store, MAKER), emit=said.append)) == whole
-    assert "1 damaged files in the feature store were passed over; their features are computed again" in [getattr(e, "message", "") for e in said]
+    assert "1 damaged file in the feature store passed over: the features there are computed again" in [
+        getattr(e, "message", "") for e in said
+    ]
     assert f"{held} examples computed, {100 - held} already there" in said[-1].note
     trunk = Trunk()
     over(hundred, Space(store, MAKER), trunk, emit=lambda event: said.append(event))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -109,6 +110,39 @@ def test_the_same_command_gives_the_same_bytes(image_folder, command):
     for name in ("bundle.json", "model.safetensors"):
         assert (Path("a/bundle") / name).read_bytes() == (Path("b/bundle") / name).read_bytes()
     assert Path("a/out_of_fold.npy").read_bytes() == Path("b/out_of_fold.npy").read_bytes()
+
+
+def test_what_the_cut_gave_is_there_the_next_time_and_changes_no_bit(image_folder, command):
+    fits = [
+        command("fit", image_folder, *MODEL, "--train", "top", "--out", out, *more)
+        for out, more in (("a", ()), ("b", ()), ("c", ["--no-store"]))
+    ]
+    assert all(answer.code == 0 for answer in fits), fits[-1].err
+    n = json.loads(Path("a/run.json").read_text())["n"]
+    assert f"frozen part: {n} windows," in fits[0].err and f"0 examples computed, {n} already there" in fits[1].err
+    assert f"frozen part: {n} windows," in fits[2].err, "--no-store computes them anew"
+    one = Path("a/bundle/model.safetensors").read_bytes()
+    assert all((Path(out) / "bundle/model.safetensors").read_bytes() == one for out in "bc")
+    assert json.loads(Path("a/decisions.json").read_text())["kept"] == {"precision": "float32"}
+    (space,) = [s for s in command("cache", "--json").json["spaces"] if s["maker"]["kind"] == "cut"]
+    assert space["rows"] == n and space["maker"]["cut"]["after"] == "backbone.blocks.1"
+    said = command("cache", "--explain", space["key"][:6]).out
+    assert "cut after backbone.blocks.1" in said and "8x7x7 float32" in said and space["maker"]["cut"]["weights"][:12] in said
+
+
+def test_half_precision_and_the_bounds_of_the_store_are_said(image_folder, command, monkeypatch):
+    usage = shutil.disk_usage
+    # 18 windows of 1,568 bytes: all may take half of what is free
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=40_000))
+    monkeypatch.setenv("REGRAFT_CACHE_SIZE", "5k")
+    monkeypatch.setattr(rules, "WHOLE_SECONDS", 0.0)
+    answer = command("fit", image_folder, *MODEL, "--train", "top", "--out", "half")
+    assert answer.code == 0, answer.err
+    assert "is kept in float16" in answer.err and "kept for this run only" in answer.err
+    kept = json.loads(Path("half/decisions.json").read_text())["kept"]
+    assert kept["precision"] == "float16" and 0 < kept["largest"] < 4000 and "free" in kept["reason"]
+    assert not [s for s in command("cache", "--json").json["spaces"] if s["maker"]["kind"] == "cut"]
+    assert not Path("half/material").exists()
 
 
 def test_norms_train_alone(image_folder, command, as_it_came):

@@ -141,7 +141,9 @@ def windows(seed: int) -> Kept:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 4))
     sizes = rng.choice([2, 5], count)
-    made = [{"0": rng.normal(size=(3, n)).astype(np.float32), "1": rng.random((1, n)) > 0.5, "2": np.zeros((0, n), np.int64)} for n in sizes]
+    made = [
+        {"0": rng.normal(size=(3, n)).astype(np.float32), "1": rng.random((1, n)) > 0.5, "2": np.zeros((0, n), np.int64)} for n in sizes
+    ]
     return Kept(made, list(rng.dirichlet(np.ones(count))))
 
 

@@ -78,11 +78,8 @@ def _show_all(found: Mapping[str, Any]) -> None:
         show(out, table(["key", "what", "engine", "examples", "size", "used"], rows, (3, 4)))
         show(out, "  regraft cache --explain KEY     regraft cache --remove KEY     regraft cache --empty")
     if found["hub"]["bytes"]:
-        held = f"{found['hub']['bytes'] / 1e6:,.1f} MB fetched from hubs"
-        show(
-            out,
-            f"{found['hub']['folder']}: {held}; not in the bound, and --empty leaves it. It may be deleted: what is needed is fetched again",
-        )
+        held = f"{found['hub']['bytes'] / 1e6:,.1f} MB of networks fetched from hubs"
+        show(out, f"{found['hub']['folder']}: {held}, outside the bound; --empty leaves them, and what is deleted is fetched again")
 
 
 def _show_key(space: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from regraft.workspace.segments import BFLOAT16, Kept
 from regraft.workspace.store import Joined, Space
 
 FLUSH_BYTES = 64 << 20
-"""Bytes computed between two writes to the space: what is held in memory, and what an interruption loses at most, with the seconds below."""
+"""Bytes computed between two writes to the space: held in memory, and lost by an interruption at most, with the seconds below."""
 
 FLUSH_SECONDS = 10.0
 
@@ -136,7 +136,7 @@ Trunk = Callable[[Sequence[Arrays]], Sequence[Arrays]]
 """The frozen part over the windows of one tile, all of equal shapes: what is kept of each."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Tiled:
     """A trunk of the cut as the pass takes it: tiles of just `tile` windows, a short one filled up with copies of its first."""
 
@@ -150,7 +150,7 @@ class _Tiled:
         return [{n: narrowed(a, self.precision).copy() for n, a in kept.items()} for kept in given[: len(windows)]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _AsPrepared:
     """No trunk: windows are kept as they are."""
 
@@ -226,7 +226,8 @@ def largest(sources: Sequence[Any], modality: Modality, prepare: Callable[[Any],
 
 def damaged_said(count: int) -> str:
     """What to say of files of the store whose bytes are not those that were written."""
-    return f"{count} damaged files in the feature store were passed over; their features are computed again"
+    files = "1 damaged file" if count == 1 else f"{count} damaged files"
+    return f"{files} in the feature store passed over: the features there are computed again"
 
 
 def _counted(windows: int, computed: int, examples: int) -> str:

@@ -32,7 +32,7 @@ from regraft.targets import Target
 from regraft.workspace.checkpoints import Checkpoint
 from regraft.workspace.files import sha256_file
 from regraft.workspace.runs import CHECKPOINTS, MATERIAL
-from regraft.workspace.store import Space, Store, space_key
+from regraft.workspace.store import Space, Store, home, space_key
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -164,7 +164,7 @@ def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: 
         return no_cut(module, inputs, frozen, error.found)
     if cut.empty:
         return cut
-    kept, room = cut.bytes * work.seen_examples, shutil.disk_usage(work.folder).free
+    kept, room = cut.bytes * work.seen_examples, work.room()
     reason = ""
     if held := work.recorder.held_decision("cut"):
         reason = held["reason"]
@@ -290,6 +290,11 @@ class Work:
     def decide(self) -> Callable[..., None]:
         """Records decisions before they are acted on."""
         return self.recorder.decide
+
+    def room(self) -> int:
+        """Free bytes where what the cut gives may be kept: on the disk of the run, and on that of the feature store."""
+        places = [self.folder, next(p for p in (home(), *home().absolute().parents) if p.exists())]
+        return min(shutil.disk_usage(place).free for place in places[: 1 + self.keep])
 
 
 def train_deeper(deeper: Deeper, work: Work) -> Trained:
@@ -441,8 +446,8 @@ class _Reading:
         try:
             material = gather(names, sources, modality, prepare, space, stage=f"frozen part{of}", **options, **shared)
         except WriteError as error:
-            home = "set REGRAFT_HOME to a folder on another disk; what is there already is kept"
-            raise WriteError(error.found, move=f"make room there, or {home if stored else '--out FOLDER on another disk'}") from None
+            other = "set REGRAFT_HOME to a folder on another disk; what is there already is kept"
+            raise WriteError(error.found, move=f"make room there, or {other if stored else '--out FOLDER on another disk'}") from None
         if stored:
             for removed in Store().trim(protect=self._keys()):
                 work.emit(Said(f"the feature store is over its size: {removed.rows:,} examples of {removed.key} were removed"))
@@ -463,7 +468,7 @@ def _precision(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk) -> str:
         work.decide(kept=held)
         return held["precision"]
     full, half = (size * work.seen_examples for size in (cut.bytes, halved(cut)))
-    room = shutil.disk_usage(work.folder).free
+    room = work.room()
     if fits(full, room):
         work.decide(kept={"precision": "float32"})
         return "float32"

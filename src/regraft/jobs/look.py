@@ -32,8 +32,8 @@ def runs(folder: str | os.PathLike[str] = "runs") -> list[dict[str, Any]]:
 
 
 def cache(explain: str | None = None) -> dict[str, Any]:
-    """The feature store: its folder, bound in bytes, and each space with its maker, which is what the key is made of; and the folder of what was
-    fetched from hubs, which the bound does not count. `explain` asks for the one space whose key starts so.
+    """The feature store: its folder, bound in bytes, and each space with its maker, which is what the key is made of; and the folder of
+    what was fetched from hubs, which the bound does not count. `explain` asks for the one space whose key starts so.
     """
     store = Store()
     spaces = store.spaces()

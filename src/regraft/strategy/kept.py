@@ -1,5 +1,5 @@
-"""What features at a cut are kept in. float32 is exact: training on what is kept gives the bits of training the whole network. Half precision
-is for what would otherwise not be kept at all, and run at every step in its place: it is said, and recorded in the decisions.
+"""What features at a cut are kept in. float32 is exact: training on it gives the bits of training the whole network. Half precision is
+for what would otherwise not be kept at all, so that the frozen part runs at every step: it is said, and recorded in the decisions.
 """
 
 from __future__ import annotations

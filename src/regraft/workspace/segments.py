@@ -206,7 +206,7 @@ def _described(dtype: str, shape: Sequence[int], begin: int, end: int) -> dict[s
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _header(first: bytes, file: Any, size: int) -> tuple[dict[str, Any], int]:

@@ -26,7 +26,7 @@ import numpy as np
 
 from regraft.errors import UsageError
 from regraft.workspace.files import cannot_write, folder_bytes, read_json, write_json
-from regraft.workspace.segments import ID_BYTES, SUFFIX, Damaged, Kept, Segment, Signature
+from regraft.workspace.segments import ID_BYTES, SUFFIX, Damaged, Kept, Segment
 
 ROW = "row"
 """The tensor that holds a row of features."""
@@ -95,8 +95,8 @@ class SpaceFacts:
 class Space:
     """What one maker made. `folder` None keeps nothing on disk.
 
-    What a disk does not take stays in memory and is not said: keeping is a favour. With `needed` it is a WriteError: there is more of it than
-    memory should hold.
+    What a disk does not take stays in memory and is not said: keeping is a favour. With `needed` it is a WriteError: there is more of it
+    than memory should hold.
     """
 
     def __init__(self, folder: Path | None, maker: Mapping[str, Any], *, needed: bool = False) -> None:
@@ -200,7 +200,7 @@ class Space:
         self.pending += kept.bytes
 
     def flush(self) -> None:
-        """Write what was added as one segment, without what another process wrote meanwhile. A store without a folder keeps it in memory."""
+        """Write what was added as one segment, without what another process wrote meanwhile. Without a folder it stays in memory."""
         if self._new and self.folder is not None:
             with self._lock:
                 self._look()

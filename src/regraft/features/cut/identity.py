@@ -70,7 +70,7 @@ def _described(tensor: Tensor) -> bytes:
     """A tensor's type, shape, layout in memory (kernels choose their way by it) and bits."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     facts = f"{tensor.dtype} {tuple(tensor.shape)} {tensor.stride()} "
-    return facts.encode() + hashlib.sha256(memoryview(flat.view(torch.uint8).numpy())).digest()
+    return facts.encode() + hashlib.sha256(flat.view(torch.uint8).numpy().data).digest()
 
 
 def _hash(*parts: bytes) -> str:
