@@ -9,7 +9,6 @@ A bundle holds no times, paths or facts about the host: same decisions, same byt
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from regraft.errors import BundleError
-from regraft.workspace.files import cannot_write, read_json, sha256_file, write_json
+from regraft.workspace.files import cannot_write, put_in_place, read_json, sha256_file, to_disk, write_json
 
 FORMAT = 2
 """Raised when a bundle written today could not be read by an older regraft. 1: one class of several only."""
@@ -40,7 +39,7 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
 
 
 def write_bundle(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray], extra: Mapping[str, Path]) -> None:
-    """Write a bundle aside and rename it into place. `tensors` are C-contiguous; `extra` is copied in by name.
+    """Write a bundle aside and rename it into place; one that is there is replaced. `tensors` are C-contiguous; `extra` is copied in by name.
 
     WriteError where the disk does not take it.
     """
@@ -57,10 +56,9 @@ def write_bundle(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str
             shutil.copyfile(source, aside / name)
         files = {p.name: {"sha256": sha256_file(p), "bytes": p.stat().st_size} for p in sorted(aside.iterdir())}
         write_json(aside / MANIFEST, {"format": FORMAT, **manifest, "files": files})
-        if folder.exists():
-            # of a run that was interrupted after its bundle was written
-            shutil.rmtree(folder)
-        os.replace(aside, folder)
+        for path in aside.iterdir():
+            to_disk(path)
+        put_in_place(aside, folder)
     except (OSError, SafetensorError) as error:
         raise cannot_write(folder, error) from None
     finally:

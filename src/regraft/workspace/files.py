@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
 import re
 import secrets
+import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,6 +51,41 @@ def to_disk(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
+
+
+EXCHANGE = 2
+"""Flag of renameat2 (Linux 3.15): both names are exchanged at once."""
+
+_HERE = -100
+"""Of renameat2: names are meant from the present folder."""
+
+
+def put_in_place(aside: Path, folder: Path) -> None:
+    """Make a whole folder that was written aside the one of this name, and remove the one that was there.
+
+    Where the system can exchange two names, there is a whole folder under the name at every moment; elsewhere the old one is renamed first,
+    and a kill between the two leaves it as `.NAME.*.part`.
+    """
+    if not folder.exists():
+        os.replace(aside, folder)
+        return
+    if not _exchange(aside, folder):
+        old = aside.with_suffix(".old.part")
+        os.replace(folder, old)
+        os.replace(aside, folder)
+        aside = old
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names at once; False where the system or the file system has no such thing."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), EXCHANGE) == 0
 
 
 def cannot_write(path: Path, error: Exception) -> Exception:
