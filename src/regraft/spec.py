@@ -86,14 +86,14 @@ class FitSpec:
     """How much to train. head: freeze the network, train a new output layer; norm: also scales and biases of normalisation; top or
     top=K: also the last K blocks; full: everything; layers, such as "last 1 block, head"; or a YAML file with a rung of your own."""
     augment: str = "auto"
-    """What changes views of the training examples by chance. auto: all that this kind of input has, without what changes what an example is
-    (flips of text, digits, signs), which is found out on held-out examples; none; or a list such as crop,flip,colour."""
+    """What changes views of the training examples by chance. auto: all that this kind of input has, without what changes what an example
+    is (flips of text, digits, signs), which is found out on held-out examples; none; or a list such as crop,flip,colour."""
     views: str = "1"
     """How many views of each training example go through the network and are kept, the plain one among them; or fresh: another view in every
     epoch, nothing kept."""
     settings: tuple[str, ...] = ()
-    """A setting of training below the head in place of the one that follows from the data, such as lr=1e-3 or epochs=5; may be given several
-    times. docs/rungs.md lists them."""
+    """A setting of training below the head in place of the one that follows from the data, such as lr=1e-3 or epochs=5; may be given
+    several times. docs/rungs.md lists them."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     engine: str = "auto"

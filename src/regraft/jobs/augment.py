@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Augmenting:
-    """Views as they were asked for: by which augmentations and how many, the plain one among them; 0: another one in every epoch. `checked`:
-    whether an augmentation that can change what an example is has to be tried first.
+    """Views as they were asked for: by which augmentations and how many, the plain one among them; 0: another one in every epoch.
+    `checked`: whether an augmentation that can change what an example is has to be tried first.
     """
 
     kinds: tuple[Augmentation, ...]
@@ -37,8 +37,8 @@ class Augmenting:
 
 @dataclass(frozen=True)
 class Seen:
-    """The views of a fit: how they are made and how many there are of each training example, the plain one among them; 0: another one in every
-    epoch. `features` (count - 1, training examples, d) are those of all but the plain one.
+    """The views of a fit: how they are made and how many there are of each training example, the plain one among them; 0: another one in
+    every epoch. `features` (count - 1, training examples, d) are those of all but the plain one.
     """
 
     views: Views

@@ -80,15 +80,15 @@ def trained_candidate(trained: Trained, validation: Validation, engine: Engine, 
     from regraft.artifacts import FEATURES, SCORES
     from regraft.jobs.engines import reference_engine
 
-    held = trained.tuned.held_out
-    outputs = np.full(held.shape, np.nan, np.float32)
-    there = np.isfinite(held).all(1)
-    outputs[there] = validation.target.link(held[there])
+    outputs = trained.held_out
+    there = np.isfinite(outputs).all(1)
     folds, of = trained.tuned.folds, validation.count
     if folds == of:
         how = f"{of}-fold cross-validation of the whole training"
+        how += f", and of the choice among weights ({trained.mixed})" if trained.mixed else ""
     else:
         how = f"{folds} of {of} folds held out: {int(there.sum()):,} examples; training in all folds would take too long"
+        how += f"; the choice among weights ({trained.mixed}) on the other half of them" if trained.mixed else ""
     rung, facts, on_features = trained.deeper.rung.name, trained.deeper.facts, trained.deeper.on_features
     averaged = FEATURES if on_features else SCORES
     # what was trained below the head was trained and judged in torch

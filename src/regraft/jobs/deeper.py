@@ -41,9 +41,11 @@ if TYPE_CHECKING:
     from regraft.features.cut import Cut
     from regraft.features.material import Looks, Material, Trunk
     from regraft.jobs.augment import Seen
-    from regraft.training.deeper import Keeping, Tuned, Watch
+    from regraft.jobs.validation import Validation
+    from regraft.training.deeper import Keeping, Task, Tuned, Watch
     from regraft.training.loop import Learner
     from regraft.training.losses import Loss
+    from regraft.training.mixing import Mix
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,6 @@ def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: 
     from regraft.features.cut import find_cut, no_cut
 
     emit = work.emit
-    if work.seen is not None and not work.seen.count:
-        reason = "another view in every epoch: the frozen part runs with the rest"
-        emit(Said(reason))
-        return no_cut(module, inputs, frozen, reason)
     try:
         cut = find_cut(module, inputs, frozen)
     except ModelError as error:
@@ -198,6 +196,7 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
     from regraft.anatomy.adapters import adapter_parameters
     from regraft.anatomy.freezing import Frozen, layer_groups
     from regraft.anatomy.select import Selected
+    from regraft.features.cut import no_cut
     from regraft.training.loop import Learner, rates_by_depth
 
     net, device = deeper.whole.net, work.device
@@ -208,7 +207,11 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
     modality, preprocessing = MODALITIES[deeper.facts.task], deeper.facts.preprocessing
     if modality.name == "image":
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    cut = _cut(module, frozen, {k: v.to(device) for k, v in net.inputs.items()}, work)
+    why = _why_whole(settings, work.seen)
+    if why:
+        work.emit(Said(why))
+    live = {k: v.to(device) for k, v in net.inputs.items()}
+    cut = no_cut(module, live, frozen, why) if why else _cut(module, frozen, live, work)
     # how much disk was free may have decided it
     work.decide(cut={"after": cut.after, "bytes": cut.bytes, "saved": round(cut.saved, 4), "reason": cut.reason})
     output = layer_at(module, deeper.whole.output)
@@ -217,8 +220,10 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
     def inputs(windows: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
         return {k: v.to(device) for k, v in modality.collate(windows, preprocessing).items()}
 
-    def of_windows(arrays: Mapping[str, np.ndarray]) -> Tensor:
+    def of_windows(arrays: Mapping[str, np.ndarray], mix: Mix | None = None) -> Tensor:
         given = inputs([{name: array[i] for name, array in arrays.items()} for i in range(len(next(iter(arrays.values()))))])
+        if mix is not None:
+            given = {name: mix.of(images) for name, images in given.items()}
         return cut.rest(*(given[name] for name in cut.inputs))
 
     def of_kept(arrays: Mapping[str, np.ndarray]) -> Tensor:
@@ -228,9 +233,62 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
         kept = [tensor.cpu().numpy() for tensor in cut.features(inputs(windows))]
         return [{str(i): values[row] for i, values in enumerate(kept)} for row in range(len(windows))]
 
-    groups = list(rates_by_depth(layer_groups(module, net.parts, net.trained), settings, adapter_parameters(module)))
-    learner = Learner(module, of_windows if cut.empty else of_kept, cut.rest.train, cut.rest.eval, groups, output)
+    layers = layer_groups(module, net.parts, net.trained)
+    groups = list(rates_by_depth(layers, settings, adapter_parameters(module)))
+    new = [name for depth, names in layers if not depth for name in names]
+    scores = of_windows if cut.empty else of_kept
+    learner = Learner(module, scores, cut.rest.train, cut.rest.eval, groups, output, of_windows if cut.empty else None, new)
     return learner, cut, None if cut.empty else trunk
+
+
+def _why_whole(settings: Settings, seen: Seen | None) -> str:
+    """Why the frozen part cannot run once; empty when it can."""
+    if seen is not None and not seen.count:
+        return "every epoch shows another view, so that the frozen part runs at every step"
+    if settings.mixup or settings.cutmix:
+        return "images are mixed before they come into the network, so that its frozen part runs at every step"
+    if settings.checkpointing:
+        return "blocks are computed a second time to save memory, which the network in one piece can do: its frozen part runs at every step"
+    return ""
+
+
+def _in_the_precision(learner: Learner, task: Task, settings: Settings, work: Work) -> Settings:
+    """The settings with the precision that a few timed steps speak for, where it was left open; the timing is a decision."""
+    from regraft.training.deeper import seconds_of_steps
+
+    if settings.precision != "auto":
+        return settings
+    held = work.recorder.held_decision("precision_timed")
+    if held is None:
+        fp32 = seconds_of_steps(learner, task, replace(settings, precision="fp32"), work.seed)
+        held = {"fp32": round(fp32, 4)}
+        if worth_timing(fp32, settings.steps(len(work.train))):
+            held["bf16"] = round(seconds_of_steps(learner, task, replace(settings, precision="bf16"), work.seed), 4)
+    work.decide(precision_timed=held)
+    precision = precision_for(held["fp32"], held["bf16"]) if "bf16" in held else "fp32"
+    if "bf16" in held:
+        work.emit(Said(f"training in {precision}: a step takes {held['fp32']:.2g} s in fp32 and {held['bf16']:.2g} s in bf16"))
+    return replace(settings, precision=precision)
+
+
+def _mixed(tuned: Tuned, learner: Learner, work: Work, mixes: Sequence[float]) -> tuple[np.ndarray, str]:
+    """Held-out outputs (n, outputs) by the weights that were chosen without each fold, and which ship, in words; they are put into the
+    network.
+    """
+    from regraft.training.afterwards import between, told
+
+    found = work.validation.choose(tuned.held_out)
+    if found is None:
+        return work.validation.linked(tuned.held_out[-1]), ""
+    choice, held = found
+    work.decide(wise=told(mixes, choice))
+    mix = mixes[choice.best]
+    if mix != 1:
+        learner.move(between(tuned.begin, learner.moving(), mix))
+    words = {0.0: "those that training started from: the linear head alone", 1.0: "those that training ended with"}
+    ships = words.get(mix, f"{mix:.0%} of the way from where training started to where it ended")
+    work.emit(Said(f"weights: {ships}, as held-out examples say (WiSE-FT)"))
+    return held, ships
 
 
 def _head_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
@@ -262,6 +320,7 @@ class Work:
     folds: np.ndarray
     loss: Loss
     starts: Sequence[tuple[np.ndarray, np.ndarray]]
+    validation: Validation
     seed: int
     device: str
     workers: int
@@ -324,6 +383,8 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
     from regraft.training.deeper import Standard, Task, tune
 
     settings = head_settings(len(work.train))
+    if deeper.on_features:
+        settings = _settled(deeper, settings, work)
     work.decide(head_settings=settings.to_json())
     learner = _head_learner(deeper, settings, work.device)
     plain, looks, seen = work.features[work.train], None, work.seen
@@ -333,37 +394,45 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
         every = np.concatenate([rows, *map(standard, seen.features)])
         material = of_rows(every, examples=np.concatenate([np.arange(len(rows)), _numbers(work, seen)]))
         looks = in_turn(material, len(rows), seen.count, work.seed)
-    task = Task(of_rows(rows), work.loss, work.values, work.train, work.weights, work.folds, looks)
+    task = Task(of_rows(rows), work.loss, work.values, work.train, work.weights, work.folds, looks=looks)
     with _keeping(work, learner, "head", [], ("head_settings",)) as keeping:
         tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=_watch(work.emit, "head"), keeping=keeping)
     tuned = replace(tuned, states=[standard.folded(state) for state in tuned.states])
     learner.restore(tuned.states[-1])
-    return Trained(deeper, tuned, learner, of_rows(work.features), work.folder / MATERIAL)
+    held = work.validation.linked(tuned.held_out[-1])
+    return Trained(deeper, tuned, learner, of_rows(work.features), work.folder / MATERIAL, held)
 
 
 def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tensor]]) -> Trained:
+    from regraft.anatomy.recompute import recomputed
+    from regraft.training.afterwards import MIXES
     from regraft.training.deeper import Task, tune
 
     convolutions = _convolves(deeper.whole.net.module)
     images = MODALITIES[deeper.facts.task].name == "image"
     usual = settings_for(len(work.train), convolutions=convolutions, whole=deeper.rung.whole, images=images)
     settings = _settled(deeper, usual, work)
-    work.decide(settings=settings.to_json())
     learner, cut, trunk = _whole_learner(deeper, settings, work)
     place = work.folder / MATERIAL
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     try:
         material, looks = _material(deeper, work, cut, trunk, place)
-        task = Task(material, work.loss, work.values, work.train, work.weights, work.folds, looks)
+        task = Task(material, work.loss, work.values, work.train, work.weights, work.folds, work.validation.inner, looks)
+        settings = _in_the_precision(learner, task, settings, work)
+        work.decide(settings=settings.to_json())
+        mixes = MIXES if settings.wise else MIXES[-1:]
+        blocks = [path for paths in deeper.whole.net.parts.blocks for path in paths] if settings.checkpointing else []
         held = work.recorder.held_decision("folds_trained")
         options = {
             "starts": starts,
             "folds_for": folds_to_train if held is None else lambda folds, seconds: held,
             "decided": lambda count: work.decide(folds_trained=count),
             "watch": _watch(work.emit, "training"),
+            "mixes": mixes,
+            **_divisions(work),
         }
-        with _keeping(work, learner, "training", starts, ("settings", "cut")) as keeping:
+        with _keeping(work, learner, "training", starts, ("settings", "cut")) as keeping, recomputed(deeper.whole.net.module, blocks):
             tuned = tune(learner, task, settings, seed=work.seed, keeping=keeping, **options)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -372,7 +441,24 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
         work.emit(
             Warned(f"training began again {tuned.restarts} times at a third of the rates: its loss was no finite number, or exploded")
         )
-    return Trained(deeper, tuned, learner, material, place)
+    if settings.patience or settings.find:
+        work.decide(epochs_kept=tuned.epochs, rates=[float(f"{rate:.3g}") for rate in tuned.rates])
+        kept, rates = ", ".join(map(str, tuned.epochs)), ", ".join(f"{rate:.2g}" for rate in tuned.rates)
+        work.emit(Said(f"epochs after which weights were kept: {kept}; largest rates: {rates}"))
+    held, ships = _mixed(tuned, learner, work, mixes) if settings.wise else (work.validation.linked(tuned.held_out[-1]), "")
+    return Trained(deeper, tuned, learner, material, place, held, ships)
+
+
+def _divisions(work: Work) -> dict[str, Any]:
+    """What `tune` needs for a batch that memory does not take: where it was so before, and what to do when it is so."""
+    held: list[dict[str, int]] = list(work.recorder.held_decision("divided") or [])
+
+    def divided(training: int, step: int, parts: int) -> None:
+        held.append({"training": training, "step": step, "parts": parts})
+        work.decide(divided=held)
+        work.emit(Warned(f"memory ran out: a batch is computed in {parts} parts, one after the other; a step still sees all of it"))
+
+    return {"parts_at": {(d["training"], d["step"]): d["parts"] for d in held}, "divided": divided}
 
 
 def _numbers(work: Work, seen: Seen) -> np.ndarray:
@@ -381,8 +467,8 @@ def _numbers(work: Work, seen: Seen) -> np.ndarray:
 
 
 def _material(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk | None, place: Path) -> tuple[Material, Looks | None]:
-    """What is judged and trained on, and what each epoch reads where that is views of examples: prepared in `place`, or what the trunk gives
-    for them, in the feature store.
+    """What is judged and trained on, and what each epoch reads where that is views of examples: prepared in `place`, or what the trunk
+    gives for them, in the feature store.
     """
     from regraft.features.material import Look, in_turn
 
@@ -567,6 +653,10 @@ class Trained:
     learner: Learner
     material: Material
     folder: Path
+    held_out: np.ndarray
+    """Outputs (n, outputs) of every training example by a network that had not seen it; NaN where there is none."""
+    mixed: str = ""
+    """Which weights ship, where there was a choice."""
 
     def scores(self, positions: np.ndarray) -> np.ndarray:
         """Scores (examples, outputs) float64 of usable examples by the final network."""

@@ -98,9 +98,9 @@ def fit(
     (height, width, 3), sounds as (samples, rate), or strings. `test` is the same kind of thing, or a fraction. `model` is a name, a
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
-    window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such
-    as {"lr": 1e-3}. `replay` names a run of the same data and spec whose decisions are used. The other arguments are those of the
-    command line; `on_event` is called with each event.
+    window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as {"lr": 1e-3}. `replay`
+    names a run of the same data and spec whose decisions are used. The other arguments are those of the command line; `on_event` is
+    called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
     network cannot be had, RunError when the folder is taken, Interrupted after Ctrl-C: `resume` goes on.
@@ -377,6 +377,7 @@ class _Fit:
             folds=validation.folds,
             loss=LOSSES[self.target.loss],
             starts=[*start.fold_layers, (start.weight, start.bias)],
+            validation=validation,
             seed=self.spec.seed,
             device=self.device,
             workers=max(2, self.threads),

@@ -20,7 +20,11 @@ from regraft.strategy.rules import fold_count, is_nested
 from regraft.targets import Target
 
 if TYPE_CHECKING:
+    from regraft.training.afterwards import Choice
     from regraft.training.probe import Probe
+
+INNER_PARTS = 8
+"""Of which one is held out where a training looks at held-out examples of its own: Prechelt 1998 takes a quarter, with more data."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Validation:
     columns: Any
     weights: np.ndarray
     """What each training example counts."""
+    inner: np.ndarray
+    """A finer division (n,) by the same rules, for choices inside of a fold; -1 for what is in no part."""
 
     @classmethod
     def of(cls, target: Target, metric: str, parts: Parts, seed: int, *, balance: bool, emit: Emit) -> Validation:
@@ -75,7 +81,8 @@ class Validation:
         if said := target.unjudged(columns):
             emit(Warned(said))
         weights = parts.weights * class_weights(parts.y, len(target.outputs)) if balance else parts.weights
-        return cls(target, metric, parts, folds, view, columns, weights)
+        inner = assign_folds(strata, names, INNER_PARTS, seed + 1)
+        return cls(target, metric, parts, folds, view, columns, weights, inner)
 
     @property
     def count(self) -> int:
@@ -123,6 +130,38 @@ class Validation:
         )
         emit(Done(stage, time.perf_counter() - begun, f"strength {found.strength:.2g}, {self.count} folds"))
         return found
+
+    def linked(self, scores: np.ndarray) -> np.ndarray:
+        """Outputs (n, outputs) float32 of held-out scores; NaN where there are none."""
+        outputs = np.full(scores.shape, np.nan, np.float32)
+        there = np.isfinite(scores).all(1)
+        outputs[there] = self.target.link(scores[there])
+        return outputs
+
+    def choose(self, scores: np.ndarray) -> tuple[Choice, np.ndarray] | None:
+        """Which of several models is best by their scores (models, n, outputs) of held-out examples, and outputs (n, outputs) float32 by
+        the one that is best without each example's own fold: the choice does not flatter them. None where it cannot be made.
+        """
+        import torch
+
+        from regraft.training.afterwards import chosen, cross_parts
+        from regraft.training.losses import LOSSES
+
+        target, loss = self.target, LOSSES[self.target.loss]
+        places = np.flatnonzero(np.isfinite(scores).all((0, 2)))
+        parts = cross_parts(self.folds[places], self.inner[places])
+        if parts is None:
+            return None
+        y = self.parts.y[places]
+        outputs = np.stack([target.link(own[places]) for own in scores])
+        plain = [loss.decide(torch.from_numpy(own)) for own in outputs]
+        truth = loss.truth(y)
+        losses = np.stack([loss.each(torch.from_numpy(own), truth).numpy() for own in outputs])
+        gains = np.stack([target.gains(self.metric, y, decided) for decided in plain])
+        choice = chosen(lambda k, at: target.score(self.metric, y[at], plain[k][at]), gains, losses, parts)
+        held = np.full(scores.shape[1:], np.nan, np.float32)
+        held[places] = choice.of(outputs, parts)
+        return choice, held
 
     def judge(self, outputs: np.ndarray, places: np.ndarray | None = None) -> Judged:
         """Decisions for held-out outputs (n, outputs), at the places where there are any or at the ones that are given."""

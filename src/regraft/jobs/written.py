@@ -13,7 +13,7 @@ FILE_BYTES = 1 << 20
 
 
 def plain_values(path: Path, what: str, shape: str) -> Any:
-    """What a YAML or JSON file holds; no tags, no aliases. DataError says what is wrong; `what` it should be, and a `shape` as an example."""
+    """What a YAML or JSON file holds; no tags, no aliases. DataError says what is wrong, `what` it should be, and its `shape`."""
     try:
         if path.stat().st_size > FILE_BYTES:
             raise DataError(f"{path} has {path.stat().st_size >> 10:,} KB; a {what} may have {FILE_BYTES >> 10:,}")

@@ -94,7 +94,7 @@ def rung_from(values: object, name: str) -> Rung:
     if not isinstance(trains, str) or not trains.strip():
         faults.append("trains: expected layers, such as 'last 2 blocks, head', or all")
     faults += [f"{k}: expected text" for k in ("name", "how") if not isinstance(given.get(k, ""), str)]
-    settings = given.get("settings") or {}
+    settings: Any = given.get("settings") or {}
     if not isinstance(settings, Mapping):
         faults.append("settings: expected names with values, such as lr: 1e-4")
         settings = {}

@@ -24,8 +24,8 @@ def between(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float
 
 
 def cross_parts(folds: np.ndarray, inner: np.ndarray) -> np.ndarray | None:
-    """The part (n,) that each held-out example belongs to, for choices made outside of it: its fold; where there is one fold only, one of two
-    halves of it that share no content and no group. None where nothing can be parted.
+    """The part (n,) that each held-out example belongs to, for choices made outside of it: its fold; where there is one fold only, one of
+    two halves of it that share no content and no group. None where nothing can be parted.
     """
     for parts in (folds, inner % 2):
         if len(np.unique(parts)) > 1:
@@ -76,8 +76,8 @@ COLDEST, HOTTEST = 0.05, 20.0
 
 
 def temperature(outputs: np.ndarray, truth: np.ndarray) -> float:
-    """What to divide scores by so that the log-loss of these log-probabilities (n, classes) is least (Guo et al. 2017): it has one minimum in
-    1 / temperature, found by golden section.
+    """What to divide scores by so that the log-loss of these log-probabilities (n, classes) is least (Guo et al. 2017): it has one minimum
+    in 1 / temperature, found by golden section.
     """
     low, high = 1 / HOTTEST, 1 / COLDEST
     golden = (math.sqrt(5) - 1) / 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from regraft.features.material import Looks, Material
 from regraft.strategy.settings import Settings
+from regraft.training.afterwards import between
 from regraft.training.design import FLOOR
-from regraft.training.loop import Course, Learner, Problem, Saved, judge, train
+from regraft.training.loop import Course, Learner, Problem, Saved, judge, seconds_of_step, train
 from regraft.training.losses import Loss
 
 State = Mapping[str, Tensor]
@@ -31,6 +32,8 @@ class Task:
     values      targets of the training examples, as the loss's `truth` takes them
     train       positions of the training examples; `values`, `weights` and `folds` follow them
     folds       which fold holds an example out; -1: never held out
+    inner       which of several parts an example belongs to, so that equal content and groups share one; where a training looks at held-out
+                examples of its own, those of part 0 are held out; -1: never
     looks       what each epoch of training reads, where that is not the material, on which examples are judged
     """
 
@@ -40,6 +43,7 @@ class Task:
     train: np.ndarray
     weights: np.ndarray
     folds: np.ndarray
+    inner: np.ndarray | None = None
     looks: Looks | None = None
 
     @property
@@ -54,9 +58,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What training gave. `held_out` (n, outputs) float64 are scores of each training example by a network that had not seen it; rows of
-    examples that no trained fold held out are NaN. `states` are what each fold's training and the final one left, where they were
-    asked for. The learner holds the final weights.
+    """What training gave. `held_out` (mixes, n, outputs) float64 are scores of each training example by a network that had not seen it, for
+    every mix of its start and its end that was asked for; rows of examples that no trained fold held out are NaN. `states` are what each
+    fold's training and the final one left, where they were asked for. The learner holds the final weights.
     """
 
     held_out: np.ndarray
@@ -64,6 +68,12 @@ class Tuned:
     folds: int
     losses: list[float]
     restarts: int
+    epochs: list[int]
+    """Of each training: after how many epochs the weights that were kept."""
+    rates: list[float]
+    """Of each training: its largest learning rate."""
+    begin: State
+    """What moved, where the final training began."""
 
 
 @dataclass
@@ -95,6 +105,9 @@ class _Way:
     losses: list[float] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
     seconds: float = 0.0
+    epochs: list[int] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    parts: int = 1
     course: Saved | None = None
     final: State | None = None
 
@@ -118,7 +131,7 @@ class _Way:
         self.final = _below(tensors, "final.") or None
 
 
-_COUNTED = ("folds", "done", "restarts", "losses", "seconds")
+_COUNTED = ("folds", "done", "restarts", "losses", "seconds", "epochs", "rates", "parts")
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -137,6 +150,9 @@ def tune(
     decided: Callable[[int], None] = lambda folds: None,
     watch: Watch = lambda stage, step, steps, loss: None,
     keeping: Keeping | None = None,
+    mixes: Sequence[float] = (1.0,),
+    parts_at: Mapping[tuple[int, int], int] | None = None,
+    divided: Callable[[int, int, int], None] = lambda training, step, parts: None,
 ) -> Tuned:
     """Train without each fold in turn, judge it, then train on everything.
 
@@ -144,18 +160,30 @@ def tune(
     fold, and last on everything. After the first fold `folds_for(folds, seconds)` says how many are trained;
     `decided` hears it before it is acted on. With `keeping` the work is saved on its way, and goes on from what was saved, to the same
     bits.
+
+    Each fold is judged at all `mixes` of the weights at its start and its end, and left at its end. `divided` hears of (training, step) at
+    which memory ran out, and in how many parts a batch is computed from there on; `parts_at` says that it was so before.
     """
     keeping = keeping or Keeping()
     start = learner.state()
     count = int(task.folds.max()) + 1
-    way = _Way(np.full((len(task.train), learner.output.out_features), np.nan), count)
+    way = _Way(np.full((len(mixes), len(task.train), learner.output.out_features), np.nan), count)
     if (held := keeping.read()) is not None:
         way.take_up(*held)
     while way.done <= way.folds:
         fold, begun = way.done, time.perf_counter() - way.seconds
         last = fold == way.folds
         own = np.ones(len(task.train), bool) if last else task.folds != fold
-        problem = _problem(learner, task, settings, own, start, starts[-1 if last else fold] if starts else None, seed)
+        begin = starts[-1 if last else fold] if starts else None
+        begins = {**start, **(begin or {})}
+        taught, inner, until = _inner(task, settings, own, way.epochs if last else None)
+        problem = replace(
+            _problem(learner, task, replace(settings, accumulate=max(way.parts, settings.accumulate)), taught, start, begin, seed),
+            inner=task.train[inner],
+            until=until,
+            parts_at={step: parts for (training, step), parts in (parts_at or {}).items() if training == fold},
+            divided=lambda step, parts, fold=fold: divided(fold, step, parts),
+        )
 
         def after(course: Course, begun: float = begun) -> None:
             if (stopping := keeping.stopping()) or keeping.due():
@@ -167,11 +195,12 @@ def tune(
         stage = "all examples" if last else f"fold {fold + 1} of {way.folds}"
         heard = lambda step, loss, stage=stage, steps=problem.steps: watch(stage, step, steps, loss)
         found = train(problem, heard, saved=way.course, after=after)
-        _back(learner, task, own)
+        _back(learner, task, taught)
         if last:
             way.losses, way.final = found.losses, learner.moving()
         else:
-            way.held_out[~own] = judge(learner, task.material, task.train[~own])
+            way.held_out[:, ~own] = _judged(learner, task, ~own, begins, mixes)
+        way.epochs, way.rates, way.parts = [*way.epochs, found.epoch], [*way.rates, found.lr], found.parts
         way.states += [learner.state()] * keep_states
         if fold == 0 and not last:
             way.folds = folds_for(count, time.perf_counter() - begun)
@@ -182,7 +211,41 @@ def tune(
     if held is not None and way.final is not None:
         learner.move(way.final)
         learner.eval_mode()
-    return Tuned(way.held_out, way.states, way.folds, way.losses, way.restarts)
+    began = {name: {**start, **(starts[-1] if starts else {})}[name] for name in learner.moving()}
+    return Tuned(way.held_out, way.states, way.folds, way.losses, way.restarts, way.epochs, way.rates, began)
+
+
+def seconds_of_steps(learner: Learner, task: Task, settings: Settings, seed: int) -> float:
+    """What a step on all examples takes, as the learner is; nothing moves."""
+    return seconds_of_step(_problem(learner, task, settings, np.ones(len(task.train), bool), learner.state(), None, seed))
+
+
+def _inner(task: Task, settings: Settings, own: np.ndarray, lengths: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray, int | None]:
+    """(those of the training examples `own` (n,) that are learnt from, those that tell when to stop, the epoch to stop at).
+
+    Neither is ever an example that judges. The final training learns from everything and stops where those in the folds did, on the
+    median (`lengths`).
+    """
+    nobody = np.zeros(len(own), bool)
+    if not settings.patience or task.inner is None:
+        return own, nobody, None
+    if lengths:
+        return own, nobody, max(1, round(float(np.median(lengths))))
+    inner = own & (task.inner == 0)
+    return (own & ~inner, inner, None) if inner.any() and (own & ~inner).any() else (own, nobody, None)
+
+
+def _judged(learner: Learner, task: Task, held: np.ndarray, begin: State, mixes: Sequence[float]) -> np.ndarray:
+    """Scores (mixes, held, outputs) of held-out examples by weights between the start and the end of a training; left at the end."""
+    end = {name: tensor.clone() for name, tensor in learner.moving().items()} if len(mixes) > 1 else {}
+    found: list[np.ndarray] = []
+    for mix in mixes:
+        if end:
+            learner.move(between(begin, end, mix))
+        found.append(judge(learner, task.material, task.train[held]))
+    if end:
+        learner.move(end)
+    return np.stack(found)
 
 
 def _problem(learner: Learner, task: Task, settings: Settings, own: np.ndarray, start: State, begin: State | None, seed: int) -> Problem:

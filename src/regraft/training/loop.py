@@ -89,8 +89,10 @@ class Problem:
     seed: int
     inner: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     until: int | None = None
-    divided: Callable[[int], None] = lambda parts: None
-    """Hears, before it is done, that memory ran out and a batch is computed in so many parts."""
+    parts_at: Mapping[int, int] = field(default_factory=dict)
+    """Steps at which memory ran out before, and in how many parts a batch is computed from there on."""
+    divided: Callable[[int, int], None] = lambda step, parts: None
+    """Hears of such a step before it is taken again."""
     looks: Looks | None = None
     """What each epoch reads, where that is not the examples as they are; those that tell when to stop are always seen as they are."""
 
@@ -214,6 +216,7 @@ class Course:
         problem, settings = self.problem, self.problem.settings
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
             group["lr"] = peak * _height(self.step, problem.steps, settings.warm_up)
+        self.parts = max(self.parts, problem.parts_at.get(self.step, 1))
         worth = self._gradient(batch)
         length = torch.nn.utils.clip_grad_norm_(self.trained, settings.clip)
         if not math.isfinite(worth) or not bool(torch.isfinite(length)):
@@ -226,7 +229,8 @@ class Course:
             # the first steps count little (as in TensorFlow's ExponentialMovingAverage)
             keeps = min(settings.ema, (2 + self.step) / (11 + self.step))
             now = problem.learner.moving()
-            torch._foreach_lerp_(list(self.mean.values()), [now[name] for name in self.mean], 1 - keeps)
+            for name, tensor in self.mean.items():
+                tensor.lerp_(now[name], 1 - keeps)
         return worth
 
     def _gradient(self, batch: np.ndarray) -> float:
@@ -247,7 +251,7 @@ class Course:
             for buffer, held in buffers:
                 buffer.copy_(held)
             self.parts = min(2 * self.parts, self.problem.settings.batch)
-            self.problem.divided(self.parts)
+            self.problem.divided(self.step, self.parts)
 
     @property
     def look(self) -> Look:

@@ -83,8 +83,8 @@ Judged = tuple[int, np.ndarray, np.ndarray]
 
 
 class _Study:
-    """The rows sorted by fold, and every fit that cross-validation asks for. `features` has the rows of all examples, and after them as many
-    of each further view; `spans` are where the examples of each fold lie as they are, which are all that is judged.
+    """The rows sorted by fold, and every fit that cross-validation asks for. `features` has the rows of all examples, and after them as
+    many of each further view; `spans` are where the examples of each fold lie as they are, which are all that is judged.
     """
 
     def __init__(
@@ -340,9 +340,9 @@ def fit_probe(
     """Fit a convex output layer with an L2 penalty; the strength is chosen by cross-validation, the estimate is nested.
 
     features (n, d) float32, or (views x n, d): row v n + i is view v of example i, and all views of one count together as much as one;
-    examples are judged as they are, by view 0. labels as the loss takes them: (n,) integers below `classes`, (n, classes) bool, or (n,) numbers with
-    `classes` 1; folds (n,) fold numbers from 0, or -1 for examples that are always trained on and never held out. The objective is
-    the (weighted) mean loss plus strength/2 times the squared weights on standardised features; the bias is free.
+    examples are judged as they are, by view 0. labels as the loss takes them: (n,) integers below `classes`, (n, classes) bool, or (n,)
+    numbers with `classes` 1; folds (n,) fold numbers from 0, or -1 for examples that are always trained on and never held out. The
+    objective is the (weighted) mean loss plus strength/2 times the squared weights on standardised features; the bias is free.
     `score(labels, decided)` says what is better (higher), and the loss decides between strengths that it cannot tell apart;
     `gains(labels, decided)` says the same of each example, for standard errors. Numbers are standardised first, and so are
     what `score` and `gains` get; the probe is in their own units.
