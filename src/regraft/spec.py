@@ -21,6 +21,11 @@ METRICS = {
 ENGINES = ("auto", "torch", "compile", "openvino", "onnx")
 PRECISIONS = ("auto", "fp32", "bf16")
 
+FRESH = "fresh"
+"""`views`: another one in every epoch."""
+
+MOST_VIEWS = 64
+
 ALL_METRICS = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
 
 
@@ -82,6 +87,12 @@ class FitSpec:
     network, train a new output layer; norm: also scales and biases of normalisation; top or top=K: also the last K blocks; contrastive:
     everything, so that examples of one class come together, for few texts a class; full: everything; layers, such as
     "last 1 block, head"; or a YAML file with a rung of your own."""
+    augment: str = "auto"
+    """What changes views of the training examples by chance. auto: all that this kind of input has, without what changes what an example
+    is (flips of text, digits, signs), which is found out on held-out examples; none; or a list such as crop,flip,colour."""
+    views: str = "1"
+    """How many views of each training example go through the network and are kept, the plain one among them; or fresh: another view in
+    every epoch, nothing kept."""
     settings: tuple[str, ...] = ()
     """A setting of training below the head in place of the one that follows from the data, such as lr=1e-3 or epochs=5; may be given
     several times. docs/rungs.md lists them."""
@@ -128,6 +139,12 @@ class FitSpec:
         fraction = self.test_fraction
         if fraction is not None and not 0 < fraction < 1:
             faults.append(f"--test {self.test}: a fraction lies between 0 and 1, such as 0.2")
+        if self.views != FRESH and not (self.views.isdecimal() and 1 <= int(self.views) <= MOST_VIEWS):
+            faults.append(f"--views {self.views}: expected 1 to {MOST_VIEWS}, or {FRESH}")
+        elif self.views == "1" and self.augment not in ("auto", "none"):
+            faults.append(f"--augment {self.augment} changes nothing while there is only the plain view: expected --views 4, or {FRESH}")
+        elif self.views != "1" and self.augment == "none":
+            faults.append(f"--views {self.views} with --augment none: the views would all be the same")
         if self.resize_input is not None and not 16 <= self.resize_input <= 2048:
             faults.append(f"--resize-input {self.resize_input}: expected 16 to 2048 pixels")
         refuse(faults)

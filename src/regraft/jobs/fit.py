@@ -18,6 +18,7 @@ from regraft.errors import Interrupted, WriteError
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.as_it_is import Kept, as_it_is, keep_output_layer
+from regraft.jobs.augment import Augmenting, plan_views, see, views_said
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes, versions
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
@@ -78,6 +79,8 @@ def fit(
     allow_code: bool = False,
     allow: str | Sequence[str] = (),
     train: str | os.PathLike[str] | Rung | Mapping[str, Any] = "head",
+    augment: str = "auto",
+    views: int | str = 1,
     settings: Mapping[str, Any] | Sequence[str] = (),
     device: str = "auto",
     engine: str = "auto",
@@ -131,6 +134,8 @@ def fit(
         allow_code=allow_code,
         allow=patterns(allow),
         train=written_rung(train),
+        augment=augment,
+        views=str(views),
         settings=asked_settings(settings),
         device=device,
         engine=engine,
@@ -183,10 +188,11 @@ def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder],
     deeper = plan_deeper(network.base, network.edited, spec.train, setting_values(spec.settings), labelled.target, modality)
     if deeper is not None and deeper.rung.name == CONTRASTIVE:
         check_contrastive(deeper, labelled.target)
+    augmenting = plan_views(spec, modality, deeper)
     recorder = recorder_of()
     path = recorder.path
     try:
-        return _Fit(spec, labelled, modality, network.facts, network.edited, deeper, kept, named, place, recorder, start)()
+        return _Fit(spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start)()
     except KeyboardInterrupt:
         raise Interrupted(str(path), best=(path / BUNDLE).is_dir()) from None
     except WriteError as error:
@@ -224,6 +230,7 @@ class _Fit:
     edited: Edited | None
     deeper: Deeper | None
     kept: Kept | None
+    augmenting: Augmenting | None
     named: Engine | None
     """The engine that was asked for."""
     device: str
@@ -362,6 +369,13 @@ class _Fit:
         probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
         if network.again_if_it_disagrees(probe, validation, usable, extracted):
             probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
+        self.seen = see(self.augmenting, network, probe, validation, extracted.features) if self.augmenting else None
+        if self.seen and self.seen.count:
+            rows = self.seen.rows(rows_at(extracted.features, train))
+            plain, probe = probe, validation.probe("output layer, all views", rows, strengths, self.emit)
+            gain = validation.gain(validation.judge(probe.out_of_fold), plain.out_of_fold)
+            self.decide(views_gain={self.target.compared: gain.to_json()})
+            self.emit(views_said(self.seen, gain, self.target))
         # what only the pass needs holds memory
         network.frozen.let_go()
         give_back()
@@ -412,6 +426,7 @@ class _Fit:
             workers=max(2, self.threads),
             recorder=self.recorder,
             keep=self.spec.store,
+            seen=self.seen,
         )
         if deeper.rung.name == CONTRASTIVE:
             return train_contrastive(deeper, work, start, self.spec.precision)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from regraft.data.base import Example
 from regraft.errors import ModelError, UsageError
 from regraft.events import Emit, Said, Warned
 from regraft.facts import ModelFacts
-from regraft.modality import MODALITIES, Modality
+from regraft.modality import MODALITIES, Modality, Views
 from regraft.pretrained import FREELY, Access, default_model, find_model, source_of
 from regraft.strategy.rungs import AS_IT_IS
 from regraft.workspace.bundle import WEIGHTS
@@ -38,6 +39,8 @@ class Frozen:
     weights_sha256: str
     files: Mapping[str, Path]
     network: Callable[[], nn.Module]
+    views: Views | None = None
+    """How the views are made that it looks at: sources of examples are then `View`s. None: examples as they are."""
     _made: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     """The network once it is open, and its trunks: an engine that was timed is not made again for the pass."""
 
@@ -51,6 +54,10 @@ class Frozen:
         if key not in self._made:
             self._made[key] = Trunk(self._made["network"], self.modality, self.preprocessing, self.tile, device, engine, threads)
         return self._made[key]
+
+    def looking_at(self, views: Views) -> Frozen:
+        """The same network, over views of examples."""
+        return replace(self, views=views)
 
     def let_go(self) -> None:
         """Forget the network and its trunks: they hold memory."""
@@ -69,6 +76,7 @@ class Frozen:
             device=device,
             engine=engine,
             files={name: sha256_file(path) for name, path in sorted(self.files.items())},
+            views=self.views,
         )
 
     def run(
@@ -96,12 +104,13 @@ class Frozen:
         other: Space | None = None
         if summaries:
             other = store.space(summary_maker(self.modality)) if self.modality.summary_version else Space(None, {})
+        preparer = self.modality.preparer if self.views is None else partial(self.views.preparer, self.modality)
         extracted = extract(
             [e.name for e in examples],
             [e.source for e in examples],
-            self.modality,
+            self.modality if self.views is None else self.views.modality(self.modality),
             lambda: self.trunk(device, engine, threads),
-            self.modality.preparer(self.preprocessing, self.files),
+            preparer(self.preprocessing, self.files),
             space,
             summaries=other,
             workers=pass_workers(device, threads),

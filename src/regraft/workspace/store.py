@@ -285,6 +285,13 @@ class Joined:
         self._parts.append((segment, array))
         self.rows += len(array)
 
+    def followed_by(self, other: Joined) -> Joined:
+        """Its rows and those of another one of the same shape and dtype after them."""
+        both = Joined(self.shape, self.dtype)
+        for segment, array in [*self._parts, *other._parts]:
+            both.append(segment, array)
+        return both
+
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         out = np.empty((len(rows), *self.shape), self.dtype)
         part = np.searchsorted(self._starts, rows, "right") - 1
