@@ -1,0 +1,115 @@
+"""Models that a fit may keep, each with what it says of examples that it had not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from regraft.facts import ModelFacts
+from regraft.jobs.common import versions
+from regraft.jobs.parts import rows_at
+from regraft.jobs.validation import Validation
+from regraft.pretrained import source_of
+from regraft.targets import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from regraft.features.engines import Engine
+    from regraft.jobs.deeper import Trained
+    from regraft.training.probe import Probe
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model with its new head.
+
+    rung      what was trained
+    held_out  outputs (n, outputs) of every training example by a model that had not seen it; NaN where there is none
+    how       how those were made, in a sentence
+    scores    positions of usable examples -> scores (n, outputs) float64 of the final model
+    facts     of the network with its new head
+    tensors   gives all of them, on the CPU
+    averaged  what is averaged over the windows of a long input (artifacts)
+    engine    what runs it
+    features  how many of them its head reads
+    """
+
+    rung: str
+    held_out: np.ndarray
+    how: str
+    scores: Callable[[np.ndarray], np.ndarray]
+    facts: ModelFacts
+    tensors: Callable[[], Mapping[str, Tensor]]
+    averaged: str
+    engine: Engine
+    features: int
+
+
+def head_candidate(
+    rung: str,
+    probe: Probe,
+    features: np.ndarray,
+    validation: Validation,
+    facts: ModelFacts,
+    backbone: Mapping[str, Tensor],
+    engine: Engine,
+) -> Candidate:
+    """A linear output layer on the features (usable examples, d) of an engine."""
+    import torch
+
+    from regraft.artifacts import FEATURES, linear
+    from regraft.pretrained.architectures import architecture_of
+
+    def tensors() -> dict[str, Tensor]:
+        head = architecture_of(facts.architecture).head(facts.architecture)
+        return {**backbone, f"{head}.weight": torch.from_numpy(probe.weight), f"{head}.bias": torch.from_numpy(probe.bias)}
+
+    layer = linear(probe.weight, probe.bias)
+    scores = lambda positions: layer(rows_at(features, positions))
+    how = validation.how(probe.tried_on)
+    return Candidate(rung, probe.out_of_fold, how, scores, facts, tensors, FEATURES, engine, features.shape[1])
+
+
+def trained_candidate(trained: Trained, validation: Validation, engine: Engine, features: int) -> Candidate:
+    """What was trained by the loop: a head of several layers on the features of an engine, or more, which runs in torch."""
+    from regraft.artifacts import FEATURES, SCORES
+    from regraft.jobs.engines import reference_engine
+
+    held = trained.tuned.held_out
+    outputs = np.full(held.shape, np.nan, np.float32)
+    there = np.isfinite(held).all(1)
+    outputs[there] = validation.target.link(held[there])
+    folds, of = trained.tuned.folds, validation.count
+    if folds == of:
+        how = f"{of}-fold cross-validation of the whole training"
+    else:
+        how = f"{folds} of {of} folds held out: {int(there.sum()):,} examples; training in all folds would take too long"
+    rung, facts, on_features = trained.deeper.rung.name, trained.deeper.facts, trained.deeper.on_features
+    averaged = FEATURES if on_features else SCORES
+    # what was trained below the head was trained and judged in torch
+    runs_in = engine if on_features else reference_engine()
+    return Candidate(rung, outputs, how, trained.scores, facts, trained.tensors, averaged, runs_in, features)
+
+
+def save_candidate(folder: Path, candidate: Candidate, target: Target) -> None:
+    """Write the bundle of a candidate, whose outputs become predictions by `target`."""
+    from regraft.artifacts import save_bundle
+
+    facts = candidate.facts
+    save_bundle(
+        folder,
+        facts=facts,
+        tensors=candidate.tensors(),
+        files=source_of(facts).files(facts),
+        features=candidate.features,
+        averaged=candidate.averaged,
+        target=target,
+        rung=candidate.rung,
+        engine=candidate.engine,
+        versions=versions(),
+    )

@@ -1,0 +1,146 @@
+"""Cross-validation that every model of a fit goes through: the same examples in the same folds, so that models can be compared in pairs."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regraft.errors import DataError
+from regraft.evaluation.classes import mean_interval
+from regraft.events import Done, Emit, Progress, Started, Warned
+from regraft.facts import Figure
+from regraft.jobs.parts import Parts
+from regraft.strategy.rules import fold_count, is_nested
+from regraft.targets import Target
+
+if TYPE_CHECKING:
+    from regraft.training.probe import Probe
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What cross-validation says of a model. `outputs` (n, outputs) are those of every training example by a model that had not seen it,
+    NaN where there is none; the other arrays have an entry for each place in `places`, where there is one.
+    """
+
+    outputs: np.ndarray
+    places: np.ndarray
+    truth: np.ndarray
+    held: np.ndarray
+    decided: np.ndarray
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The folds (n,) of the training examples, -1 for those that are never held out, and what is judged of the target: `view` is its part
+    that can be, `columns` where that stands.
+    """
+
+    target: Target
+    metric: str
+    parts: Parts
+    folds: np.ndarray
+    view: Target
+    columns: Any
+    weights: np.ndarray
+    """What each training example counts."""
+
+    @classmethod
+    def of(cls, target: Target, metric: str, parts: Parts, seed: int, *, balance: bool, emit: Emit) -> Validation:
+        """DataError when nothing can be held out; what cannot be judged is said."""
+        from regraft.training.head import assign_folds, bound_together, class_weights
+
+        groups = [e.group for e in parts.examples]
+        names = bound_together(parts.identities, groups if any(g is not None for g in groups) else None)
+        strata = target.strata(parts.y)
+        held: dict[int, set[bytes]] = defaultdict(set)
+        for own, name in zip(strata, names, strict=True):
+            for s in own:
+                held[s].add(name)
+        # of each stratum how many of its examples can stand apart
+        apart = {s: len(own) for s, own in held.items()}
+        folds = assign_folds(strata, names, fold_count(list(apart.values())), seed)
+        if folds.max() < 1:
+            what = "group" if any(groups) else "content"
+            raise DataError(f"there is one {what} only, so nothing can be held out", expected=f"at least two different {what}s of a class")
+        if folds.max() < 2:
+            emit(Warned("two folds only: the strength is chosen on the folds that judge it, which flatters the estimate a little"))
+        view, columns = target.judgeable(apart)
+        if said := target.unjudged(columns):
+            emit(Warned(said))
+        weights = parts.weights * class_weights(parts.y, len(target.outputs)) if balance else parts.weights
+        return cls(target, metric, parts, folds, view, columns, weights)
+
+    @property
+    def count(self) -> int:
+        """How many folds there are."""
+        return int(self.folds.max()) + 1
+
+    @cached_property
+    def nested(self) -> bool:
+        """Whether the choice of a strength is nested in its estimate."""
+        return is_nested(int((self.folds >= 0).sum()), self.count)
+
+    def how(self, tried_on: int) -> str:
+        """How the estimate of a linear head was made; its strengths were tried on so many examples."""
+        if self.nested:
+            return f"{self.count}-fold cross-validation, nested for the choice of the strength"
+        why = "too few groups" if self.count < 3 else "with so many examples it changes nothing"
+        how = f"{self.count}-fold cross-validation, not nested: {why}"
+        if tried_on == len(self.folds):
+            return how
+        return f"{how}; all strengths were tried on {tried_on:,} examples, the best and weaker ones on all"
+
+    def probe(
+        self, stage: str, rows: np.ndarray, strengths: Sequence[float], emit: Emit, *, nested: bool | None = None, careful: bool = True
+    ) -> Probe:
+        """A linear head on rows (n, d) of the training examples; see `fit_probe`."""
+        from regraft.training.losses import LOSSES
+        from regraft.training.probe import fit_probe
+
+        begun = time.perf_counter()
+        emit(Started(stage, 0, "fits"))
+        target = self.target
+        found = fit_probe(
+            rows,
+            self.parts.y,
+            self.folds,
+            len(target.outputs),
+            strengths,
+            score=lambda truth, plain: target.score(self.metric, truth, plain),
+            gains=lambda truth, plain: target.gains(self.metric, truth, plain),
+            loss=LOSSES[target.loss],
+            weights=None if (self.weights == 1).all() else self.weights,
+            nested=self.nested if nested is None else nested,
+            careful=careful,
+            watch=lambda done, total: emit(Progress(stage, done, total)),
+        )
+        emit(Done(stage, time.perf_counter() - begun, f"strength {found.strength:.2g}, {self.count} folds"))
+        return found
+
+    def judge(self, outputs: np.ndarray, places: np.ndarray | None = None) -> Judged:
+        """Decisions for held-out outputs (n, outputs), at the places where there are any or at the ones that are given."""
+        if places is None:
+            places = np.flatnonzero(np.isfinite(outputs).all(1))
+        truth, held = self.parts.y[places], outputs[places]
+        if self.view is not self.target:
+            truth, held = truth[:, self.columns], held[:, self.columns]
+        return Judged(outputs, places, truth, held, self.view.decide_out_of_fold(truth, held, self.folds[places]))
+
+    def figures(self, judged: Judged) -> dict[str, Figure]:
+        """The usual figures, each with its 95 % interval."""
+        return self.view.figures(judged.truth, judged.held, judged.decided)
+
+    def gain(self, judged: Judged, other: np.ndarray) -> Figure:
+        """What a model gains over another one with held-out outputs (n, outputs), paired on the same examples."""
+        return mean_interval(self.gains(judged) - self.gains(self.judge(other, judged.places)))
+
+    def gains(self, judged: Judged) -> np.ndarray:
+        """How good each decision is (places,)."""
+        return self.view.gains(self.target.compared, judged.truth, judged.decided)
