@@ -13,6 +13,7 @@ _NAMES = {
     "inspect": "regraft.jobs",
     "load": "regraft.jobs",
     "predict": "regraft.jobs",
+    "profile": "regraft.jobs",
     "evaluate": "regraft.jobs",
     "export": "regraft.jobs",
     "extract_features": "regraft.jobs",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         models,
         open_run,
         predict,
+        profile,
         runs,
         show,
     )
@@ -65,6 +67,7 @@ __all__ = [
     "models",
     "open_run",
     "predict",
+    "profile",
     "runs",
     "show",
 ]

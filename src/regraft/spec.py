@@ -65,6 +65,9 @@ class FitSpec:
     """Add a layer after another one, such as "layer3=Dropout(0.1)"."""
     resize_input: int | None = None
     """Another side of images, in pixels."""
+    at: str | None = None
+    """Cut the network off after one of its blocks, such as blocks.4.2: what it gives there, pooled, feeds the new head, and the model
+    holds nothing of what comes later. `regraft profile` shows what each block is worth."""
     lora: str | None = None
     """Layers that get adapters of a low rank (LoRA), such as blocks or "blocks.*.attn": their own weights are frozen, the adapters and the
     head train. Needs regraft[lora]."""

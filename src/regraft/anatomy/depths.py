@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from regraft.anatomy.layers import layer_at
 from regraft.anatomy.net import Net
-from regraft.anatomy.operations.truncate import block_name
+from regraft.anatomy.operations.truncate import block_at, block_name
 from regraft.anatomy.trace import Trace, own_copy
 from regraft.errors import RegraftError, UsageError
 
@@ -38,6 +38,11 @@ class Depth:
     block: tuple[str, ...]
     """The layers of the block after which it ends, as they stand in the whole network."""
     net: Net
+
+
+def depth_at(net: Net, text: str) -> str:
+    """The name of the block that some layers, as a selection, reach to the end of; UsageError when there is none."""
+    return block_name(net.parts.blocks[block_at(net.parts, net.select(text).paths, text)])
 
 
 def depths_of(net: Net) -> tuple[list[Depth], dict[str, str]]:
@@ -98,6 +103,7 @@ class Depths(nn.Module):
         seen = whole.net.seen
         last = {d.name: _ends(seen, d) for d in ended}
         self._tails = [_tail(d, last[d.name][1], seen, self._state) for d in ended]
+        self.tails = nn.ModuleList(tail.network for tail in self._tails)
         kept: set[str] = set()
         for tail in self._tails:
             kept.update(tail.known)

@@ -16,6 +16,7 @@ from regraft.errors import RegraftError, nearest, printable
 
 COMMANDS = {
     "inspect": "Facts about a data set before any work: classes, sizes, duplicates, what is broken.",
+    "profile": "What a network is worth at each of its depths, for a data set: where to cut it off.",
     "fit": "Fit a model to a folder or table of labelled images, texts or sounds.",
     "predict": "Predict labels with probabilities for files, folders or tables.",
     "evaluate": "Figures with intervals on labelled data, and the confusion table.",

@@ -68,7 +68,14 @@ def _show_model(
             f"{found.rstrip('.')}, and no folder of a run{dot}{hint}", move=error.move or "regraft models, or regraft runs"
         ) from None
     steps = written_steps(
-        edits["recipe"], edits["remove"], edits["replace"], edits["insert"], edits["resize_input"], edits["lora"], edits["rank"]
+        edits["recipe"],
+        edits["remove"],
+        edits["replace"],
+        edits["insert"],
+        edits["resize_input"],
+        edits["lora"],
+        edits["rank"],
+        edits["at"],
     )
     found = show_model(facts, steps=steps, train=train, depth=depth, cut=cut)
     if as_json:

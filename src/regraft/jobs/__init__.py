@@ -12,6 +12,7 @@ from regraft.jobs.inspect import inspect
 from regraft.jobs.look import cache, clear_cache, runs, show
 from regraft.jobs.network import head, load
 from regraft.jobs.networks import models
+from regraft.jobs.profile import profile
 from regraft.jobs.run import Run, open_run
 from regraft.jobs.use import evaluate, extract_features, predict
 
@@ -29,6 +30,7 @@ __all__ = [
     "models",
     "open_run",
     "predict",
+    "profile",
     "runs",
     "show",
 ]

@@ -65,6 +65,7 @@ def fit(
     replace: Sequence[str] = (),
     insert: Sequence[str] = (),
     resize_input: int | None = None,
+    at: str | None = None,
     lora: str | None = None,
     rank: int | None = None,
     offline: bool = False,
@@ -114,6 +115,7 @@ def fit(
         replace=(replace,) if isinstance(replace, str) else tuple(replace),
         insert=(insert,) if isinstance(insert, str) else tuple(insert),
         resize_input=resize_input,
+        at=at,
         lora=lora,
         rank=rank,
         offline=offline,
@@ -137,7 +139,7 @@ def fit(
     may = Access(spec.offline, spec.allow_code, spec.allow)
     place = choose_device(spec.device)
     named = wanted_engine(spec.engine, spec.precision, place)
-    steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank)
+    steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
     given = given_network(model, labelled.dataset.task, preprocessing, steps, may)
     deeper = plan_deeper(given.base, given.edited, spec.train, len(labelled.target.outputs))
     folder = new_run(spec.out, _name_of(source) if isinstance(source, Path) else "data", spec.to_json())

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,11 @@ class Space:
         self._rows.append(row)
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """The name of its folder."""
+        return (space_key(self.maker),)
+
+    @property
     def pending(self) -> int:
         """Bytes of rows that are not on disk yet."""
         return len(self._rows) * (self._rows[0].nbytes if self._rows else 0)
@@ -182,6 +187,49 @@ class Space:
             out[chosen] = self._segments[number][row[chosen]]
             _let_go(self._segments[number])
         return out
+
+
+class Spaces:
+    """Several spaces whose rows are made together: a row that is added is divided among them by their `widths`.
+
+    An example is there when all have it. What is gathered, and what was noted, is the last one's.
+    """
+
+    def __init__(self, spaces: Sequence[Space], widths: Sequence[int]) -> None:
+        self.spaces = list(spaces)
+        self._bounds = np.cumsum([0, *widths]).tolist()
+
+    @property
+    def notes(self) -> dict[bytes, str]:
+        """What was said of examples."""
+        return self.spaces[-1].notes
+
+    @property
+    def damaged(self) -> int:
+        """Damaged files that were passed over."""
+        return sum(space.damaged for space in self.spaces)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of their folders."""
+        return tuple(key for space in self.spaces for key in space.keys)
+
+    def __contains__(self, identity: bytes) -> bool:
+        return all(identity in space for space in self.spaces)
+
+    def add(self, identity: bytes, row: np.ndarray, note: str = "") -> None:
+        """Keep one row (the sum of the widths,) float32."""
+        for space, start, end in zip(self.spaces, self._bounds, self._bounds[1:], strict=False):
+            space.add(identity, row[start:end], note)
+
+    def flush(self) -> None:
+        """Write what was added."""
+        for space in self.spaces:
+            space.flush()
+
+    def gather(self, identities: list[bytes]) -> np.ndarray:
+        """The last space's rows of these examples (n, its width)."""
+        return self.spaces[-1].gather(identities)
 
 
 def _let_go(rows: np.ndarray) -> None:
