@@ -96,9 +96,10 @@ class Depths(nn.Module):
     def __init__(self, depths: Sequence[Depth]) -> None:
         super().__init__()
         *ended, whole = depths
-        self.whole = whole.net.module
+        # the hooks below belong to this copy, whose parameters are the network's own
+        self.whole = _with_its_parameters(whole.net.module)
         self.widths = [d.features for d in depths]
-        self._ended = [d.net.module for d in ended]
+        self._alone = [d.net.module for d in depths]
         self._state = threading.local()
         seen = whole.net.seen
         last = {d.name: _ends(seen, d) for d in ended}
@@ -147,9 +148,8 @@ class Depths(nn.Module):
     @torch.no_grad()
     def check(self, inputs: Mapping[str, Tensor]) -> list[int]:
         """The depths whose features are not those of the cut network by itself, to the bit."""
-        found = self.split(self(**inputs))
-        alone = [*self._ended, self.whole]
-        return [i for i, (rows, network) in enumerate(zip(found, alone, strict=True)) if not torch.equal(rows, network(**inputs).float())]
+        pairs = zip(self.split(self(**inputs)), self._alone, strict=True)
+        return [i for i, (rows, network) in enumerate(pairs) if not torch.equal(rows, network(**inputs).float())]
 
 
 def _copied(value: Any) -> Any:
@@ -191,12 +191,12 @@ def _tail(depth: Depth, end: int, seen: Trace, state: threading.local) -> _Tail:
 
     A layer that ran before, and is none that holds the block, was done by then.
     """
-    network = own_copy(depth.net.module, {id(p): p for p in depth.net.module.parameters()})
+    network = _with_its_parameters(depth.net.module)
     above = {p[:i] for p in depth.block for i, letter in enumerate(p) if letter == "."} | {""}
     known: set[str] = set()
 
     def visit(path: str, layer: nn.Module) -> None:
-        calls, whole = depth.net.seen.calls.get(path, ()), seen.calls.get(path, ())
+        calls, whole = depth.net.seen.calls.get(path, []), seen.calls.get(path, [])
         if path not in above and calls and len(calls) == len(whole) and whole[-1].order <= end:
             known.add(path)
             layer.forward = partial(_recall, state, path)
@@ -206,6 +206,11 @@ def _tail(depth: Depth, end: int, seen: Trace, state: threading.local) -> _Tail:
 
     visit("", network)
     return _Tail(network.eval(), frozenset(known), state)
+
+
+def _with_its_parameters(network: nn.Module) -> nn.Module:
+    """A copy that holds the same parameters."""
+    return own_copy(network, {id(p): p for p in network.parameters()})
 
 
 def _recall(state: threading.local, path: str, *args: Any, **kwargs: Any) -> Any:

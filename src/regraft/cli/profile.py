@@ -70,8 +70,8 @@ def report(result: Mapping[str, Any], options: Mapping[str, Any]) -> list[Any]:
                 "█" * max(1, round(value / max(*values, bare["value"], 1e-12) * BAR)),
                 figure(d["metrics"][key]),
                 gain,
-                f"{saved['macs']:.0%}",
-                f"{saved['parameters']:.0%}",
+                _share(saved["macs"]),
+                _share(saved["parameters"]),
                 ", ".join(marks),
             ]
         )
@@ -101,16 +101,16 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
     if early["at"] == last:
         lines.append("every earlier place is clearly worse than the whole network: nothing is to be cut off")
     else:
-        than = f"the highest figure, at {top['at']}: {early['said']}" if early["at"] != top["at"] else "any other: it has the highest figure"
-        lines.append(
-            f"{early['at']} is the earliest place that is not clearly worse than {than}. Cutting there saves {saved['macs']:.0%} of the "
-            f"multiply-adds and {saved['parameters']:.0%} of the parameters"
+        than = (
+            f"the highest figure, at {top['at']}: {early['said']}" if early["at"] != top["at"] else "any other: its figure is the highest"
         )
+        both = f"{_share(saved['macs'])} of the multiply-adds and {_share(saved['parameters'])} of the parameters"
+        lines.append(f"{early['at']} is the earliest place that is not clearly worse than {than}. Cutting there saves {both}")
     if top["at"] != last:
         verdict = "better" if top["clear"] else "not clearly better"
         lines.append(
-            f"{top['at']} is {verdict} than the whole network: {top['said']}, an interval widened because {count} depths were compared. The "
-            "highest of so many figures is flattered by having been picked: a test part or new data will show a little less"
+            f"{top['at']} is {verdict} than the whole network: {top['said']}, an interval widened because {count} depths were "
+            "compared. The highest of so many figures is flattered by having been picked: new data will show a little less"
         )
     return lines
 
@@ -119,3 +119,8 @@ def _points(gain: Mapping[str, float], key: str) -> str:
     if key == "mae":
         return f"{gain['value']:+.3g} ({gain['low']:+.3g} to {gain['high']:+.3g})"
     return f"{gain['value'] * 100:+.1f} points ({gain['low'] * 100:+.1f} to {gain['high'] * 100:+.1f})"
+
+
+def _share(part: float) -> str:
+    """A share in per cent; what is not all is not called all."""
+    return f"{min(part, 0.99):.0%}" if part < 1 else "100%"

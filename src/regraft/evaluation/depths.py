@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 760, 460
-LEFT, RIGHT, TOP, BOTTOM = 62, 24, 64, 150
+WIDTH, PLOT = 760, 300
+"""Of the picture, and the height of its plot."""
+
+LEFT, RIGHT, TOP = 62, 24, 64
 
 INK, PALE, LINE, MARK = "#222222", "#dfe6ee", "#1f5fa8", "#c2571a"
 
@@ -30,18 +32,20 @@ def drawn(result: Mapping[str, Any]) -> str:
     low, high = _span([*(f["low"] for f in figures), *(f["high"] for f in figures), bare], most=1.0 if key != "mae" else None)
     across = (WIDTH - LEFT - RIGHT) / len(depths)
     xs = [LEFT + across * (i + 0.5) for i in range(len(depths))]
-    base = HEIGHT - BOTTOM
-    up = lambda value: base - (value - low) / (high - low) * (base - TOP)
+    base = TOP + PLOT
+    # names stand at an angle below the plot
+    height = base + 48 + round(5.5 * max(len(_short(d["at"])) for d in depths))
+    up = lambda value: base - (value - low) / (high - low) * PLOT
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
         f'font-family="sans-serif" font-size="12" fill="{INK}">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
         _text(LEFT, 22, f"{result['model']} at each depth: {result['n']:,} examples, cross-validated", size=15),
         _text(LEFT, 42, f"{TITLES[key]} with 95 % intervals; bars: share of the multiply-adds up to there"),
     ]
     for x, d in zip(xs, depths, strict=True):
-        height = (1 - d["saved"]["macs"]) * (base - TOP)
-        out.append(f'<rect x="{x - across * 0.36:.1f}" y="{base - height:.1f}" width="{across * 0.72:.1f}" height="{height:.1f}" fill="{PALE}"/>')
+        tall, wide = (1 - d["saved"]["macs"]) * PLOT, across * 0.72
+        out.append(f'<rect x="{x - wide / 2:.1f}" y="{base - tall:.1f}" width="{wide:.1f}" height="{tall:.1f}" fill="{PALE}"/>')
     for value in _ticks(low, high):
         out += [_line(LEFT, up(value), WIDTH - RIGHT, up(value), "#cccccc"), _text(LEFT - 8, up(value) + 4, f"{value:g}", anchor="end")]
     out.append(_line(LEFT, up(bare), WIDTH - RIGHT, up(bare), MARK, "5 4"))
@@ -58,7 +62,8 @@ def drawn(result: Mapping[str, Any]) -> str:
             f'fill="{MARK if named else INK}">{escape(_short(d["at"]))}</text>'
         )
     early, top = result["earliest"]["at"], result["highest"]["at"]
-    out.append(_text(LEFT, HEIGHT - 14, f"earliest not clearly worse than the highest: {early}; highest: {top}", fill=MARK))
+    said = f"earliest not clearly worse than the highest: {early}; highest: {top}" if early != top else f"highest, and the earliest: {top}"
+    out.append(_text(LEFT, height - 14, said, fill=MARK))
     return "\n".join([*out, "</svg>", ""])
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from regraft.errors import UsageError
 from regraft.facts import ModelFacts
@@ -46,7 +46,6 @@ class DeepNetwork:
     given: Given
     places: Sequence[Place]
     refused: Mapping[str, str]
-    _opened: dict[str, Any] = field(default_factory=dict[str, Any], compare=False, repr=False)
 
     @classmethod
     def of(cls, given: Given) -> DeepNetwork:
@@ -75,10 +74,7 @@ class DeepNetwork:
             raise UsageError("the network does not give the same features twice", expected="features that depend on the example alone")
         for i in wrong:
             refused[found[i].name] = "its features are not got in the same run"
-        # the check left its hooks on the network
-        net = _opened(self.given)
-        kept = {d.name for i, d in enumerate(found) if i not in wrong}
-        return replace(self, places=[_place(d) for d in found if d.name in kept], refused=refused)
+        return replace(self, places=[_place(d) for i, d in enumerate(found) if i not in wrong], refused=refused)
 
     def network(self) -> nn.Module:
         """The network that gives the features of all places side by side."""

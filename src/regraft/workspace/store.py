@@ -256,6 +256,10 @@ class Store:
         """The space of this maker; in memory only when nothing is kept."""
         return Space(self.root / space_key(maker) if self.keep else None, maker)
 
+    def held(self, maker: Mapping[str, Any]) -> Space | None:
+        """The space of this maker, when there is one already."""
+        return self.space(maker) if self.keep and (self.root / space_key(maker)).is_dir() else None
+
     def spaces(self) -> list[SpaceFacts]:
         """What is kept, most recently used first."""
         found = []
