@@ -315,7 +315,9 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
     trains = _trained_without_adapters(whole.follow(freezing), bool(lora)) if freezing else None
     patch = (whole if own_head or lora else net).diff().lines()
     weights = dict(net.module.state_dict())
-    return Edited(changed, [dict(s) for s in steps], structure, own_head, trains, bool(lora), patch, net.diff().new, weights)
+    ends = (step for step in structure if step["op"] == TRUNCATE)
+    written = [dict(next(ends) if step.get("op") == TRUNCATE else step) for step in steps]
+    return Edited(changed, written, structure, own_head, trains, bool(lora), patch, net.diff().new, weights)
 
 
 def _trained_without_adapters(net: Net, lora: bool) -> str:
