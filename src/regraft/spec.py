@@ -56,7 +56,7 @@ class FitSpec:
     model: str | None = None
     """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`."""
     recipe: str | None = None
-    """A YAML or JSON file with a list of changes to the network: remove, replace, insert, reinit, resize_input, lora."""
+    """A YAML or JSON file with a list of changes to the network: remove, replace, insert, reinit, resize_input, truncate, lora."""
     remove: tuple[str, ...] = ()
     """Take layers out of the network, such as layer4 or "last 2 blocks"; may be given several times."""
     replace: tuple[str, ...] = ()
