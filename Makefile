@@ -32,7 +32,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python demo/demo.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks demo docs
@@ -49,6 +49,7 @@ fix: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/against_by_hand.py
 	$(BIN)/python benchmarks/start_up.py
+	$(BIN)/python benchmarks/cut_speed.py
 
 clean:
 	rm -rf $(VENV) demo-data

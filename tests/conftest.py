@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# before a library that computes is loaded: several processes of tests share the cores, and a thread that waits must not spin
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -72,6 +76,18 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return home
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of tests computes on one core: two threads on busy cores can be a hundred times slower.
+
+    A test about threads asks for them itself; one with the marker `cores` sees all cores of the machine.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    if request.node.get_closest_marker("cores") is None:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
 
 
 _connect, _getaddrinfo = socket.socket.connect, socket.getaddrinfo

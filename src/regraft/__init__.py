@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _NAMES = {
+    "compare": "regraft.jobs",
     "fit": "regraft.jobs",
     "head": "regraft.jobs",
     "inspect": "regraft.jobs",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         Run,
         cache,
         clear_cache,
+        compare,
         evaluate,
         export,
         extract_features,
@@ -57,6 +59,7 @@ __all__ = [
     "__version__",
     "cache",
     "clear_cache",
+    "compare",
     "evaluate",
     "export",
     "extract_features",

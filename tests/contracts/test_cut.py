@@ -14,10 +14,8 @@ from typing import Any
 
 import pytest
 
-from regraft.jobs.common import wait_without_spinning
 from regraft.pretrained.operators import declare_missing_operators
 
-wait_without_spinning()
 torch = pytest.importorskip("torch")
 declare_missing_operators()
 pytest.importorskip("timm")
@@ -58,17 +56,17 @@ KINDS = {
         )
     },
 }
+ALL_THE_WAY = ("efficientnet-lite0", "all-minilm-l6-v2")
+"""Networks that take ten steps on two threads too."""
+
 CHOICES = ("head", "last block", "from the middle")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-    torch.set_num_threads(before)
     opened.cache_clear()
 
 
@@ -120,7 +118,7 @@ def steps(module: Any, forward: Callable[[], Any], kind: str, batch: int, count:
 
 
 def assert_trains_the_same(
-    cut: Cut, module: Any, inputs: dict[str, Any], frozen: Frozen, kinds: tuple[str, ...] = ("sgd", "adamw")
+    cut: Cut, module: Any, inputs: dict[str, Any], frozen: Frozen, kinds: tuple[str, ...] = ("sgd", "adamw"), count: int = 10
 ) -> None:
     batch = len(next(iter(inputs.values())))
     start = copy.deepcopy(module)
@@ -128,11 +126,11 @@ def assert_trains_the_same(
     for kind in kinds:
         whole = copy.deepcopy(start)
         with frozen.training(whole):
-            expected = steps(whole, lambda net=whole: net(**inputs), kind, batch)
+            expected = steps(whole, lambda net=whole: net(**inputs), kind, batch, count)
         features = cut.features(inputs)
         kept = [t.clone() for t in features]
         cut.rest.train()
-        found = steps(module, lambda given=features: cut.rest(*given), kind, batch)
+        found = steps(module, lambda given=features: cut.rest(*given), kind, batch, count)
         cut.rest.eval()
         after = bits(module)
         assert found == expected
@@ -147,15 +145,23 @@ def assert_trains_the_same(
                 mine.copy_(theirs)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("choice", CHOICES)
-def test_ten_steps_of_the_rest_give_the_bits_of_ten_steps_of_the_whole(name: str, choice: str, threads: int):
+def test_ten_steps_of_the_rest_give_the_bits_of_ten_steps_of_the_whole(name: str, choice: str):
     net, cut = opened(name)[choice]
     frozen = net.frozen(adapt=True)
     frozen.apply(net.module)
-    torch.set_num_threads(threads)
+    assert_trains_the_same(cut, net.module, net.inputs, frozen)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_on_two_threads_too(name: str, choice: str):
+    """What two threads add in another order shows in the first step, and the later ones carry it on: two networks go all the way."""
+    net, cut = opened(name)[choice]
+    frozen = net.frozen(adapt=True)
+    frozen.apply(net.module)
+    torch.set_num_threads(2)
     try:
-        assert_trains_the_same(cut, net.module, net.inputs, frozen)
+        assert_trains_the_same(cut, net.module, net.inputs, frozen, count=10 if name in ALL_THE_WAY else 2)
     finally:
         torch.set_num_threads(1)
 

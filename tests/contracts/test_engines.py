@@ -81,14 +81,6 @@ def text_trunk(engine: Engine, threads: int = 1) -> Trunk:
     return Trunk(network(TextNet), MODALITIES["text"], {}, TILE, "cpu", engine, threads)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def agree(engine: Engine, rows: np.ndarray, reference: np.ndarray) -> None:
     assert rows.shape == reference.shape and rows.dtype == np.float32
     if engine.exact:

@@ -190,10 +190,7 @@ class Bench:
 
 @pytest.fixture(params=list(KINDS))
 def bench(request, tmp_path):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield Bench(request.param, tmp_path / "bench")
-    torch.set_num_threads(before)
+    return Bench(request.param, tmp_path / "bench")
 
 
 def anew() -> Space:

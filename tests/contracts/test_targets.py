@@ -427,6 +427,8 @@ def test_rows_of_the_out_of_fold_table(name: str):
     for k in range(10):
         cells = found.target.cells(found.outputs[k], decided[k], found.y[k])
         assert len(cells) == len(found.target.cell_names) and all(isinstance(c, str) and c for c in cells)
+        truth, said = (found.target.array([value])[0] for value in found.target.read_cells(cells))
+        assert np.allclose(truth, found.y[k]) and np.allclose(said, np.atleast_1d(decided[k])[0] if name == "number" else decided[k])
 
 
 def test_a_row_that_was_never_held_out_has_its_label_and_nothing_else(name: str):
@@ -435,6 +437,7 @@ def test_a_row_that_was_never_held_out_has_its_label_and_nothing_else(name: str)
     held = found.target.cells(found.outputs[0], found.target.decide(found.outputs)[0], found.y[0])
     cells = found.target.cells(np.full(len(found.target.outputs), np.nan, np.float32), None, found.y[0])
     assert cells == [held[0], *[""] * (len(held) - 1)]
+    assert found.target.read_cells(cells)[1] is None
 
 
 def test_numbers_in_the_out_of_fold_table_keep_their_digits():

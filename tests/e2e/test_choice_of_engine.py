@@ -183,13 +183,16 @@ def test_an_engine_that_rounds_is_kept_when_predictions_stay(photos, rounding):
 
 
 @needs_bfloat16
-def test_an_engine_whose_predictions_differ_is_replaced(photos, rounding, monkeypatch):
-    """Its features are computed once more by the fastest exact engine, and the run is what it would have been with that one."""
+@pytest.mark.parametrize("looks", [0, 1], ids=["on a sample before the pass", "on everything after it"])
+def test_an_engine_whose_predictions_differ_is_replaced(photos, rounding, monkeypatch, looks):
+    """The fastest exact engine runs instead, and the run is what it would have been with that one."""
     expected, _, _ = fitted(photos, engine="openvino", precision="fp32")
-    monkeypatch.setattr(choosing, "objection", lambda *_: "7 of 24 predictions differ")
+    answers = iter([""] * looks + ["7 of 24 predictions differ"])
+    monkeypatch.setattr(choosing, "objection", lambda *_: next(answers))
     run, decisions, heard = fitted(photos)
     assert decisions["engine"]["name"] == "openvino" and decisions["engine"]["precision"] == "fp32"
-    assert decisions["engine"]["left_out"]["openvino bf16"] == "7 of 24 predictions differ" and not decisions["agreement"]["accepted"]
+    assert decisions["engine"]["left_out"]["openvino bf16"] == "7 of 24 predictions differ"
+    assert decisions["agreement_of_sample"]["accepted"] == bool(looks) and ("agreement" in decisions) == bool(looks)
     assert any("openvino bf16 is not used: 7 of 24 predictions differ. openvino fp32 runs in its place" in line for line in heard)
     for name in ("model.safetensors", "bundle.json"):
         assert (run.path / "bundle" / name).read_bytes() == (expected.path / "bundle" / name).read_bytes()

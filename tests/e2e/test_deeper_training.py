@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -54,7 +53,6 @@ def own_code(tmp_path, monkeypatch):
     from regraft.pretrained.architectures import python
 
     monkeypatch.setattr(python, "_allowed", set())
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
     (tmp_path / "small_blocks.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield

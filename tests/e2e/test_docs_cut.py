@@ -6,14 +6,13 @@ import importlib.util
 import re
 
 import pytest
-from test_docs_data import ROOT, one_thread, run_console, run_python, sections
+from test_docs_data import ROOT, run_console, run_python, sections
 from test_docs_data import blocks as blocks_of
 
 PAGE = (ROOT / "docs/cut.md").read_text(encoding="utf-8")
 SECTIONS = {heading: found for heading, body in sections(PAGE) if (found := blocks_of(body))}
 
 pytestmark = pytest.mark.weights
-__all__ = ["one_thread"]  # a fixture of every test here too
 
 
 @pytest.mark.parametrize("heading", list(SECTIONS))

@@ -13,7 +13,6 @@ import ast
 import doctest
 import importlib
 import io
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -222,12 +221,6 @@ def run_python(body: str, names: dict[str, object], at: str) -> None:
     failed = runner.run(test, out=told.append, clear_globs=False).failed
     names.update(test.globs)
     assert not failed, "".join(told)
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two threads on busy cores can be a hundred times slower."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
 
 
 @pytest.mark.parametrize("heading", [h for h, found in SECTIONS.items() if found])

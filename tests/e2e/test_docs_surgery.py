@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_docs_data import ROOT, make_files, one_thread, run_console, run_python, sections
+from test_docs_data import ROOT, make_files, run_console, run_python, sections
 from test_docs_data import blocks as blocks_of
 
 from regraft.anatomy.notation import KINDS
@@ -18,7 +18,6 @@ BODIES = dict(sections(PAGE))
 SECTIONS = {heading: blocks_of(body) for heading, body in BODIES.items()}
 
 pytestmark = pytest.mark.weights
-__all__ = ["one_thread"]  # a fixture of every test here too
 
 
 @pytest.mark.parametrize("heading", [h for h, found in SECTIONS.items() if found])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.cores]
 
 METRICS = {"accuracy", "balanced_accuracy", "f1_macro", "log_loss"}
 TASKS = {"image": ["blue", "green", "red"], "text": ["food", "sport"], "audio": ["high", "low"]}

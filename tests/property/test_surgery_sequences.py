@@ -7,7 +7,6 @@ from __future__ import annotations
 import copy
 import functools
 import importlib.util
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -113,14 +112,6 @@ ADAPTERS = importlib.util.find_spec("peft") is not None
 MODULES = {"resnet": ResNet, "vit": ViT, "bert": Bert}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @functools.cache
 def opened(name: str) -> tuple[Any, Net, dict[str, Any]]:
     torch.manual_seed(0)
@@ -224,7 +215,7 @@ def trained(net: Net) -> None:
 @pytest.mark.parametrize("name", list(MODULES))
 def test_operations_fail_by_name_or_give_a_network_that_runs(name: str):
     @given(st.lists(steps(name), min_size=1, max_size=5))
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     def check(asked: list[dict[str, Any]]) -> None:
         module, start, at_first = opened(name)
         net = start

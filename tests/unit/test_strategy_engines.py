@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regraft.strategy.engines import CLEARLY, SAMPLE, TIMED_FROM, Timing, objection, pick, sample_size, seconds, worth_timing
+from regraft.strategy.engines import CLEARLY, SAMPLE, TIMED_FROM, Timing, objection, pick, sample_places, sample_size, seconds, worth_timing
 
 TORCH = Timing("torch fp32", 0.1, 40, True)
 EXACT = Timing("openvino fp32", 1.2, 180, True)
@@ -66,6 +66,8 @@ def test_the_order_in_which_they_were_timed_does_not_matter(reference, others, e
 @pytest.mark.parametrize(("examples", "size"), [(1, 1), (40, 40), (64, 64), (500, 64), (1_000, 100), (2_560, 256), (10**6, SAMPLE)])
 def test_how_many_are_compared(examples, size):
     assert sample_size(examples) == size
+    places = sample_places(examples)
+    assert len(places) == size and places == sorted(places) and (places[0], places[-1]) == (0, examples - 1)
 
 
 def test_few_examples_are_not_worth_timing():

@@ -6,6 +6,7 @@ Never: prints, parses a command line, or holds a rule that a room could hold.
 
 from __future__ import annotations
 
+from regraft.jobs.compare import compare
 from regraft.jobs.export import export
 from regraft.jobs.fit import fit
 from regraft.jobs.inspect import inspect
@@ -20,6 +21,7 @@ __all__ = [
     "Run",
     "cache",
     "clear_cache",
+    "compare",
     "evaluate",
     "export",
     "extract_features",

@@ -110,7 +110,7 @@ def choose_engine(
         return Chosen(named, ASKED, free=False)
     if not worth_timing(len(examples)):
         return Chosen(REFERENCE, FEW)
-    if _profiled(frozen, examples, device):
+    if precision in ("auto", REFERENCE.precision) and _profiled(frozen, examples, device):
         return Chosen(REFERENCE, PROFILED)
     left_out = {e.label: reason for e in ENGINES if e.tried and (reason := e.missing(device))}
     able = [e for e in ENGINES[1:] if e.tried and e.label not in left_out and precision in ("auto", e.precision)]

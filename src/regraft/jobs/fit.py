@@ -31,7 +31,7 @@ from regraft.spec import FitSpec, one_of, refuse
 from regraft.strategy.rules import strengths_for
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
-from regraft.workspace.runs import BUNDLE, new_run
+from regraft.workspace.runs import BUNDLE, OUT_OF_FOLD, new_run
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -216,12 +216,13 @@ class _Fit:
         network = FrozenPass.over(
             examples, self.facts, backbone, self.named, spec.precision, self.device, self.threads, spec.store, self.recorder
         )
+        metric = spec.metric or self.target.metrics[0]
+        network.try_before(self.labelled, metric, spec.seed, balance=spec.balance)
         extracted = network(examples)
         left_out = [*self.dataset.left_out, *extracted.left_out]
         check_losses(left_out, len(extracted.kept), self.modality, strict=spec.strict, emit=self.emit)
         say_notes(extracted.notes, len(extracted.kept), self.emit)
         parts = divide(self.labelled, examples, values, extracted, self.emit)
-        metric = spec.metric or self.target.metrics[0]
         validation = Validation.of(self.target, metric, parts, spec.seed, balance=spec.balance, emit=self.emit)
         usable = [examples[i] for i in extracted.kept]
         probe = self._linear_head(network, validation, usable, extracted)
@@ -398,7 +399,7 @@ class _Fit:
         with written_aside(path / "out_of_fold.npy") as aside, open(aside, "wb") as file:
             np.save(file, target.readable(held), allow_pickle=False)
         places = {int(k): i for i, k in enumerate(judged.places)}
-        with written_aside(path / "out_of_fold.csv") as aside, _text_file(aside) as file:
+        with written_aside(path / OUT_OF_FOLD) as aside, _text_file(aside) as file:
             writer = csv.writer(file)
             writer.writerow(["name", "fold", *target.cell_names])
             for k, example in enumerate(parts.examples):

@@ -15,8 +15,8 @@ CLEARLY = 0.85
 SAMPLE = 256
 """Examples at most whose features are computed twice, to compare predictions: one that differs is 0.4 %."""
 
-REFUSED = 0.25
-"""How often features that were rounded are refused: a guess, after 1 of the 3 sets that were tried (docs/log.md)."""
+REFUSED = 0.5
+"""How often features that were rounded are refused: a guess, after 3 of the 5 sets that were tried (docs/log.md)."""
 
 EQUAL = 0.995
 """Least share of equal predictions."""
@@ -47,12 +47,20 @@ def sample_size(examples: int) -> int:
     return min(examples, SAMPLE, max(64, examples // 10))
 
 
+def sample_places(examples: int) -> list[int]:
+    """Which of so many training examples are compared: evenly from all over the data."""
+    count = sample_size(examples)
+    return sorted({round(i * (examples - 1) / max(1, count - 1)) for i in range(count)})
+
+
 def seconds(timing: Timing, exact: Timing, examples: int) -> float:
     """What a pass over so many examples is expected to take. With an engine that rounds, a sample goes through an exact one too, and
-    when predictions differ everything does.
+    when predictions differ there everything does.
     """
-    doubt = 0.0 if timing.exact else (sample_size(examples) + REFUSED * examples) / exact.rate
-    return timing.setup + examples / timing.rate + doubt
+    if timing.exact:
+        return timing.setup + examples / timing.rate
+    sample = sample_size(examples) * (1 / exact.rate + REFUSED / timing.rate)
+    return timing.setup + sample + (1 - REFUSED) * examples / timing.rate + REFUSED * examples / exact.rate
 
 
 def pick(reference: Timing, others: Sequence[Timing], examples: int) -> tuple[Timing, Timing]:

@@ -191,6 +191,10 @@ class Target(ABC):
     cell_names: ClassVar[tuple[str, ...]]
 
     @abstractmethod
+    def read_cells(self, cells: Sequence[str]) -> tuple[Any, Any | None]:
+        """(truth, decision) of what `cells` wrote, as values for `array`; no decision where there is none. ValueError for other cells."""
+
+    @abstractmethod
     def in_words(self) -> str:
         """How a network's scores become a prediction, for people who do it elsewhere."""
 

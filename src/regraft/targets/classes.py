@@ -137,6 +137,12 @@ class Classes(Target):
         chances = self.readable(outputs)
         return [label, self.outputs[int(decided)], f"{chances.max():.6f}", f"{chances[int(truth)]:.6f}"]
 
+    def read_cells(self, cells: Sequence[str]) -> tuple[int, int | None]:
+        truth, decided = (None if not name else self._numbers.get(name, -1) for name in cells[:2])
+        if truth is None or -1 in (truth, decided):
+            raise ValueError(f"{' or '.join(cells[:2])} is none of the labels")
+        return truth, decided
+
     def in_words(self) -> str:
         return "softmax over the scores gives the probabilities of the labels, in their order; the largest is predicted"
 

@@ -292,6 +292,15 @@ class Labels(Target):
         shown = [round(float(c), 6) for c in self.readable(outputs)]
         return [_json(names[truth]), _json(names[decided]), json.dumps(shown)]
 
+    def read_cells(self, cells: Sequence[str]) -> tuple[tuple[bool, ...], tuple[bool, ...] | None]:
+        return self._row(cells[0]), self._row(cells[1]) if cells[1] else None
+
+    def _row(self, cell: str) -> tuple[bool, ...]:
+        names = json.loads(cell)
+        if not isinstance(names, list) or not all(isinstance(name, str) and name in self._numbers for name in names):
+            raise ValueError(f"{cell[:80]} is not a list of its labels")
+        return tuple(name in names for name in self.outputs)
+
     def in_words(self) -> str:
         return "1 / (1 + exp(-score)) is the probability of each label, in their order; those at or above their thresholds are predicted"
 

@@ -168,6 +168,9 @@ class Number(Target):
         value, half = float(decided[0]), float(decided[1])
         return [f"{v:.9g}" for v in (truth, value, value - half, value + half)]
 
+    def read_cells(self, cells: Sequence[str]) -> tuple[float, float | None]:
+        return float(cells[0]), float(cells[1]) if cells[1] else None
+
     def in_words(self) -> str:
         return (
             f"the score is the value, in the unit of the labels; the value less and plus half_width should hold {LEVEL:.0%} of new examples"

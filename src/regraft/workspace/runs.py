@@ -24,6 +24,7 @@ from regraft.workspace.files import cannot_write, read_json, write_json
 
 RESULT = "run.json"
 BUNDLE = "bundle"
+OUT_OF_FOLD = "out_of_fold.csv"
 MATERIAL = "material"
 """What training reads, while it runs."""
 
@@ -31,7 +32,7 @@ _OWN = {
     "spec.json",
     "decisions.json",
     "events.jsonl",
-    "out_of_fold.csv",
+    OUT_OF_FOLD,
     "out_of_fold.npy",
     "without_network.npz",
     "without_network.json",
