@@ -316,7 +316,7 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
     patch = (whole if own_head or lora else net).diff().lines()
     weights = dict(net.module.state_dict())
     ends = (step for step in structure if step["op"] == TRUNCATE)
-    written = [dict(next(ends) if step.get("op") == TRUNCATE else step) for step in steps]
+    written: list[Step] = [dict(next(ends) if step.get("op") == TRUNCATE else step) for step in steps]
     return Edited(changed, written, structure, own_head, trains, bool(lora), patch, net.diff().new, weights)
 
 
