@@ -61,7 +61,7 @@ class FitSpec:
     model: str | None = None
     """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`."""
     recipe: str | None = None
-    """A YAML or JSON file with a list of changes to the network: remove, replace, insert, reinit, resize_input, lora."""
+    """A YAML or JSON file with a list of changes to the network: remove, replace, insert, reinit, resize_input, truncate, lora."""
     remove: tuple[str, ...] = ()
     """Take layers out of the network, such as layer4 or "last 2 blocks"; may be given several times."""
     replace: tuple[str, ...] = ()
@@ -70,6 +70,9 @@ class FitSpec:
     """Add a layer after another one, such as "layer3=Dropout(0.1)"."""
     resize_input: int | None = None
     """Another side of images, in pixels."""
+    at: str | None = None
+    """Cut the network off after one of its blocks, such as blocks.4.2: what it gives there, pooled, feeds the new head, and the model
+    holds nothing of what comes later. `regraft profile` shows what each block is worth."""
     lora: str | None = None
     """Layers that get adapters of a low rank (LoRA), such as blocks or "blocks.*.attn": their own weights are frozen, the adapters and the
     head train. Needs regraft[lora]."""

@@ -73,6 +73,7 @@ def fit(
     replace: Sequence[str] = (),
     insert: Sequence[str] = (),
     resize_input: int | None = None,
+    at: str | None = None,
     lora: str | None = None,
     rank: int | None = None,
     offline: bool = False,
@@ -128,6 +129,7 @@ def fit(
         replace=(replace,) if isinstance(replace, str) else tuple(replace),
         insert=(insert,) if isinstance(insert, str) else tuple(insert),
         resize_input=resize_input,
+        at=at,
         lora=lora,
         rank=rank,
         offline=offline,
@@ -181,7 +183,7 @@ def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder],
     may = Access(spec.offline, spec.allow_code, spec.allow)
     place = choose_device(spec.device)
     named = wanted_engine(spec.engine, spec.precision, place)
-    steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank)
+    steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
     network = given_network(given.model, labelled.dataset.task, given.preprocessing, steps, may)
     kept = keep_output_layer(network) if rung_of(spec.train).name == AS_IT_IS else None
     network = kept.given if kept else network

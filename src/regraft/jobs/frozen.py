@@ -18,7 +18,7 @@ from regraft.strategy.rungs import AS_IT_IS
 from regraft.workspace.bundle import WEIGHTS
 from regraft.workspace.files import sha256_file
 from regraft.workspace.reading import left_behind
-from regraft.workspace.store import Space, Store, space_key
+from regraft.workspace.store import Space, Spaces, Store
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -90,8 +90,12 @@ class Frozen:
         summaries: bool,
         emit: Emit,
         stage: str = "features",
+        into: Spaces | None = None,
     ) -> Extracted:
-        """Features of the examples, from the store where it has them; with `summaries`, what the model without a network needs."""
+        """Features of the examples, from the store where it has them; with `summaries`, what the model without a network needs.
+
+        `into` are the spaces of a network that gives the rows of several; without it they go into this network's own.
+        """
         from regraft.features import extract, summary_maker
         from regraft.features.material import damaged_said
         from regraft.features.memory import give_back
@@ -100,7 +104,7 @@ class Frozen:
             shown = ", ".join(names[:5])
             emit(Warned(f"an earlier command ended without a word while it read: {shown}. If this one does too, move such a file away"))
         store = Store(keep=keep)
-        space = store.space(self.maker(device, engine))
+        space = into or store.space(self.maker(device, engine))
         other: Space | None = None
         if summaries:
             other = store.space(summary_maker(self.modality)) if self.modality.summary_version else Space(None, {})
@@ -121,8 +125,7 @@ class Frozen:
         if damaged := space.damaged + (other.damaged if other is not None else 0):
             emit(Warned(damaged_said(damaged)))
         if keep:
-            used = (space_key(space.maker), *((space_key(other.maker),) if other is not None else ()))
-            for removed in store.trim(protect=used):
+            for removed in store.trim(protect=(*space.keys, *(other.keys if other is not None else ()))):
                 emit(Said(f"the feature store is over its size: {removed.rows:,} rows of {removed.key} were removed"))
         return extracted
 
