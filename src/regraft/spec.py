@@ -21,6 +21,11 @@ METRICS = {
 ENGINES = ("auto", "torch", "compile", "openvino", "onnx")
 PRECISIONS = ("auto", "fp32", "bf16")
 
+FRESH = "fresh"
+"""`views`: another one in every epoch."""
+
+MOST_VIEWS = 64
+
 ALL_METRICS = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
 
 
@@ -56,7 +61,7 @@ class FitSpec:
     model: str | None = None
     """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`."""
     recipe: str | None = None
-    """A YAML or JSON file with a list of changes to the network: remove, replace, insert, reinit, resize_input, lora."""
+    """A YAML or JSON file with a list of changes to the network: remove, replace, insert, reinit, resize_input, truncate, lora."""
     remove: tuple[str, ...] = ()
     """Take layers out of the network, such as layer4 or "last 2 blocks"; may be given several times."""
     replace: tuple[str, ...] = ()
@@ -65,6 +70,9 @@ class FitSpec:
     """Add a layer after another one, such as "layer3=Dropout(0.1)"."""
     resize_input: int | None = None
     """Another side of images, in pixels."""
+    at: str | None = None
+    """Cut the network off after one of its blocks, such as blocks.4.2: what it gives there, pooled, feeds the new head, and the model
+    holds nothing of what comes later. `regraft profile` shows what each block is worth."""
     lora: str | None = None
     """Layers that get adapters of a low rank (LoRA), such as blocks or "blocks.*.attn": their own weights are frozen, the adapters and the
     head train. Needs regraft[lora]."""
@@ -78,8 +86,16 @@ class FitSpec:
     """Names of tensors, such as "fc.*, layer4.*": where the weights that --model path: names may differ from the network. What they lack
     is new, what they have too many is left out."""
     train: str = "head"
-    """How much to train. head: freeze the network, train a new output layer; norm: also scales and biases of normalisation; top or
-    top=K: also the last K blocks; full: everything; layers, such as "last 1 block, head"; or a YAML file with a rung of your own."""
+    """How much to train. none: nothing, the network's own output layer says the labels, by name or through a linear map; head: freeze the
+    network, train a new output layer; norm: also scales and biases of normalisation; top or top=K: also the last K blocks; contrastive:
+    everything, so that examples of one class come together, for few texts a class; full: everything; layers, such as
+    "last 1 block, head"; or a YAML file with a rung of your own."""
+    augment: str = "auto"
+    """What changes views of the training examples by chance. auto: all that this kind of input has, without what changes what an example
+    is (flips of text, digits, signs), which is found out on held-out examples; none; or a list such as crop,flip,colour."""
+    views: str = "1"
+    """How many views of each training example go through the network and are kept, the plain one among them; or fresh: another view in
+    every epoch, nothing kept."""
     settings: tuple[str, ...] = ()
     """A setting of training below the head in place of the one that follows from the data, such as lr=1e-3 or epochs=5; may be given
     several times. docs/rungs.md lists them."""
@@ -126,6 +142,12 @@ class FitSpec:
         fraction = self.test_fraction
         if fraction is not None and not 0 < fraction < 1:
             faults.append(f"--test {self.test}: a fraction lies between 0 and 1, such as 0.2")
+        if self.views != FRESH and not (self.views.isdecimal() and 1 <= int(self.views) <= MOST_VIEWS):
+            faults.append(f"--views {self.views}: expected 1 to {MOST_VIEWS}, or {FRESH}")
+        elif self.views == "1" and self.augment not in ("auto", "none"):
+            faults.append(f"--augment {self.augment} changes nothing while there is only the plain view: expected --views 4, or {FRESH}")
+        elif self.views != "1" and self.augment == "none":
+            faults.append(f"--views {self.views} with --augment none: the views would all be the same")
         if self.resize_input is not None and not 16 <= self.resize_input <= 2048:
             faults.append(f"--resize-input {self.resize_input}: expected 16 to 2048 pixels")
         refuse(faults)

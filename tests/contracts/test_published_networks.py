@@ -202,3 +202,51 @@ def test_what_cannot_be_meant(words, said, command):
 def test_python_says_the_same():
     with pytest.raises(UsageError, match="no folder of a run"):
         regraft.predict("nothing-like-that", ["a.png"])
+
+
+@pytest.mark.parametrize("case", [*CASES, "timm"])
+def test_a_network_is_built_again_with_its_own_output_layer(case, hub, tmp_path):
+    """`--train none`: what a bundle describes takes the same tensors and gives the same scores."""
+    from regraft.anatomy import build_network
+    from regraft.jobs.as_it_is import keep_output_layer
+    from regraft.jobs.network import Given
+    from regraft.modality import MODALITIES
+    from regraft.pretrained import find_model, source_of
+
+    if case == "timm":
+        put_small_timm(hub)
+        name = "timm:resnet10t.c3_in1k"
+    else:
+        name, _ = CASES[case][0](hub, tmp_path)
+    facts = find_model(name)
+    old = source_of(facts).old(facts)
+    kept = keep_output_layer(Given(facts, None))
+    assert old is not None and kept.classes == old.labels
+    given = json.loads(json.dumps(dict(kept.given.facts.architecture)))
+    modality = MODALITIES[facts.task]
+    inputs = modality.collate([modality.blank(facts.preprocessing)] * 2, facts.preprocessing)
+    with torch.inference_mode():
+        theirs = old.build()(**inputs)
+        ours = build_network(given, 0).eval()
+        ours.load_state_dict(kept.given.edited.weights)
+        assert torch.equal(ours(**inputs), theirs)
+        groups = [[0], [1, 2]]
+        joined = build_network({**given, "groups": groups}, 2).eval()
+        joined.load_state_dict(kept.given.edited.weights)
+        chances = theirs.softmax(1)
+        wanted = torch.stack([chances[:, own].sum(1) for own in groups], 1)
+        assert torch.allclose(joined(**inputs).softmax(1), wanted / wanted.sum(1, keepdim=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [[[0]], [[0], []], [[0], [99]], [[0], [True]], "ab"])
+def test_groups_that_cannot_be_are_refused(wrong, hub, tmp_path):
+    from regraft.anatomy import build_network
+    from regraft.errors import ModelError
+    from regraft.pretrained.architectures.published import described
+
+    network = {"builder": "timm", "name": "resnet10t", "head": "fc"}
+    with pytest.raises(ModelError, match="cannot be"):
+        build_network({**described(network, 3), "groups": wrong}, 2)
+    for broken in ({"builder": "published"}, described(described(network, 3), 3)):
+        with pytest.raises(ModelError, match="published network"):
+            build_network(broken, 2)

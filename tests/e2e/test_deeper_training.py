@@ -230,7 +230,7 @@ def test_a_layer_that_was_removed_cannot_train(image_folder, command):
 
 
 def test_a_loss_that_is_no_number_is_tried_slower_and_then_said(image_folder, monkeypatch):
-    monkeypatch.setattr(rules, "rates_for", lambda *size, **facts: (1e30, 1.0))
+    monkeypatch.setattr(rules, "rates_for", lambda parameters, **facts: (1e30, 1.0))
     with pytest.raises(RunError, match="no finite number"):
         regraft.fit(image_folder, model="small_blocks:small", allow_code=True, train="full", out="run", threads=1)
 
@@ -249,10 +249,11 @@ def test_one_fold_is_held_out_where_all_would_take_too_long(image_folder, comman
 
 def test_only_a_linear_head_needs_nothing_deeper():
     facts = find_model("small_blocks:small", Access(allow_code=True))
-    assert plan_deeper(facts, None, "head", {}, Classes(["a", "b", "c"]), MODALITIES["image"]) is None
-    assert plan_deeper(facts, None, "top", {}, Classes(["a", "b", "c"]), MODALITIES["image"]) is not None
+    planned = lambda train: plan_deeper(facts, None, train, {}, Classes(["a", "b", "c"]), MODALITIES["image"])
+    assert planned("head") is None
+    assert planned("top") is not None
     # naming the head in other words is the same rung
-    assert plan_deeper(facts, None, "head, head", {}, Classes(["a", "b", "c"]), MODALITIES["image"]) is None
+    assert planned("head, head") is None
 
 
 def test_a_head_that_ends_in_another_size_is_refused_and_its_advice_works(image_folder, command):

@@ -101,6 +101,10 @@ class Net:
         """Without a layer, a block, a stage, the old head ("head"), or everything between `after` and the head."""
         return self.apply({"op": "remove", **_given(path=path, after=after)})
 
+    def truncate(self, after: str) -> Net:
+        """Ended after a block."""
+        return self.apply({"op": "truncate", "after": after})
+
     def replace(self, path: str, layer: str | nn.Module) -> Net:
         """With another layer at a path, written (`Linear(256)`) or a module."""
         return self.apply({"op": "replace", "path": path, "layer": layer})

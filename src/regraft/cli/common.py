@@ -56,10 +56,11 @@ def data_options(command: Command) -> Command:
 
 
 def edit_options(command: Command) -> Command:
-    """What changes a network: --recipe, --remove, --replace, --insert, --resize-input, --lora, --rank"""
+    """What changes a network: --recipe, --remove, --replace, --insert, --resize-input, --at, --lora, --rank"""
     for decorate in (
         option("--rank", type=int, metavar="N"),
         option("--lora", metavar="LAYERS"),
+        option("--at", metavar="LAYER"),
         option("--resize-input", type=int, metavar="PIXELS"),
         option("--insert", multiple=True, metavar="PATH=LAYER"),
         option("--replace", multiple=True, metavar="PATH=LAYER"),

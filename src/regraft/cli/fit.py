@@ -30,6 +30,8 @@ from regraft.spec import ALL_METRICS
 @network_options
 @edit_options
 @option("--train", metavar="HOW", default="head", show_default=True)
+@option("--augment", metavar="WHAT", default="auto", show_default=True)
+@option("--views", metavar="K", default="1", show_default=True)
 @click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help=setting_help())
 @machine_options
 @engine_options

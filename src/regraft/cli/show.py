@@ -68,7 +68,14 @@ def _show_model(
             f"{found.rstrip('.')}, and no folder of a run{dot}{hint}", move=error.move or "regraft models, or regraft runs"
         ) from None
     steps = written_steps(
-        edits["recipe"], edits["remove"], edits["replace"], edits["insert"], edits["resize_input"], edits["lora"], edits["rank"]
+        edits["recipe"],
+        edits["remove"],
+        edits["replace"],
+        edits["insert"],
+        edits["resize_input"],
+        edits["lora"],
+        edits["rank"],
+        edits["at"],
     )
     found = show_model(facts, steps=steps, train=train, depth=depth, cut=cut)
     if as_json:
@@ -168,7 +175,7 @@ def _show_run(run: str, as_json: bool) -> None:
         ["written by", ", ".join(f"{k} {v}" for k, v in bundle["versions"].items())],
     ]
     if recipe := (result or {}).get("recipe") or bundle["architecture"].get("recipe"):
-        rows.insert(3, ["changed", "; ".join(f"{s['op']} {', '.join(str(v) for k, v in s.items() if k != 'op')}" for s in recipe)])
+        rows.insert(3, ["changed", "; ".join(_in_words(s) for s in recipe)])
     rows[-2:-2] = _settings(found["decisions"])
     show(out, table(["", ""], rows))
     if result:
@@ -205,6 +212,15 @@ def _settings(decisions: Mapping[str, Any]) -> list[list[str]]:
 def _trained(bundle: Mapping[str, Any]) -> str:
     """What was trained, before the sizes of the head."""
     head = "a new output layer" if bundle["head"].get("linear", True) else "a new head of several layers"
+    if bundle["train"] == "none":
+        return "its own output layer, " + ("a linear map behind it" if bundle["head"].get("linear", True) else "classes by name")
     if bundle["train"] == "lora":
         return f"adapters, now part of the pretrained weights, with {head}"
     return head if bundle["train"] == "head" else f"from the pretrained weights, with {head}"
+
+
+def _in_words(step: Mapping[str, Any]) -> str:
+    """A step of a recipe."""
+    if step["op"] == "truncate":
+        return f"cut off after {step.get('after')}"
+    return f"{step['op']} {', '.join(str(v) for k, v in step.items() if k != 'op')}"

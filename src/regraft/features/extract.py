@@ -18,7 +18,7 @@ from regraft.facts import LeftOut
 from regraft.features.threads import chunks, computing_crew, in_order
 from regraft.modality import Modality, Prepared
 from regraft.workspace.reading import Reading
-from regraft.workspace.store import Space
+from regraft.workspace.store import Space, Spaces
 
 FLUSH_ROWS = 2048
 """Rows computed between two writes to the store; what an interruption loses at most, with the seconds below."""
@@ -281,7 +281,7 @@ class _Ledger:
     before: set[int] = field(default_factory=set)
     fresh: set[bytes] = field(default_factory=set)
 
-    def enter(self, row: Row, space: Space, summaries: Space | None) -> None:
+    def enter(self, row: Row, space: Space | Spaces, summaries: Space | None) -> None:
         self.identities[row.index] = row.identity
         if row.reason:
             self.reasons[row.index] = row.reason
@@ -296,7 +296,7 @@ class _Ledger:
             else:
                 self.summaries[row.index] = row.summary
 
-    def close(self, space: Space) -> list[int]:
+    def close(self, space: Space | Spaces) -> list[int]:
         """The positions that have features."""
         for i, identity in enumerate(self.identities):
             if i not in self.reasons and identity not in space:
@@ -310,7 +310,7 @@ def extract(
     modality: Modality,
     trunk: Callable[[], Trunk],
     prepare: Callable[[Any], Prepared],
-    space: Space,
+    space: Space | Spaces,
     *,
     summaries: Space | None = None,
     workers: int = 2,

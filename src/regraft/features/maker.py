@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from regraft.modality import Modality
+from regraft.modality import Modality, Views
 
 if TYPE_CHECKING:
     from regraft.features.engines import Engine
@@ -24,10 +24,12 @@ def maker_of(
     device: str,
     engine: Engine,
     files: Mapping[str, str] | None = None,
+    views: Views | None = None,
 ) -> dict[str, Any]:
     """What makes the features of one network on this machine.
 
-    `files` are the SHA-256 of what prepares its input (a tokenizer). Training batch size, workers, file names and order are not
+    `files` are the SHA-256 of what prepares its input (a tokenizer), `views` how views of examples are made, where it is not the examples
+    themselves that are looked at. Training batch size, workers, file names and order are not
     in it: they change nothing. Nor are threads, because a tile runs on one core. Torch and the instruction set are: kernels add
     in another order.
     """
@@ -42,6 +44,7 @@ def maker_of(
         "modality": modality.name,
         **engine.identity(),
         **_machine(device, tile),
+        **_seen(views),
     }
 
 
@@ -55,6 +58,7 @@ def cut_maker(
     device: str,
     precision: str,
     files: Mapping[str, str] | None = None,
+    views: Views | None = None,
 ) -> dict[str, Any]:
     """What makes the tensors at a cut. `cut` is its identity (cut/identity.py), `precision` what they are kept in.
 
@@ -71,7 +75,13 @@ def cut_maker(
         "modality": modality.name,
         "engine": "torch fp32",
         **_machine(device, tile),
+        **_seen(views),
     }
+
+
+def _seen(views: Views | None) -> dict[str, Any]:
+    """Nothing where examples are looked at as they are: their features are the same whether there are views beside them or not."""
+    return {} if views is None else {"views": views.to_json()}
 
 
 def _machine(device: str, tile: int) -> dict[str, Any]:

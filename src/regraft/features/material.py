@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from regraft.events import Done, Emit, Progress, Started, Warned, silent
 from regraft.features.extract import stream
 from regraft.modality import Modality, Prepared
 from regraft.workspace.segments import BFLOAT16, Kept
-from regraft.workspace.store import Space
+from regraft.workspace.store import Joined, Space
 
 FLUSH_BYTES = 64 << 20
 """Bytes computed between two writes to the space: held in memory, and lost by an interruption at most, with the seconds below."""
@@ -68,11 +68,68 @@ class Material:
         (kind,) = np.unique(self.kind[windows])
         return {name: widened(array[self.row[windows]]) for name, array in self.arrays[int(kind)].items()}
 
+    def followed_by(self, other: Material, at: np.ndarray) -> Material:
+        """It and the windows of more examples, both as `gather` gives them; example i of the other is `at[i]`, beyond its own and rising.
+        Windows of equal shapes stand together.
+        """
+        arrays: list[Mapping[str, Joined]] = [*cast("Sequence[Mapping[str, Joined]]", self.arrays)]
+        places = {_looks_like(own): number for number, own in enumerate(arrays)}
+        kinds, offsets = np.zeros(len(other.arrays), np.int64), np.zeros(len(other.arrays), np.int64)
+        for number, own in enumerate(cast("Sequence[Mapping[str, Joined]]", other.arrays)):
+            kinds[number] = place = places.setdefault(_looks_like(own), len(arrays))
+            if place == len(arrays):
+                arrays.append(own)
+                continue
+            offsets[number] = next(iter(arrays[place].values())).rows
+            arrays[place] = {name: rows.followed_by(own[name]) for name, rows in arrays[place].items()}
+        return Material(
+            arrays,
+            np.concatenate([self.example, at[other.example]]),
+            np.concatenate([self.share, other.share]),
+            np.concatenate([self.kind, kinds[other.kind]]),
+            np.concatenate([self.row, other.row + offsets[other.kind]]),
+        )
 
-def of_rows(rows: np.ndarray, name: str = "input") -> Material:
-    """Rows of features (n, d) as material: one window an example."""
+
+def _looks_like(arrays: Mapping[str, Joined]) -> tuple[object, ...]:
+    """What windows of one kind have in common."""
+    return tuple((name, rows.shape, rows.dtype.str) for name, rows in sorted(arrays.items()))
+
+
+def of_rows(rows: np.ndarray, name: str = "input", examples: np.ndarray | None = None) -> Material:
+    """Rows of features (n, d) as material: one window an example. `examples` are their numbers, rising, where they are not 0 to n."""
     n = len(rows)
-    return Material([{name: rows}], np.arange(n), np.ones(n, np.float32), np.zeros(n, np.int64), np.arange(n))
+    numbers = np.arange(n) if examples is None else examples
+    return Material([{name: rows}], numbers, np.ones(n, np.float32), np.zeros(n, np.int64), np.arange(n))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one epoch reads: example e is example `at[e]` of the material, whose example m is a view of example `owner[m]`."""
+
+    material: Material
+    at: np.ndarray
+    owner: np.ndarray
+
+
+Looks = Callable[[int, np.ndarray], Look]
+"""(epoch, the examples that are learnt from) -> what the epoch reads; the same whenever it is asked."""
+
+
+def as_they_are(material: Material) -> Looks:
+    """Every epoch reads the same."""
+    same = np.arange(int(material.example.max(initial=-1)) + 1)
+    return lambda epoch, examples: Look(material, same, same)
+
+
+def in_turn(material: Material, size: int, views: int, seed: int) -> Looks:
+    """Every example shows its views one after the other, an epoch each, beginning with one by chance. View v of example e is example
+    v x `size` + e of the material.
+    """
+    same = np.arange(size)
+    first = np.random.default_rng([seed, views]).integers(views, size=size)
+    owner = np.tile(same, views)
+    return lambda epoch, examples: Look(material, (first + epoch) % views * size + same, owner)
 
 
 Trunk = Callable[[Sequence[Arrays]], Sequence[Arrays]]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,16 @@ import numpy as np
 
 from regraft.data.base import Example
 from regraft.errors import ModelError, UsageError, WriteError
-from regraft.events import Done, Emit, Progress, Said, Started, Warned
+from regraft.events import Done, Emit, Progress, Said, Started, Warned, silent
 from regraft.facts import ModelFacts
 from regraft.jobs.interrupts import asked_to_stop
 from regraft.jobs.network import Edited, Whole, in_head, whole_network
 from regraft.jobs.recording import DATA, Recorder
-from regraft.modality import MODALITIES, Modality
+from regraft.modality import MODALITIES, Modality, View, Views
 from regraft.pretrained import source_of
 from regraft.spec import refuse
 from regraft.strategy.kept import fits, half_for
-from regraft.strategy.rungs import LORA_RUNG, Rung, rung_of
+from regraft.strategy.rungs import AS_IT_IS, LORA_RUNG, Rung, rung_of
 from regraft.strategy.settings import Settings, changed, folds_to_train, head_settings, precision_for, settings_for, worth_timing
 from regraft.targets import Target
 from regraft.workspace.checkpoints import Checkpoint
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 
     from regraft.anatomy.freezing import Frozen
     from regraft.features.cut import Cut
-    from regraft.features.material import Material, Trunk
+    from regraft.features.material import Looks, Material, Trunk
+    from regraft.jobs.augment import Seen
     from regraft.jobs.validation import Validation
     from regraft.training.deeper import Keeping, Task, Tuned, Watch
     from regraft.training.loop import Learner
@@ -98,6 +100,10 @@ def plan_deeper(
         expected="a rung above the head, layers, or a head of several layers",
         move="--train top=1",
     )
+    if rung.name == AS_IT_IS:
+        if asked:
+            raise linear
+        return None
     if rung.name == "head" and edited is not None and edited.trains is not None:
         rung = Rung(edited.trains, edited.trains, "what the recipe says")
     if rung.name == "head" and edited is not None and edited.lora:
@@ -167,14 +173,13 @@ def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: 
         return no_cut(module, inputs, frozen, error.found)
     if cut.empty:
         return cut
-    windows, room = len(work.examples), work.room()
-    kept = cut.bytes * windows
+    kept, room = cut.bytes * work.seen_examples, work.room()
     reason = ""
     if held := work.recorder.held_decision("cut"):
         reason = held["reason"]
     elif cut.saved < LEAST_SAVED:
         reason = f"the frozen part is {cut.saved:.0%} of the work: it runs with the rest"
-    elif not fits(kept, room) and not fits(halved(cut) * windows, room):
+    elif not fits(kept, room) and not fits(halved(cut) * work.seen_examples, room):
         reason = f"what the frozen part gives would take {kept / 1e9:,.1f} GB and {room / 1e9:,.1f} are free: it runs at every step"
     if reason:
         emit(Said(reason))
@@ -213,7 +218,7 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
     modality, preprocessing = MODALITIES[deeper.facts.task], deeper.facts.preprocessing
     if modality.name == "image":
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    why = _why_whole(settings)
+    why = _why_whole(settings, work.seen)
     if why:
         work.emit(Said(why))
     live = {k: v.to(device) for k, v in net.inputs.items()}
@@ -247,8 +252,10 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
     return learner, cut, None if cut.empty else trunk
 
 
-def _why_whole(settings: Settings) -> str:
+def _why_whole(settings: Settings, seen: Seen | None) -> str:
     """Why the frozen part cannot run once; empty when it can."""
+    if seen is not None and not seen.count:
+        return "every epoch shows another view, so that the frozen part runs at every step"
     if settings.mixup or settings.cutmix:
         return "images are mixed before they come into the network, so that its frozen part runs at every step"
     if settings.checkpointing:
@@ -331,6 +338,13 @@ class Work:
     recorder: Recorder
     keep: bool = True
     """Whether what the cut gives stays in the feature store."""
+    seen: Seen | None = None
+    """How the training examples are seen besides as they are."""
+
+    @property
+    def seen_examples(self) -> int:
+        """How many examples and views of them are prepared before training."""
+        return len(self.examples) + (len(self.train) * (self.seen.count - 1) if self.seen and self.seen.count else 0)
 
     @property
     def folder(self) -> Path:
@@ -376,7 +390,7 @@ def train_deeper(deeper: Deeper, work: Work) -> Trained:
 
 def _train_head(deeper: Deeper, work: Work) -> Trained:
     """A head of several layers on frozen features."""
-    from regraft.features.material import of_rows
+    from regraft.features.material import in_turn, of_rows
     from regraft.training.deeper import Standard, Task, tune
 
     settings = head_settings(len(work.train))
@@ -384,10 +398,16 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
         settings = _settled(deeper, settings, work)
     work.decide(head_settings=settings.to_json())
     learner = _head_learner(deeper, settings, work.device)
-    standard = Standard.of(learner.module, work.features[work.train])
-    task = Task(of_rows(standard(work.features)), work.loss, work.values, work.train, work.weights, work.folds)
+    plain, looks, seen = work.features[work.train], None, work.seen
+    standard = Standard.of(learner.module, plain if seen is None or not seen.count else seen.rows(plain))
+    rows = standard(work.features)
+    if seen is not None and seen.count:
+        every = np.concatenate([rows, *map(standard, seen.features)])
+        material = of_rows(every, examples=np.concatenate([np.arange(len(rows)), _numbers(work, seen)]))
+        looks = in_turn(material, len(rows), seen.count, work.seed)
+    task = Task(of_rows(rows), work.loss, work.values, work.train, work.weights, work.folds, looks=looks)
     with _keeping(work, learner, "head", [], ("head_settings",)) as keeping:
-        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=_watch(work.emit, "head"), keeping=keeping)
+        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=watch_training(work.emit, "head"), keeping=keeping)
     tuned = replace(tuned, states=[standard.folded(state) for state in tuned.states])
     learner.restore(tuned.states[-1])
     held = work.validation.linked(tuned.held_out[-1])
@@ -410,8 +430,8 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     try:
-        material = _material(deeper, work, cut, trunk, place)
-        task = Task(material, work.loss, work.values, work.train, work.weights, work.folds, work.validation.inner)
+        material, looks = _material(deeper, work, cut, trunk, place)
+        task = Task(material, work.loss, work.values, work.train, work.weights, work.folds, work.validation.inner, looks)
         settings = _in_the_precision(learner, task, settings, work)
         work.decide(settings=settings.to_json())
         mixes = MIXES if settings.wise else MIXES[-1:]
@@ -421,7 +441,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
             "starts": starts,
             "folds_for": folds_to_train if held is None else lambda folds, seconds: held,
             "decided": lambda count: work.decide(folds_trained=count),
-            "watch": _watch(work.emit, "training"),
+            "watch": watch_training(work.emit, "training"),
             "mixes": mixes,
             **_divisions(work),
         }
@@ -454,30 +474,100 @@ def _divisions(work: Work) -> dict[str, Any]:
     return {"parts_at": {(d["training"], d["step"]): d["parts"] for d in held}, "divided": divided}
 
 
-def _material(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk | None, place: Path) -> Material:
-    """What training reads: prepared examples in `place`, or what the trunk gives for them, in the feature store."""
+def prepared_material(deeper: Deeper, work: Work, place: Path) -> Material:
+    """Every usable example, prepared, in `place`."""
     from regraft.features.material import gather
 
     facts = deeper.facts
     modality, files = MODALITIES[facts.task], source_of(facts).files(facts)
-    prepare = modality.preparer(facts.preprocessing, files)
     names, sources = [e.name for e in work.examples], [e.source for e in work.examples]
-    shared = {"workers": work.workers, "emit": work.emit}
-    if trunk is None:
-        return gather(names, sources, modality, prepare, Space(place, {}, needed=True), **shared)
-    precision = _precision(deeper, work, cut, trunk)
-    space = _space(deeper, work, cut, precision, place)
-    options = {"trunk": trunk, "tile": facts.tile, "side_by_side": work.device == "cpu", "precision": precision}
-    stored = space.folder != place
-    try:
-        material = gather(names, sources, modality, prepare, space, stage="frozen part", **options, **shared)
-    except WriteError as error:
-        other = "set REGRAFT_HOME to a folder on another disk; what is there already is kept" if stored else "--out FOLDER on another disk"
-        raise WriteError(error.found, move=f"make room there, or {other}") from None
-    if stored:
-        for removed in Store().trim(protect=(space_key(space.maker),)):
-            work.emit(Said(f"the feature store is over its size: {removed.rows:,} examples of {removed.key} were removed"))
-    return material
+    prepare, space = modality.preparer(facts.preprocessing, files), Space(place, {}, needed=True)
+    return gather(names, sources, modality, prepare, space, workers=work.workers, emit=work.emit)
+
+
+def _numbers(work: Work, seen: Seen) -> np.ndarray:
+    """What the views of the training examples are numbered by, view after view: v x usable examples + the example's position."""
+    return np.concatenate([work.train + view * len(work.examples) for view in range(1, seen.count)])
+
+
+def _material(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk | None, place: Path) -> tuple[Material, Looks | None]:
+    """What is judged and trained on, and what each epoch reads where that is views of examples: prepared in `place`, or what the trunk
+    gives for them, in the feature store.
+    """
+    from regraft.features.material import Look, in_turn
+
+    read = _Reading(deeper, work, cut, trunk, place, "float32" if trunk is None else _precision(deeper, work, cut, trunk))
+    plain, seen, size = read(work.examples), work.seen, len(work.examples)
+    if seen is None:
+        return plain, None
+    if seen.count:
+        wanted = [_view(work.examples[i], view) for view in range(1, seen.count) for i in work.train]
+        both = plain.followed_by(read(wanted, seen.views, "views"), _numbers(work, seen))
+        return plain, in_turn(both, size, seen.count, work.seed)
+
+    def another(epoch: int, examples: np.ndarray) -> Look:
+        for before in place.glob("epoch-*"):
+            if before.name != f"epoch-{epoch}":
+                shutil.rmtree(before, ignore_errors=True)
+        material = read([_view(work.examples[i], epoch + 1) for i in examples], seen.views, f"epoch-{epoch}", silent)
+        at = np.full(size, -1)
+        at[examples] = np.arange(len(examples))
+        return Look(material, at, examples)
+
+    return plain, another
+
+
+def _view(example: Example, number: int) -> Example:
+    return replace(example, source=View(example.source, number))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Makes material of examples, in a folder of its own in `place` where it does not come from the feature store. `precision` is what the
+    tensors at the cut are kept in.
+    """
+
+    deeper: Deeper
+    work: Work
+    cut: Cut
+    trunk: Trunk | None
+    place: Path
+    precision: str
+
+    def __call__(self, examples: Sequence[Example], views: Views | None = None, name: str = "plain", emit: Emit | None = None) -> Material:
+        """The examples as they are, or views of them."""
+        from regraft.features.material import gather
+
+        work, facts = self.work, self.deeper.facts
+        modality, files = MODALITIES[facts.task], source_of(facts).files(facts)
+        preparer = modality.preparer if views is None else partial(views.preparer, modality)
+        prepare = preparer(facts.preprocessing, files)
+        if views is not None:
+            modality = views.modality(modality)
+        names, sources = [e.name for e in examples], [e.source for e in examples]
+        folder = self.place / name
+        shared = {"workers": work.workers, "emit": emit or work.emit}
+        of = "" if views is None else " of views"
+        if self.trunk is None:
+            return gather(names, sources, modality, prepare, Space(folder, {}, needed=True), stage=f"preparing{of}", **shared)
+        space = _space(self.deeper, work, self.cut, self.precision, folder, views)
+        options = {"trunk": self.trunk, "tile": facts.tile, "side_by_side": work.device == "cpu", "precision": self.precision}
+        stored = space.folder != folder
+        try:
+            material = gather(names, sources, modality, prepare, space, stage=f"frozen part{of}", **options, **shared)
+        except WriteError as error:
+            other = "set REGRAFT_HOME to a folder on another disk; what is there already is kept"
+            raise WriteError(error.found, move=f"make room there, or {other if stored else '--out FOLDER on another disk'}") from None
+        if stored:
+            for removed in Store().trim(protect=self._keys()):
+                work.emit(Said(f"the feature store is over its size: {removed.rows:,} examples of {removed.key} were removed"))
+        return material
+
+    def _keys(self) -> tuple[str, ...]:
+        """Of the spaces that this training reads."""
+        seen = self.work.seen
+        spaces = (None, seen.views) if seen else (None,)
+        return tuple(space_key(_maker(self.deeper, self.work, self.cut, self.precision, views)) for views in spaces)
 
 
 def _precision(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk) -> str:
@@ -488,7 +578,7 @@ def _precision(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk) -> str:
         # how much disk was free decided it
         work.decide(kept=held)
         return held["precision"]
-    full, half = (size * len(work.examples) for size in (cut.bytes, halved(cut)))
+    full, half = (size * work.seen_examples for size in (cut.bytes, halved(cut)))
     room = work.room()
     if fits(full, room):
         work.decide(kept={"precision": "float32"})
@@ -504,24 +594,34 @@ def _precision(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk) -> str:
     return chosen
 
 
-def _space(deeper: Deeper, work: Work, cut: Cut, precision: str, place: Path) -> Space:
+def _space(deeper: Deeper, work: Work, cut: Cut, precision: str, place: Path, views: Views | None) -> Space:
     """Where what the trunk gives is kept: in the feature store, or, when it is not to be kept there, cannot or is more than the store may
     hold, in the run's folder while it runs.
     """
-    from regraft.features import cut_maker
-    from regraft.features.cut import identity
-
     aside = Space(place, {}, needed=True)
     store = Store(keep=work.keep)
-    size = (cut.bytes if precision == "float32" else halved(cut)) * len(work.examples)
+    size = (cut.bytes if precision == "float32" else halved(cut)) * work.seen_examples
     if not work.keep:
         return aside
     if size > store.limit:
         held = f"{size / 1e9:,.1f} GB, and the feature store may hold {store.limit / 1e9:,.1f} (REGRAFT_CACHE_SIZE)"
         work.emit(Said(f"what the frozen part gives takes {held}: it is kept for this run only"))
         return aside
+    try:
+        space = store.space(_maker(deeper, work, cut, precision, views), needed=True)
+    except WriteError:
+        return aside
+    assert space.folder is not None
+    return space if os.access(space.folder, os.W_OK) else aside
+
+
+def _maker(deeper: Deeper, work: Work, cut: Cut, precision: str, views: Views | None) -> dict[str, Any]:
+    """What makes the tensors at the cut, of examples as they are or of views of them."""
+    from regraft.features import cut_maker
+    from regraft.features.cut import identity
+
     facts = deeper.facts
-    maker = cut_maker(
+    return cut_maker(
         cut=identity(cut),
         network=str(facts.architecture.get("name", facts.name)),
         preprocessing=facts.preprocessing,
@@ -530,13 +630,8 @@ def _space(deeper: Deeper, work: Work, cut: Cut, precision: str, place: Path) ->
         device=work.device,
         precision=precision,
         files={name: sha256_file(path) for name, path in sorted(source_of(facts).files(facts).items())},
+        views=views,
     )
-    try:
-        space = store.space(maker, needed=True)
-    except WriteError:
-        return aside
-    assert space.folder is not None
-    return space if os.access(space.folder, os.W_OK) else aside
 
 
 @contextmanager
@@ -550,7 +645,7 @@ def _keeping(
     for tensors in (learner.moving(), *starts):
         for name, tensor in sorted(tensors.items()):
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    named = (DATA, "model", "recipe", "trained", "device", "threads", "versions", *decisions)
+    named = (DATA, "model", "recipe", "trained", "device", "threads", "versions", "views", *decisions)
     taken = work.recorder.folder.decisions
     identity = {**{name: taken[name] for name in named if name in taken}, "seed": work.seed, "start": digest.hexdigest()}
     checkpoint = Checkpoint(work.folder / CHECKPOINTS / f"{stage}.safetensors", identity)
@@ -558,7 +653,7 @@ def _keeping(
         yield Keeping(checkpoint.read, checkpoint.save, lambda: checkpoint.due, stopping)
 
 
-def _watch(emit: Emit, what: str) -> Watch:
+def watch_training(emit: Emit, what: str) -> Watch:
     """Progress of each training as a stage of its own."""
     began: dict[str, float] = {}
 

@@ -15,9 +15,11 @@ from regraft.data.base import Example
 from regraft.errors import ModelError, RegraftError, UsageError
 from regraft.events import Emit, Said, Warned
 from regraft.jobs.frozen import Frozen, pass_workers
+from regraft.jobs.network import TRUNCATE
 from regraft.strategy.engines import Timing, objection, pick, worth_timing
 from regraft.targets import Target
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
+from regraft.workspace.store import Store
 
 if TYPE_CHECKING:
     from regraft.artifacts import Predictor
@@ -71,6 +73,11 @@ class Chosen:
 
 ASKED, FEW, TIMED, KNOWN, ALONE = "asked for", "too few examples for another", "timed here", "timed here before", "the only one here"
 
+PROFILED = "the features of a profile are here"
+
+PROFILED_SAMPLE = 32
+"""Examples that are looked for among them."""
+
 
 def reference_engine() -> Engine:
     """Torch float32: what others are compared with, and what runs where they cannot."""
@@ -105,6 +112,8 @@ def choose_engine(
         return Chosen(named, ASKED, free=False)
     if not worth_timing(len(examples)):
         return Chosen(REFERENCE, FEW)
+    if precision in ("auto", REFERENCE.precision) and _profiled(frozen, examples, device):
+        return Chosen(REFERENCE, PROFILED)
     left_out = {e.label: reason for e in ENGINES if e.tried and (reason := e.missing(device))}
     able = [e for e in ENGINES[1:] if e.tried and e.label not in left_out and precision in ("auto", e.precision)]
     if any(e.precision == "bf16" and e.traced for e in able):
@@ -131,6 +140,20 @@ def held_engine(held: Mapping[str, Any], device: str) -> Chosen:
     timings = tuple(Timing(t["engine"], t["setup"], t["rate"], t["exact"]) for t in held.get("timings", ()))
     exact = engine_of(*held["exact"]) if held.get("exact") else None
     return Chosen(engine, held["how"], timings, exact, held.get("left_out", {}), free=held["how"] != ASKED)
+
+
+def _profiled(frozen: Frozen, examples: Sequence[Example], device: str) -> bool:
+    """Whether a profile left the features of a network that ends early: told by some examples from all over the data."""
+    if not any(step.get("op") == TRUNCATE for step in frozen.architecture.get("recipe", ())):
+        return False
+    held = Store().held(frozen.maker(device, reference_engine()))
+    if held is None:
+        return False
+    try:
+        chosen = [examples[k] for k in np.linspace(0, len(examples) - 1, min(len(examples), PROFILED_SAMPLE)).astype(int)]
+        return all(frozen.modality.load(e.source).identity in held for e in chosen)
+    except Exception:  # the pass says what is wrong with an example
+        return False
 
 
 def _circumstances(frozen: Frozen, engines: Sequence[Engine], device: str, threads: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -16,8 +17,11 @@ from regraft.data.base import TEST, TRAIN, Example
 from regraft.errors import Interrupted, WriteError
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
+from regraft.jobs.as_it_is import Kept, as_it_is, keep_output_layer
+from regraft.jobs.augment import Augmenting, plan_views, see, views_said
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes, versions
+from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
 from regraft.jobs.deeper import Deeper, Trained, Work, plan_deeper, train_deeper
 from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass
@@ -32,7 +36,7 @@ from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
 from regraft.strategy.rules import strengths_for
-from regraft.strategy.rungs import Rung, rung_of
+from regraft.strategy.rungs import AS_IT_IS, CONTRASTIVE, Rung, rung_of
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
 from regraft.workspace.runs import BUNDLE, OUT_OF_FOLD, RunFolder, new_run
@@ -69,12 +73,15 @@ def fit(
     replace: Sequence[str] = (),
     insert: Sequence[str] = (),
     resize_input: int | None = None,
+    at: str | None = None,
     lora: str | None = None,
     rank: int | None = None,
     offline: bool = False,
     allow_code: bool = False,
     allow: str | Sequence[str] = (),
     train: str | os.PathLike[str] | Rung | Mapping[str, Any] = "head",
+    augment: str = "auto",
+    views: int | str = 1,
     settings: Mapping[str, Any] | Sequence[str] = (),
     device: str = "auto",
     engine: str = "auto",
@@ -122,12 +129,15 @@ def fit(
         replace=(replace,) if isinstance(replace, str) else tuple(replace),
         insert=(insert,) if isinstance(insert, str) else tuple(insert),
         resize_input=resize_input,
+        at=at,
         lora=lora,
         rank=rank,
         offline=offline,
         allow_code=allow_code,
         allow=patterns(allow),
         train=written_rung(train),
+        augment=augment,
+        views=str(views),
         settings=asked_settings(settings),
         device=device,
         engine=engine,
@@ -173,13 +183,18 @@ def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder],
     may = Access(spec.offline, spec.allow_code, spec.allow)
     place = choose_device(spec.device)
     named = wanted_engine(spec.engine, spec.precision, place)
-    steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank)
+    steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
     network = given_network(given.model, labelled.dataset.task, given.preprocessing, steps, may)
+    kept = keep_output_layer(network) if rung_of(spec.train).name == AS_IT_IS else None
+    network = kept.given if kept else network
     deeper = plan_deeper(network.base, network.edited, spec.train, setting_values(spec.settings), labelled.target, modality)
+    if deeper is not None and deeper.rung.name == CONTRASTIVE:
+        check_contrastive(deeper, labelled.target)
+    augmenting = plan_views(spec, modality, deeper)
     recorder = recorder_of()
     path = recorder.path
     try:
-        return _Fit(spec, labelled, modality, network.facts, network.edited, deeper, named, place, recorder, start)()
+        return _Fit(spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start)()
     except KeyboardInterrupt:
         raise Interrupted(str(path), best=(path / BUNDLE).is_dir()) from None
     except WriteError as error:
@@ -216,6 +231,8 @@ class _Fit:
     facts: ModelFacts
     edited: Edited | None
     deeper: Deeper | None
+    kept: Kept | None
+    augmenting: Augmenting | None
     named: Engine | None
     """The engine that was asked for."""
     device: str
@@ -272,6 +289,10 @@ class _Fit:
         head = head_candidate(
             self.rung if self.deeper is None else "head", probe, extracted.features, validation, self.facts, backbone, network.chosen.engine
         )
+        if self.kept is not None:
+            bare = self._without_network(validation, extracted)
+            model, output_map = as_it_is(self.kept, head, extracted.features, validation, self.recorder)
+            return self._ship(model, None, bare, validation, left_out, {"output_map": output_map})
         if self.deeper is not None and not (self.recorder.path / BUNDLE).is_dir():
             # from here on there is a model to keep, whatever happens
             save_candidate(self.recorder.path / BUNDLE, head, self._settled(head, validation))
@@ -280,7 +301,10 @@ class _Fit:
             return self._ship(tempered(head, validation, self.decide, self.emit), None, bare, validation, left_out)
         trained = self._train_deeper(self.deeper, probe, validation, usable, extracted.features)
         try:
-            candidate = trained_candidate(trained, validation, network.chosen.engine, head.features)
+            if isinstance(trained, TunedEncoder):
+                candidate = trained.candidate(validation)
+            else:
+                candidate = trained_candidate(trained, validation, network.chosen.engine, head.features)
             chosen, passed_over = self._choose(candidate, head, validation, own_head=not self.deeper.whole.plain)
             chosen = tempered(chosen, validation, self.decide, self.emit)
             return self._ship(chosen, passed_over, bare, validation, left_out)
@@ -347,6 +371,13 @@ class _Fit:
         probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
         if network.again_if_it_disagrees(probe, validation, usable, extracted):
             probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
+        self.seen = see(self.augmenting, network, probe, validation, extracted.features) if self.augmenting else None
+        if self.seen and self.seen.count:
+            rows = self.seen.rows(rows_at(extracted.features, train))
+            plain, probe = probe, validation.probe("output layer, all views", rows, strengths, self.emit)
+            gain = validation.gain(validation.judge(probe.out_of_fold), plain.out_of_fold)
+            self.decide(views_gain={self.target.compared: gain.to_json()})
+            self.emit(views_said(self.seen, gain, self.target))
         # what only the pass needs holds memory
         network.frozen.let_go()
         give_back()
@@ -377,7 +408,7 @@ class _Fit:
 
     def _train_deeper(
         self, deeper: Deeper, start: Probe, validation: Validation, usable: Sequence[Example], features: np.ndarray
-    ) -> Trained:
+    ) -> Trained | TunedEncoder:
         """Train below the linear layer, which is `start`."""
         from regraft.training.losses import LOSSES
 
@@ -397,13 +428,22 @@ class _Fit:
             workers=max(2, self.threads),
             recorder=self.recorder,
             keep=self.spec.store,
+            seen=self.seen,
         )
+        if deeper.rung.name == CONTRASTIVE:
+            return train_contrastive(deeper, work, start, self.spec.precision)
         return train_deeper(deeper, work)
 
     def _ship(
-        self, candidate: Candidate, passed_over: PassedOver | None, bare: _Bare, validation: Validation, left_out: Sequence[LeftOut]
+        self,
+        candidate: Candidate,
+        passed_over: PassedOver | None,
+        bare: _Bare,
+        validation: Validation,
+        left_out: Sequence[LeftOut],
+        more: Mapping[str, Any] = MappingProxyType({}),
     ) -> Run:
-        """Judge the model that is kept and write it with its run, with what was asked for in its place."""
+        """Judge the model that is kept and write it with its run, with what was asked for in its place. `more` goes into the result."""
         parts, view = validation.parts, validation.view
         judged = validation.judge(candidate.held_out)
         shipped = self._settled(candidate, validation)
@@ -432,6 +472,7 @@ class _Fit:
                 "licence": self.facts.licence,
                 "train": candidate.rung,
                 **({"asked": passed_over.to_json(self.target.compared)} if passed_over else {}),
+                **more,
                 "metric": validation.metric,
                 "n": len(parts.y),
                 "estimate": _json(validation.figures(judged)),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,13 @@ from regraft.data.base import Example
 from regraft.errors import ModelError, UsageError
 from regraft.events import Emit, Said, Warned
 from regraft.facts import ModelFacts
-from regraft.modality import MODALITIES, Modality
+from regraft.modality import MODALITIES, Modality, Views
 from regraft.pretrained import FREELY, Access, default_model, find_model, source_of
+from regraft.strategy.rungs import AS_IT_IS
 from regraft.workspace.bundle import WEIGHTS
 from regraft.workspace.files import sha256_file
 from regraft.workspace.reading import left_behind
-from regraft.workspace.store import Space, Store, space_key
+from regraft.workspace.store import Space, Spaces, Store
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,6 +39,8 @@ class Frozen:
     weights_sha256: str
     files: Mapping[str, Path]
     network: Callable[[], nn.Module]
+    views: Views | None = None
+    """How the views are made that it looks at: sources of examples are then `View`s. None: examples as they are."""
     _made: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     """The network once it is open, and its trunks: an engine that was timed is not made again for the pass."""
 
@@ -50,6 +54,10 @@ class Frozen:
         if key not in self._made:
             self._made[key] = Trunk(self._made["network"], self.modality, self.preprocessing, self.tile, device, engine, threads)
         return self._made[key]
+
+    def looking_at(self, views: Views) -> Frozen:
+        """The same network, over views of examples."""
+        return replace(self, views=views)
 
     def let_go(self) -> None:
         """Forget the network and its trunks: they hold memory."""
@@ -68,6 +76,7 @@ class Frozen:
             device=device,
             engine=engine,
             files={name: sha256_file(path) for name, path in sorted(self.files.items())},
+            views=self.views,
         )
 
     def run(
@@ -81,8 +90,12 @@ class Frozen:
         summaries: bool,
         emit: Emit,
         stage: str = "features",
+        into: Spaces | None = None,
     ) -> Extracted:
-        """Features of the examples, from the store where it has them; with `summaries`, what the model without a network needs."""
+        """Features of the examples, from the store where it has them; with `summaries`, what the model without a network needs.
+
+        `into` are the spaces of a network that gives the rows of several; without it they go into this network's own.
+        """
         from regraft.features import extract, summary_maker
         from regraft.features.material import damaged_said
         from regraft.features.memory import give_back
@@ -91,16 +104,17 @@ class Frozen:
             shown = ", ".join(names[:5])
             emit(Warned(f"an earlier command ended without a word while it read: {shown}. If this one does too, move such a file away"))
         store = Store(keep=keep)
-        space = store.space(self.maker(device, engine))
+        space = into or store.space(self.maker(device, engine))
         other: Space | None = None
         if summaries:
             other = store.space(summary_maker(self.modality)) if self.modality.summary_version else Space(None, {})
+        preparer = self.modality.preparer if self.views is None else partial(self.views.preparer, self.modality)
         extracted = extract(
             [e.name for e in examples],
             [e.source for e in examples],
-            self.modality,
+            self.modality if self.views is None else self.views.modality(self.modality),
             lambda: self.trunk(device, engine, threads),
-            self.modality.preparer(self.preprocessing, self.files),
+            preparer(self.preprocessing, self.files),
             space,
             summaries=other,
             workers=pass_workers(device, threads),
@@ -111,8 +125,7 @@ class Frozen:
         if damaged := space.damaged + (other.damaged if other is not None else 0):
             emit(Warned(damaged_said(damaged)))
         if keep:
-            used = (space_key(space.maker), *((space_key(other.maker),) if other is not None else ()))
-            for removed in store.trim(protect=used):
+            for removed in store.trim(protect=(*space.keys, *(other.keys if other is not None else ()))):
                 emit(Said(f"the feature store is over its size: {removed.rows:,} rows of {removed.key} were removed"))
         return extracted
 
@@ -151,7 +164,7 @@ def frozen_pretrained(facts: ModelFacts, weights: Callable[[], dict[str, Tensor]
 def frozen_model(model: Model) -> Frozen:
     """The frozen part of a bundle. While only an output layer was trained, its features are those of the network as it came."""
     manifest = model.manifest
-    as_it_came = manifest.get("train") == "head" and manifest["model"].get("sha256")
+    as_it_came = manifest.get("train") in ("head", AS_IT_IS) and manifest["model"].get("sha256")
     sha256 = str(as_it_came) if as_it_came else sha256_file(model.folder / WEIGHTS)
     return Frozen(
         model.modality,

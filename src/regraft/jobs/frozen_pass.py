@@ -18,6 +18,7 @@ from regraft.jobs.labelled import Labelled
 from regraft.jobs.parts import divide, rows_at
 from regraft.jobs.recording import Recorder
 from regraft.jobs.validation import Validation
+from regraft.modality import View, Views
 from regraft.strategy.engines import sample_places
 from regraft.strategy.rules import strengths_for
 
@@ -80,6 +81,17 @@ class FrozenPass:
     def _features(self, examples: Sequence[Example], engine: Engine, stage: str, *, summaries: bool = False) -> Extracted:
         emit = self.recorder.emit
         return self.frozen.run(examples, self.device, self.threads, engine, keep=self.keep, summaries=summaries, emit=emit, stage=stage)
+
+    def of_views(self, examples: Sequence[Example], views: Views, numbers: Sequence[int], stage: str) -> np.ndarray:
+        """Features (numbers, examples, d) of some views of examples whose own features are there, in the engine that gave those."""
+        wanted = [replace(e, source=View(e.source, number)) for number in numbers for e in examples]
+        found = self.frozen.looking_at(views).run(
+            wanted, self.device, self.threads, self.chosen.engine, keep=self.keep, summaries=False, emit=self.recorder.emit, stage=stage
+        )
+        if len(found.kept) != len(wanted):
+            lost = found.left_out[0]
+            raise ModelError(f"{len(wanted) - len(found.kept):,} views have no features: {lost.name}: {lost.reason}", move="--views 1")
+        return found.features.reshape(len(numbers), len(examples), -1)
 
     def _take_instead(self, engine: Engine, reason: str) -> None:
         """Another engine than the chosen one, and why."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 FREEZING = ("freeze", "unfreeze", "train")
 """Steps that say what trains."""
 
+TRUNCATE = "truncate"
+"""The step that cuts a network off after a block."""
+
 LORA = "lora"
 """The step that adds adapters: at first they add nothing, and what they learnt ends in the weights of the layers they stand at."""
 
@@ -206,8 +209,10 @@ def written_steps(
     resize: int | None = None,
     lora: str | None = None,
     rank: int | None = None,
+    at: str | None = None,
 ) -> list[Step]:
-    """The steps that options name: first those of the file, then what is removed, replaced, inserted, resized, and adapters last.
+    """The steps that options name: first those of the file, then what is removed, replaced, inserted, resized, then where the network
+    ends, and adapters last.
 
     `replaced` and `insert` are PATH=LAYER; an inserted layer comes after PATH. UsageError names what is not of this form.
     """
@@ -224,6 +229,8 @@ def written_steps(
         steps.append({"op": "insert", "after": path.strip(), "layer": layer.strip()})
     if resize is not None:
         steps.append({"op": "resize_input", "size": resize})
+    if at is not None:
+        steps.append({"op": TRUNCATE, "after": at})
     if lora is not None:
         steps.append({"op": LORA, "path": lora, **({} if rank is None else {"rank": rank})})
     elif rank is not None:
@@ -274,11 +281,14 @@ def edit_network(facts: ModelFacts, steps: Sequence[Step]) -> Edited:
         if value.ndim == 4 and value.shape[2] != inputs[name].shape[2]:
             preprocessing["size"] = value.shape[2]
     architecture = described(facts.architecture, inputs, below)
-    changed = replace(facts, architecture=architecture, preprocessing=preprocessing, features=net.seen.outputs[0][1])
+    width, parameters = net.seen.outputs[0][1], net.totals()[0]
+    changed = replace(facts, architecture=architecture, preprocessing=preprocessing, features=width, parameters=parameters)
     trains = _trained_without_adapters(whole.follow(freezing), bool(lora)) if freezing else None
     patch = (whole if own_head or lora else net).diff().lines()
     weights = dict(net.module.state_dict())
-    return Edited(changed, [dict(s) for s in steps], structure, own_head, trains, bool(lora), patch, net.diff().new, weights)
+    ends = (step for step in structure if step["op"] == TRUNCATE)
+    written: list[Step] = [dict(next(ends) if step.get("op") == TRUNCATE else step) for step in steps]
+    return Edited(changed, written, structure, own_head, trains, bool(lora), patch, net.diff().new, weights)
 
 
 def _trained_without_adapters(net: Net, lora: bool) -> str:
@@ -294,6 +304,8 @@ def _sorted_out(facts: ModelFacts, steps: Sequence[Step]) -> tuple[Net, list[Ste
 
     That the old head is removed goes without saying: a new output layer comes in its place.
     """
+    from regraft.anatomy.depths import depth_at
+
     net = _open(facts, classes=2, weights=False)
     below: list[Step] = []
     structure: list[Step] = []
@@ -308,6 +320,9 @@ def _sorted_out(facts: ModelFacts, steps: Sequence[Step]) -> tuple[Net, list[Ste
             inside_head = all(in_head(net, path) for path in net.select(at).paths)
         if inside_head and step.get("op") == "remove" and "after" not in step:
             continue
+        if step.get("op") == TRUNCATE and isinstance(at, str):
+            # the same features have one description, however their place was named
+            step["after"] = depth_at(net, at)
         structure.append(step)
         if not inside_head and step.get("op") != LORA:
             below.append(step)
@@ -446,17 +461,23 @@ def show_model(
     }
 
 
-def _cut_of(net: Net) -> dict[str, Any]:
-    """The facts of the cut as plain data; of a network that cannot be cut those of no cut, with the reason."""
+def longer(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Example inputs with texts of the length for which work is told: the example has two tokens."""
     import torch
 
+    found = dict(inputs)
+    for name, value in found.items():
+        if value.ndim == 2 and not value.is_floating_point():
+            found[name] = torch.cat([value[:, :1].expand(-1, SHOWN_TOKENS - 1), value[:, 1:2]], 1).contiguous()
+    return found
+
+
+def _cut_of(net: Net) -> dict[str, Any]:
+    """The facts of the cut as plain data; of a network that cannot be cut those of no cut, with the reason."""
     from regraft.errors import CutError
     from regraft.features.cut import find_cut, no_cut
 
-    inputs = dict(net.inputs)
-    for name, value in inputs.items():
-        if value.ndim == 2 and not value.is_floating_point():  # tokens: the example has two
-            inputs[name] = torch.cat([value[:, :1].expand(-1, SHOWN_TOKENS - 1), value[:, 1:2]], 1).contiguous()
+    inputs = longer(net.inputs)
     try:
         found = find_cut(net.module, inputs, net.frozen())
     except CutError as error:

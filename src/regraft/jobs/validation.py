@@ -134,7 +134,7 @@ class Validation:
     def probe(
         self, stage: str, rows: np.ndarray, strengths: Sequence[float], emit: Emit, *, nested: bool | None = None, careful: bool = True
     ) -> Probe:
-        """A linear head on rows (n, d) of the training examples; see `fit_probe`."""
+        """A linear head on rows (n, d) of the training examples, or (views x n, d) of views of them; see `fit_probe`."""
         from regraft.training.losses import LOSSES
         from regraft.training.probe import fit_probe
 

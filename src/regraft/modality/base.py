@@ -76,6 +76,8 @@ class Modality:
     """Changes when `summary` gives other rows; empty when summaries are not kept in the store."""
     learn_vectoriser: Callable[[Sequence[Any]], dict[str, Any]]
     vectorise: Callable[[Mapping[str, Any], Sequence[Any]], np.ndarray]
+    pad: Callable[[Sequence[Mapping[str, np.ndarray]], Mapping[str, Any]], list[Mapping[str, np.ndarray]]] | None = None
+    """Windows of several lengths brought to the longest, by what a network does not look at; None where that cannot be."""
 
 
 @dataclass(frozen=True)

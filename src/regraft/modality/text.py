@@ -166,6 +166,13 @@ def collate(windows: Sequence[Mapping[str, np.ndarray]], preprocessing: Mapping[
     return {k: torch.from_numpy(np.stack([w[k] for w in windows])) for k in ("input_ids", "attention_mask")}
 
 
+def pad(windows: Sequence[Mapping[str, np.ndarray]], preprocessing: Mapping[str, Any]) -> list[Mapping[str, np.ndarray]]:
+    """The windows at the length of the longest: padding tokens behind, which the mask leaves out."""
+    longest = max(len(w["input_ids"]) for w in windows)
+    filling = {"input_ids": int(preprocessing["pad_id"]), "attention_mask": 0}
+    return [{k: np.pad(w[k], (0, longest - len(w[k])), constant_values=v) for k, v in filling.items()} for w in windows]
+
+
 def in_words(preprocessing: Mapping[str, Any], files: Mapping[str, str]) -> list[str]:
     """What `load`, `preparer` and `collate` do."""
     file, limit = files[preprocessing["tokenizer"]], int(preprocessing["max_tokens"])
@@ -251,4 +258,5 @@ MODALITY = Modality(
     summary_version="",
     learn_vectoriser=learn_vectoriser,
     vectorise=vectorise,
+    pad=pad,
 )

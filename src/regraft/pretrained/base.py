@@ -35,12 +35,13 @@ FREELY = Access()
 class Old:
     """A network as it was published, with its old output layers. `labels` say what its outputs mean; empty when that is not known.
 
-    `build()` gives the module with its weights: it takes what its modality collates and gives scores (n, outputs), of which the
-    softmax is meant.
+    `architecture` describes it with its old output layers, for `outputs` classes. `build()` gives the module with its weights: it takes
+    what its modality collates and gives scores (n, outputs), of which the softmax is meant.
     """
 
     outputs: int
     labels: tuple[str, ...]
+    architecture: Mapping[str, Any]
     build: Callable[[], nn.Module]
 
 

@@ -143,7 +143,7 @@ def old_of(files: Files, facts: ModelFacts) -> Old | None:
     outputs, labels = len(names) if isinstance(names, dict) else 2, _class_names(names)
     if outputs < 2:
         return None
-    return Old(outputs, labels, lambda: library.whole(held, kind, state_of(files, facts.name), facts.name))
+    return Old(outputs, labels, library.answers(held), lambda: library.whole(held, kind, state_of(files, facts.name), facts.name))
 
 
 _CLASSIFIERS = ("classifier.weight", "classifier.1.weight")

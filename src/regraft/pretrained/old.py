@@ -42,4 +42,4 @@ def as_published(
             raise ModelError(f"the old output layer of {facts.name} does not fit it: {str(error).splitlines()[-1].strip()}") from None
         return network.eval()
 
-    return Old(facts.outputs, labels, make)
+    return Old(facts.outputs, labels, facts.architecture, make)

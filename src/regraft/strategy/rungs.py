@@ -15,7 +15,7 @@ from regraft.strategy.settings import checked
 
 @dataclass(frozen=True)
 class Rung:
-    """One way to train. `trains` is a selection of layers (docs/surgery.md); `how` what a person should know.
+    """One way to train. `trains` is a selection of layers (docs/surgery.md), empty where none trains; `how` what a person should know.
 
     `settings` are those that the rung fixes itself, by the names of `Settings`; the rules give the others. UsageError names
     those that there are not, or whose values cannot be.
@@ -45,12 +45,16 @@ class Rung:
         return json.dumps(self.to_json(), ensure_ascii=False)
 
 
+AS_IT_IS, CONTRASTIVE = "none", "contrastive"
+
 RUNGS: dict[str, Rung] = {
     rung.name: rung
     for rung in (
+        Rung(AS_IT_IS, "", "nothing: the network's own output layer stays, and says the labels by name or through a linear map"),
         Rung("head", "head", "everything is frozen; a new output layer is fitted to the network's features by logistic regression"),
         Rung("norm", "norms, head", "scales and biases of the normalisation layers, and the head"),
         Rung("top", "last 1 block, head", "the last block, or the last K (top=K), and the head"),
+        Rung(CONTRASTIVE, "all", "everything, on pairs of examples, so that those of one class come together; then the head"),
         Rung("full", "all", "everything, from the pretrained weights"),
     )
 }

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regraft.features.material import Material
+from regraft.features.material import Looks, Material
 from regraft.strategy.settings import Settings
 from regraft.training.afterwards import between
 from regraft.training.design import FLOOR
@@ -34,6 +34,7 @@ class Task:
     folds       which fold holds an example out; -1: never held out
     inner       which of several parts an example belongs to, so that equal content and groups share one; where a training looks at held-out
                 examples of its own, those of part 0 are held out; -1: never
+    looks       what each epoch of training reads, where that is not the material, on which examples are judged
     """
 
     material: Material
@@ -43,6 +44,7 @@ class Task:
     weights: np.ndarray
     folds: np.ndarray
     inner: np.ndarray | None = None
+    looks: Looks | None = None
 
     @property
     def size(self) -> int:
@@ -265,7 +267,7 @@ def _problem(learner: Learner, task: Task, settings: Settings, own: np.ndarray, 
     truth[task.train] = part
     weights = np.zeros(task.size)
     weights[task.train] = task.weights
-    return Problem(learner, task.material, truth, weights, task.train[own], task.loss, settings, seed)
+    return Problem(learner, task.material, truth, weights, task.train[own], task.loss, settings, seed, looks=task.looks)
 
 
 def _back(learner: Learner, task: Task, own: np.ndarray) -> None:

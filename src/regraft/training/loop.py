@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.errors import RunError
-from regraft.features.material import Material
+from regraft.features.material import Look, Looks, Material, as_they_are
 from regraft.strategy.settings import Settings
 from regraft.training.losses import Loss
 from regraft.training.mixing import Mix, drawn_mix
@@ -95,6 +95,8 @@ class Problem:
     """Steps at which memory ran out before, and in how many parts a batch is computed from there on."""
     divided: Callable[[int, int], None] = lambda step, parts: None
     """Hears of such a step before it is taken again."""
+    looks: Looks | None = None
+    """What each epoch reads, where that is not the examples as they are; those that tell when to stop are always seen as they are."""
 
     @property
     def device(self) -> torch.device:
@@ -162,6 +164,7 @@ class Course:
         self.peaks = [group["lr"] for group in self.optimiser.param_groups]
         self.trained = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.best, self.best_epoch = math.inf, 0
+        self._looks, self._look_of = problem.looks or as_they_are(problem.material), -1
         self.kept: dict[str, Tensor] = {}
         floating = {n: t for n, t in problem.learner.moving().items() if t.is_floating_point()}
         self.mean = {name: tensor.clone() for name, tensor in floating.items()} if problem.settings.ema else {}
@@ -182,7 +185,7 @@ class Course:
             if self.means[-1] > EXPLODED * max(1.0, self.first):
                 raise _Diverged
             if len(problem.inner):
-                self._look()
+                self._look_at_inner()
         problem.learner.move(self._result())
         return self.means
 
@@ -197,7 +200,7 @@ class Course:
         """What the training gives: the weights after the best epoch, the mean of the weights, or the last ones."""
         return {**self.problem.learner.moving(), **self.mean, **self.kept}
 
-    def _look(self) -> None:
+    def _look_at_inner(self) -> None:
         """The loss of the inner examples, and what moves where it is the least so far."""
         problem, learner = self.problem, self.problem.learner
         last = {name: tensor.clone() for name, tensor in learner.moving().items()}
@@ -252,9 +255,16 @@ class Course:
             self.parts = min(2 * self.parts, self.problem.settings.batch)
             self.problem.divided(self.step, self.parts)
 
+    @property
+    def look(self) -> Look:
+        """What the present epoch reads."""
+        if self._look_of != self.epoch:
+            self._look, self._look_of = self._looks(self.epoch, self.problem.examples), self.epoch
+        return self._look
+
     def _parts(self, batch: np.ndarray) -> Iterator[np.ndarray]:
-        material = self.problem.material
-        return material.alike(material.windows_each(batch), math.ceil(self.problem.settings.batch / self.parts))
+        material = self.look.material
+        return material.alike(material.windows_each(self.look.at[batch]), math.ceil(self.problem.settings.batch / self.parts))
 
     def _part(self, windows: np.ndarray, batch: np.ndarray) -> float:
         """The part that some windows have in the loss of a batch; what it adds to the gradient is added."""
@@ -262,7 +272,7 @@ class Course:
         mix = None
         if settings.mixup or settings.cutmix:
             mix = drawn_mix(len(windows), settings.mixup, settings.cutmix, [problem.seed, self.step, int(windows[0])])
-        arrays = problem.material.read(windows)
+        arrays = self.look.material.read(windows)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             if mix is None:
                 scores = problem.learner.scores(arrays)
@@ -281,13 +291,13 @@ class Course:
 
     def _counted(self, outputs: Tensor, windows: np.ndarray) -> Tensor:
         """The losses (windows,) of outputs against what is true of windows, each times what it counts."""
-        problem = self.problem
-        owners = problem.material.example[windows]
+        problem, material = self.problem, self.look.material
+        owners = self.look.owner[material.example[windows]]
         each = problem.loss.each(outputs, problem.truth[owners].to(self.device))
         if smoothing := problem.settings.smoothing:
             assert problem.loss.even is not None
             each = (1 - smoothing) * each + smoothing * problem.loss.even(outputs)
-        share = problem.weights[owners] * problem.material.share[windows]
+        share = problem.weights[owners] * material.share[windows]
         return each * torch.from_numpy(share.astype(np.float32)).to(self.device)
 
     @torch.no_grad()

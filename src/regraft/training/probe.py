@@ -83,7 +83,9 @@ Judged = tuple[int, np.ndarray, np.ndarray]
 
 
 class _Study:
-    """The rows sorted by fold, and every fit that cross-validation asks for."""
+    """The rows sorted by fold, and every fit that cross-validation asks for. `features` has the rows of all examples, and after them as
+    many of each further view; `spans` are where the examples of each fold lie as they are, which are all that is judged.
+    """
 
     def __init__(
         self,
@@ -102,15 +104,19 @@ class _Study:
         self.tolerance, self.loss = tolerance, loss
         self.classes, self.strengths, self.score, self.gains, self.watch = classes, strengths, score, gains, watch
         self.count = int(folds.max()) + 1
+        views = len(features) // len(labels)
         numbered = np.where(folds < 0, self.count, folds)
-        self.order = np.argsort(numbered, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(np.bincount(numbered, minlength=self.count + 1))]).tolist()
-        self.spans = [slice(starts[f], starts[f + 1]) for f in range(self.count)]
+        sizes = np.bincount(numbered, minlength=self.count + 1)
+        # of a fold first the examples as they are: the sort is stable, and their rows come first
+        self.order = np.argsort(np.tile(numbered, views), kind="stable")
+        starts = np.concatenate([[0], np.cumsum(views * sizes)]).tolist()
+        self.spans = [slice(starts[f], starts[f] + int(sizes[f])) for f in range(self.count)]
         self.design = Design(torch.from_numpy(features), torch.from_numpy(self.order), starts)
-        self.values = labels[self.order]
+        owners = self.order % len(labels)
+        self.values = labels[owners]
         self.truth = loss.truth(self.values)
         given = np.ones(len(labels)) if weights is None else weights
-        self.weights = torch.from_numpy(given[self.order].astype(np.float32))
+        self.weights = torch.from_numpy((given[owners] / views).astype(np.float32))
         self.pairs = [frozenset(pair) for pair in itertools.combinations(range(self.count), 2)]
         self.direct = NormalEquations(self.design, self.truth, self.weights) if loss.direct else None
         self.evaluations = self.solved = 0
@@ -333,9 +339,10 @@ def fit_probe(
 ) -> Probe:
     """Fit a convex output layer with an L2 penalty; the strength is chosen by cross-validation, the estimate is nested.
 
-    features (n, d) float32; labels as the loss takes them: (n,) integers below `classes`, (n, classes) bool, or (n,) numbers with
-    `classes` 1; folds (n,) fold numbers from 0, or -1 for examples that are always trained on and never held out. The objective is
-    the (weighted) mean loss plus strength/2 times the squared weights on standardised features; the bias is free.
+    features (n, d) float32, or (views x n, d): row v n + i is view v of example i, and all views of one count together as much as one;
+    examples are judged as they are, by view 0. labels as the loss takes them: (n,) integers below `classes`, (n, classes) bool, or (n,)
+    numbers with `classes` 1; folds (n,) fold numbers from 0, or -1 for examples that are always trained on and never held out. The
+    objective is the (weighted) mean loss plus strength/2 times the squared weights on standardised features; the bias is free.
     `score(labels, decided)` says what is better (higher), and the loss decides between strengths that it cannot tell apart;
     `gains(labels, decided)` says the same of each example, for standard errors. Numbers are standardised first, and so are
     what `score` and `gains` get; the probe is in their own units.
@@ -355,9 +362,10 @@ def fit_probe(
         labels = (labels - centre) / spread
     tolerance = loose if careful else rough
 
-    def study_of(rows: np.ndarray | slice, watch: Callable[[int, int], None]) -> _Study:
-        own = None if weights is None else weights[rows]
-        return _Study(features[rows], labels[rows], folds[rows], classes, tuple(strengths), score, gains, own, watch, tolerance, loss)
+    def study_of(some: np.ndarray | slice, watch: Callable[[int, int], None]) -> _Study:
+        own = None if weights is None else weights[some]
+        rows = some if isinstance(some, slice) else np.concatenate([some + first for first in range(0, len(features), len(labels))])
+        return _Study(features[rows], labels[some], folds[some], classes, tuple(strengths), score, gains, own, watch, tolerance, loss)
 
     tried_on = len(labels)
     if nested or loss.direct or len(labels) <= 2 * TRIED_ON:

@@ -109,6 +109,12 @@ def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
         aside.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8."""
+    with written_aside(path) as aside:
+        aside.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
 def read_json(path: Path) -> Any:
     """Parse a JSON file; ValueError when it is too large, not UTF-8, nested beyond reason or not JSON."""
     facts = path.stat()

@@ -199,6 +199,11 @@ class Space:
         self._new[identity] = kept
         self.pending += kept.bytes
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The name of its folder."""
+        return (space_key(self.maker),)
+
     def flush(self) -> None:
         """Write what was added as one segment, without what another process wrote meanwhile. Without a folder it stays in memory."""
         if self._new and self.folder is not None:
@@ -285,6 +290,13 @@ class Joined:
         self._parts.append((segment, array))
         self.rows += len(array)
 
+    def followed_by(self, other: Joined) -> Joined:
+        """Its rows and those of another one of the same shape and dtype after them."""
+        both = Joined(self.shape, self.dtype)
+        for segment, array in [*self._parts, *other._parts]:
+            both.append(segment, array)
+        return both
+
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         out = np.empty((len(rows), *self.shape), self.dtype)
         part = np.searchsorted(self._starts, rows, "right") - 1
@@ -313,6 +325,49 @@ class Windows:
     row: np.ndarray
 
 
+class Spaces:
+    """Several spaces whose rows are made together: a row that is added is divided among them by their `widths`.
+
+    An example is there when all have it. What is gathered, and what was noted, is the last one's.
+    """
+
+    def __init__(self, spaces: Sequence[Space], widths: Sequence[int]) -> None:
+        self.spaces = list(spaces)
+        self._bounds = np.cumsum([0, *widths]).tolist()
+
+    @property
+    def notes(self) -> dict[bytes, str]:
+        """What was said of examples."""
+        return self.spaces[-1].notes
+
+    @property
+    def damaged(self) -> int:
+        """Damaged files that were passed over."""
+        return sum(space.damaged for space in self.spaces)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of their folders."""
+        return tuple(key for space in self.spaces for key in space.keys)
+
+    def __contains__(self, identity: bytes) -> bool:
+        return all(identity in space for space in self.spaces)
+
+    def add(self, identity: bytes, row: np.ndarray, note: str = "") -> None:
+        """Keep one row (the sum of the widths,) float32."""
+        for space, start, end in zip(self.spaces, self._bounds, self._bounds[1:], strict=False):
+            space.add(identity, row[start:end], note)
+
+    def flush(self) -> None:
+        """Write what was added."""
+        for space in self.spaces:
+            space.flush()
+
+    def gather(self, identities: Sequence[bytes]) -> np.ndarray:
+        """The last space's rows of these examples (n, its width)."""
+        return self.spaces[-1].gather(identities)
+
+
 def space_key(maker: Mapping[str, Any]) -> str:
     """The name of a maker's folder: a hash of its description, which can be read in `space.json`."""
     return hashlib.sha256(json.dumps(maker, sort_keys=True).encode()).hexdigest()[:24]
@@ -329,6 +384,10 @@ class Store:
     def space(self, maker: Mapping[str, Any], *, needed: bool = False) -> Space:
         """The space of this maker; in memory only when nothing is kept."""
         return Space(self.root / space_key(maker) if self.keep else None, maker, needed=needed)
+
+    def held(self, maker: Mapping[str, Any]) -> Space | None:
+        """The space of this maker, when there is one already."""
+        return self.space(maker) if self.keep and (self.root / space_key(maker)).is_dir() else None
 
     def spaces(self) -> list[SpaceFacts]:
         """What is kept, most recently used first."""

@@ -6,7 +6,7 @@ Never: changes the network that it was given, or decides what trains.
 
 from __future__ import annotations
 
-from regraft.anatomy.operations import insert, lora, reinit, remove, replace, resize
+from regraft.anatomy.operations import insert, lora, reinit, remove, replace, resize, truncate
 from regraft.anatomy.operations.base import Edit, Operation
 
 OPERATIONS: dict[str, Operation] = {
@@ -19,6 +19,7 @@ OPERATIONS: dict[str, Operation] = {
         reinit.OPERATION,
         resize.OPERATION,
         lora.OPERATION,
+        truncate.OPERATION,
     )
 }
 

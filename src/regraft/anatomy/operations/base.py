@@ -11,7 +11,7 @@ from torch import nn
 
 from regraft.anatomy.layers import layer_at
 from regraft.anatomy.notation import Written, make, read
-from regraft.anatomy.parts import Parts
+from regraft.anatomy.parts import CONTAINERS, Parts
 from regraft.anatomy.select import select
 from regraft.anatomy.trace import Shape, Trace, own_copy
 from regraft.errors import UsageError
@@ -93,6 +93,29 @@ def like(layer: nn.Module, other: nn.Module | None) -> nn.Module:
     """A layer with the device and precision of another one's parameters, where it has any."""
     first = next(iter(other.parameters()), None) if other is not None else None
     return layer.to(device=first.device, dtype=first.dtype) if first is not None and first.dtype.is_floating_point else layer
+
+
+def whole(network: nn.Module, gone: Sequence[str]) -> list[str]:
+    """The same layers, with a container in place of all its children."""
+    left = set(gone)
+    for path in sorted({p.rpartition(".")[0] for p in gone if "." in p}, key=lambda p: -p.count(".")):
+        module = network.get_submodule(path)
+        children = {f"{path}.{name}" for name, _ in module.named_children()}
+        if isinstance(module, CONTAINERS) and children <= left:
+            left = (left - children) | {path}
+    order = {name: i for i, (name, _) in enumerate(network.named_modules())}
+    return sorted(left, key=lambda p: order.get(p, 0))
+
+
+def take_out(edit: Edit, gone: Sequence[str], *, from_containers: bool) -> None:
+    """Take layers out: from their container where they stand in one and that is wanted, else an identity in their place."""
+    for path in gone:
+        parent, name = edit.parent(path)
+        if from_containers and isinstance(parent, CONTAINERS) and path not in edit.head and len(parent) > 1:
+            # the names of the others stay as they are: a recipe can go on using them
+            del parent._modules[name]
+        else:
+            parent._modules[name] = nn.Identity()
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from torch import nn
-
-from regraft.anatomy.operations.base import Edit, Operation
-from regraft.anatomy.parts import CONTAINERS, inside
+from regraft.anatomy.operations.base import Edit, Operation, take_out, whole
+from regraft.anatomy.parts import inside
 from regraft.errors import UsageError
 
 
@@ -19,11 +17,11 @@ def apply(edit: Edit, *, path: str | None = None, after: str | None = None) -> S
     # a last norm can follow another block; a last convolution that cannot goes with the blocks before it
     ways = [_meant(edit, path), edit.paths(path)] if path is not None else [_later(edit, str(after))]
     attempts: list[Callable[[Edit], None]] = []
-    for gone in (_whole(edit.network, way) for way in (ways if ways[0] != ways[-1] else ways[:1])):
+    for gone in (whole(edit.network, way) for way in (ways if ways[0] != ways[-1] else ways[:1])):
         left = [name for name, _ in edit.network.named_parameters() if not any(inside(name, p) for p in gone)]
         if "" in gone or not left:
             raise UsageError("the whole network cannot be removed", expected="layers of which others are left")
-        attempts += [partial(_take_out, gone=gone, from_containers=kept) for kept in (True, False)]
+        attempts += [partial(take_out, gone=gone, from_containers=kept) for kept in (True, False)]
     return attempts
 
 
@@ -37,18 +35,6 @@ def _meant(edit: Edit, text: str) -> list[str]:
     return [p for p in found if p not in edit.parts.neck or p in named]
 
 
-def _whole(network: nn.Module, gone: Sequence[str]) -> list[str]:
-    """The same layers, with a container in place of all its children."""
-    left = set(gone)
-    for path in sorted({p.rpartition(".")[0] for p in gone if "." in p}, key=lambda p: -p.count(".")):
-        module = network.get_submodule(path)
-        children = {f"{path}.{name}" for name, _ in module.named_children()}
-        if isinstance(module, CONTAINERS) and children <= left:
-            left = (left - children) | {path}
-    order = {name: i for i, (name, _) in enumerate(network.named_modules())}
-    return sorted(left, key=lambda p: order.get(p, 0))
-
-
 def _later(edit: Edit, text: str) -> list[str]:
     """Everything between a layer's part and the head."""
     point = edit.one(text)
@@ -58,16 +44,6 @@ def _later(edit: Edit, text: str) -> list[str]:
     if not later:
         raise UsageError(f"nothing lies between {point!r} and the head")
     return later
-
-
-def _take_out(edit: Edit, gone: Sequence[str], *, from_containers: bool) -> None:
-    for path in gone:
-        parent, name = edit.parent(path)
-        if from_containers and isinstance(parent, CONTAINERS) and path not in edit.head and len(parent) > 1:
-            # the names of the others stay as they are: a recipe can go on using them
-            del parent._modules[name]
-        else:
-            parent._modules[name] = nn.Identity()
 
 
 OPERATION = Operation("remove", "take layers out", (), {"path": None, "after": None}, apply)

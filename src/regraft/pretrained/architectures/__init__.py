@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import ModelError, nearest
-from regraft.pretrained.architectures import ngram, python, sentence, speech, timm, torchvision, transformers, voice
+from regraft.pretrained.architectures import ngram, published, python, sentence, speech, timm, torchvision, transformers, voice
 from regraft.pretrained.base import Architecture
 
 if TYPE_CHECKING:
@@ -41,6 +41,17 @@ def architecture_of(description: Mapping[str, Any]) -> Architecture:
             f"there is no architecture {name!r}. {nearest(name, list(ARCHITECTURES))}".rstrip(), move="pip install --upgrade regraft"
         )
     return ARCHITECTURES[name]
+
+
+def _published(description: Mapping[str, Any], classes: int) -> nn.Module:
+    """One of the others inside: the kinds do not know each other."""
+    inner = description.get("network")
+    if not isinstance(inner, Mapping) or inner.get("builder") == published.NAME or type(description.get("outputs")) is not int:
+        raise ModelError("a published network is described without the network itself, or without the number of its outputs")
+    return published.around(build(inner, description["outputs"]), description, classes)
+
+
+ARCHITECTURES[published.NAME] = Architecture(published.NAME, _published)
 
 
 def build(description: Mapping[str, Any], classes: int) -> nn.Module:

@@ -57,6 +57,8 @@ def build(description: Mapping[str, Any], classes: int) -> nn.Module:
     from torch import nn
 
     config = configuration(description["config"])
+    if description.get("answers"):
+        return _answering(description["config"], config)
     cls, options = class_of(config)
     task, pooling = INPUTS[cls.main_input_name], str(description["pooling"])
     if pooling not in POOLINGS:
@@ -324,7 +326,6 @@ def whole(plain: Mapping[str, Any], cls: Any, state: Mapping[str, Tensor], what:
     ModelError names what is missing or of another shape.
     """
     import torch
-    from torch import nn
 
     config = configuration(plain)
     with quiet():
@@ -338,7 +339,30 @@ def whole(plain: Mapping[str, Any], cls: Any, state: Mapping[str, Tensor], what:
     lacking = [*sorted(found["missing_keys"]), *map(str, found["mismatched_keys"])]
     if lacking:
         raise ModelError(f"{what} lacks weights of its output layer", faults=[f"missing: {name}" for name in lacking[:5]])
-    task = INPUTS[cls.main_input_name]
+    return _as_published(network, config)
+
+
+def answers(held: Mapping[str, Any]) -> dict[str, Any]:
+    """The description of a network with its own output layers, whose configuration has a class that `answering` gives."""
+    config = {**plain(held), **{key: held[key] for key in ("architectures", "id2label") if key in held}}
+    return {"builder": "transformers", "config": _cleaned(config), "answers": True}
+
+
+def _answering(held: Mapping[str, Any], config: Any) -> nn.Module:
+    """The network of a description that `answers` gave, with random weights."""
+    cls = answering(held)
+    if cls is None:
+        raise ModelError(f"no network with classes of its own can be built of this {config.model_type}", expected="what transformers saved")
+    with quiet():
+        return _as_published(cls(config), config)
+
+
+def _as_published(network: Any, config: Any) -> nn.Module:
+    """A network of transformers as a module of what its modality collates, which gives scores (n, outputs)."""
+    import torch
+    from torch import nn
+
+    task = INPUTS[network.main_input_name]
     masked = getattr(config, "feat_extract_norm", "layer") == "layer"
 
     class AsPublished(nn.Module):

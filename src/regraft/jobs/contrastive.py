@@ -1,0 +1,151 @@
+"""Contrastive fine-tuning of an encoder, and a linear head on what it then gives: what `fit` needs for it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from regraft.errors import UsageError
+from regraft.events import Said, Warned
+from regraft.jobs.candidates import Candidate
+from regraft.jobs.deeper import Deeper, Work, prepared_material, watch_training
+from regraft.jobs.engines import reference_engine
+from regraft.jobs.validation import Validation
+from regraft.modality import MODALITIES
+from regraft.strategy.contrastive import contrast_for
+from regraft.strategy.settings import folds_to_train
+from regraft.targets import Target
+from regraft.workspace.runs import MATERIAL
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from regraft.training.contrastive import Contrasted, Encoder
+    from regraft.training.probe import Probe
+
+
+def check_contrastive(deeper: Deeper, target: Target) -> None:
+    """UsageError for what pairs of one class cannot be made of, and for a network with a head or adapters of its own."""
+    from regraft.anatomy.adapters import adapters
+
+    if target.name != "class":
+        raise UsageError(
+            f"--train contrastive puts examples of one class together; the target here is {target.name} ({target.about})",
+            move="--train head, or top, full",
+        )
+    if not deeper.whole.plain:
+        raise UsageError("--train contrastive ends in one linear layer, and the recipe has a head of several", move="--train full")
+    if adapters(deeper.whole.net.module):
+        raise UsageError("--train contrastive trains the layers themselves, and the recipe has adapters", move="--train lora")
+
+
+def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -> TunedEncoder:
+    """Train and judge. `head` is the linear head on features of the network as it came; `precision` is a spec's.
+
+    Prepared examples lie in files in the run's folder while this runs, and are removed by `TunedEncoder.close`.
+    """
+    from regraft.features.engines.base import without_bfloat16
+    from regraft.training.contrastive import Encoder, Task, reader, tune_encoder, usual_length
+
+    facts, net, place = deeper.facts, deeper.whole.net, work.folder / MATERIAL
+    modality, device = MODALITIES[facts.task], work.device
+    work.emit(Said(deeper.said()))
+    work.decide(trained=list(net.trained.paths))
+    module = _without_head(deeper).to(device)
+    frozen = net.frozen()
+    frozen.apply(module)
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    try:
+        material = prepared_material(deeper, work, place)
+        settings = contrast_for(len(work.train), usual_length(material) if modality.pad else 1)
+        bfloat16 = device == "cpu" and precision != "fp32" and not without_bfloat16()
+        work.decide(settings={**settings.to_json(), "precision": "bf16" if bfloat16 else "fp32"})
+
+        def run(windows: object) -> Tensor:
+            given = modality.collate(windows, facts.preprocessing)  # pyright: ignore[reportArgumentType]
+            return module(**{k: v.to(device) for k, v in given.items()})
+
+        pad = modality.pad
+        padded = None if pad is None else lambda windows: pad(windows, facts.preprocessing)
+        encoder = Encoder(module, reader(material, run, padded), lambda: frozen.train(module), bfloat16)
+        classes = int(work.values.max()) + 1
+        task = Task(work.train, work.values, work.weights, work.folds, classes, head.strengths, head.strength, work.loss)
+        found = tune_encoder(
+            encoder,
+            task,
+            settings,
+            seed=work.seed,
+            folds_for=folds_to_train,
+            decided=lambda folds: work.decide(folds_trained=folds),
+            chose=lambda strength, losses: work.decide(tuned_strength=strength, tuned_losses=[round(v, 6) for v in losses]),
+            watch=watch_training(work.emit, "contrastive"),
+        )
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    if found.restarts:
+        work.emit(Warned(f"training began again {found.restarts} times at a third of the rate: its loss was no finite number"))
+    return TunedEncoder(deeper, encoder, found, place)
+
+
+def _without_head(deeper: Deeper) -> nn.Module:
+    from torch import nn
+
+    from regraft.anatomy import replace_layer
+
+    module = deeper.whole.net.module
+    replace_layer(module, deeper.whole.output, nn.Identity())
+    return module
+
+
+@dataclass(frozen=True)
+class TunedEncoder:
+    """A tuned encoder with the head that was fitted to it."""
+
+    deeper: Deeper
+    encoder: Encoder
+    found: Contrasted
+    folder: Path
+
+    def scores(self, positions: np.ndarray) -> np.ndarray:
+        """Scores (examples, classes) float64 of usable examples."""
+        from regraft.artifacts import linear
+
+        return linear(*self.found.layer)(self.encoder.features(positions))
+
+    def cool(self, temperature: float) -> None:
+        """Divide the scores by a number."""
+        for values in self.found.layer:
+            values /= np.float32(temperature)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the network with its head, on the CPU."""
+        import torch
+
+        weight, bias = map(torch.from_numpy, self.found.layer)
+        path = self.deeper.whole.output
+        own: Mapping[str, Tensor] = self.encoder.module.state_dict()
+        return {**{k: v.detach().cpu().contiguous() for k, v in own.items()}, f"{path}.weight": weight, f"{path}.bias": bias}
+
+    def candidate(self, validation: Validation) -> Candidate:
+        """As a model of the fit."""
+        from regraft.artifacts import FEATURES
+
+        found, of = self.found, validation.count
+        if found.folds == of:
+            how = f"{of}-fold cross-validation of the whole training, the head's strength chosen in the other folds"
+        else:
+            judged = int(np.isfinite(found.held_out).all(1).sum())
+            how = f"{found.folds} of {of} folds held out: {judged:,} examples; training in all folds would take too long"
+        rung, facts, features = self.deeper.rung.name, self.deeper.facts, found.layer[0].shape[1]
+        return Candidate(rung, found.held_out, how, self.scores, facts, self.tensors, FEATURES, reference_engine(), features, self.cool)
+
+    def close(self) -> None:
+        """Remove the prepared examples."""
+        shutil.rmtree(self.folder, ignore_errors=True)
