@@ -84,6 +84,7 @@ def test_a_rung_in_a_file_and_settings_beside_it(image_folder, command):
         (["--train", "head", "--set", "lr=1e-3"], "fits a linear output layer at once"),
         (["--train", "top=1", "--set", "lr=0", "--set", "epoch=3"], "2 things in what was asked for are wrong"),
         (["--train", "none.yaml"], "cannot be read"),
+        (["--train", "contrastive", "--set", "lr=1e-3"], "has settings of its own"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(image_folder, command, options, says):

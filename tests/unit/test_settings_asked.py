@@ -138,6 +138,7 @@ def test_a_rung_of_ones_own(tmp_path):
         ("trains: ''\nsettings: {lr: 0, lrr: 1}\n", 3),
         ("trains: all\nsettings: fast\n", 1),
         ("trains: all\nname: 3\n", 1),
+        ("trains: all\nname: head\n", 1),
     ],
 )
 def test_a_rung_that_cannot_be_is_refused_whole(tmp_path, text, count):
@@ -146,6 +147,11 @@ def test_a_rung_that_cannot_be_is_refused_whole(tmp_path, text, count):
     with pytest.raises(UsageError) as error:
         written_rung(str(file))
     assert len(error.value.faults) == count and "bad" in error.value.found
+
+
+def test_a_record_with_the_name_of_a_rung_is_refused():
+    with pytest.raises(UsageError, match="head is a rung that there is already"):
+        rung_of(written_rung(Rung("head", "last 2 blocks, head")))
 
 
 def test_files_that_are_no_rung(tmp_path):

@@ -26,7 +26,7 @@ from regraft.modality import MODALITIES, Modality, View, Views
 from regraft.pretrained import source_of
 from regraft.spec import refuse
 from regraft.strategy.kept import fits, half_for
-from regraft.strategy.rungs import AS_IT_IS, LORA_RUNG, Rung, rung_of
+from regraft.strategy.rungs import AS_IT_IS, CONTRASTIVE, LORA_RUNG, Rung, rung_of
 from regraft.strategy.settings import Settings, changed, folds_to_train, head_settings, precision_for, settings_for, worth_timing
 from regraft.targets import Target
 from regraft.workspace.checkpoints import Checkpoint
@@ -104,6 +104,10 @@ def plan_deeper(
         if asked:
             raise linear
         return None
+    if rung.name == CONTRASTIVE and asked:
+        raise UsageError(
+            f"--set {', '.join(asked)}: --train contrastive has settings of its own, which follow from the data", move="--train full"
+        )
     if rung.name == "head" and edited is not None and edited.trains is not None:
         rung = Rung(edited.trains, edited.trains, "what the recipe says")
     if rung.name == "head" and edited is not None and edited.lora:

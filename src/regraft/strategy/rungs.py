@@ -42,7 +42,7 @@ class Rung:
 
     def written(self) -> str:
         """As text that `rung_of` reads."""
-        return json.dumps(self.to_json(), ensure_ascii=False)
+        return self.name if RUNGS.get(self.name) == self else json.dumps(self.to_json(), ensure_ascii=False)
 
 
 AS_IT_IS, CONTRASTIVE = "none", "contrastive"
@@ -102,6 +102,8 @@ def rung_from(values: object, name: str) -> Rung:
     if not isinstance(settings, Mapping):
         faults.append("settings: expected names with values, such as lr: 1e-4")
         settings = {}
+    if (given.get("name") or name) in (*RUNGS, LORA_RUNG.name):
+        faults.append(f"name: {given.get('name') or name} is a rung that there is already")
     faults += checked(settings, "settings:")[1]  # pyright: ignore[reportUnknownArgumentType]
     if faults:
         raise UsageError(f"the rung {name} cannot be used", faults=faults)
