@@ -1,4 +1,6 @@
-"""fit with views: flips only where they leave examples what they are, the same bytes with and without the store, and training below the head."""
+"""fit with views: flips only where they leave examples what they are, the same bytes with and without the store, and training below
+the head.
+"""
 
 from __future__ import annotations
 

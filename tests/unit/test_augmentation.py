@@ -1,4 +1,6 @@
-"""Views of examples: what is drawn depends on the seed, the content and the number of the view alone, and the plain example is what is judged."""
+"""Views of examples: what is drawn depends on the seed, the content and the number of the view alone, and the plain example is what
+is judged.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def test_an_augmentation_is_a_function_of_seed_content_and_number(kind):
     assert all(same(a, b) for a, b in zip(first, again, strict=True))
     plain = [MODALITIES[kind.task].preparer(PREPROCESSING[kind.task], {})(MODALITIES[kind.task].load(s).decode()).windows for s in sources]
     for one, other in zip(first, plain, strict=True):
-        assert [{k: (v.shape, v.dtype) for k, v in w.items()} for w in one] == [{k: (v.shape, v.dtype) for k, v in w.items()} for w in other]
+        assert [{k: (v.shape, v.dtype) for k, v in w.items()} for w in one] == [
+            {k: (v.shape, v.dtype) for k, v in w.items()} for w in other
+        ]
     changed = [not same(a, [dict(w) for w in b]) for a, b in zip(first, plain, strict=True)]
     assert sum(changed) >= len(changed) - 1
     if kind.for_certain is None:
