@@ -194,7 +194,7 @@ class Validation:
         """Held-out outputs (n, outputs) of classes at the temperature that is best without each example's own fold; None where it cannot be
         told.
         """
-        from regraft.training.afterwards import cross_parts, temperature, tempered
+        from regraft.training.afterwards import LEAST_DECIDED, cross_parts, temperature, tempered
 
         places = np.flatnonzero(np.isfinite(outputs).all(1))
         if self.target.loss != "softmax" or not len(places):
@@ -203,6 +203,9 @@ class Validation:
         if parts is None:
             return None
         y, before = self.parts.y[places], outputs[places]
+        right = int((before.argmax(1) == y).sum())
+        if min(right, len(y) - right) < LEAST_DECIDED:
+            return None
         after = tempered(before, y, parts, self.target.link)
         rows = np.arange(len(y))
         gain = mean_interval((after[rows, y] - before[rows, y]).astype(np.float64))

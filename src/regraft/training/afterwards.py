@@ -74,6 +74,10 @@ def chosen(score: Score, gains: np.ndarray, losses: np.ndarray, parts: np.ndarra
 COLDEST, HOTTEST = 0.05, 20.0
 """Temperatures looked at."""
 
+LEAST_DECIDED = 10
+"""Right and wrong held-out decisions, of each, that a temperature is fitted on. Where all are right the best one is the coldest, which
+promises certainty that a few examples do not show."""
+
 
 def temperature(outputs: np.ndarray, truth: np.ndarray) -> float:
     """What to divide scores by so that the log-loss of these log-probabilities (n, classes) is least (Guo et al. 2017): it has one minimum

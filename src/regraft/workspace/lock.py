@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,20 @@ class Lock:
 
     def write(self, facts: Mapping[str, Any]) -> None:
         """Say who holds it."""
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(json.dumps({"process": os.getpid(), **facts}, ensure_ascii=True) + "\n")
-        self._file.flush()
+        try:
+            self._file.seek(0)
+            self._file.truncate()
+            self._file.write(json.dumps({"process": os.getpid(), **facts}, ensure_ascii=True) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
 
     def release(self, *, remove: bool = False) -> None:
         """Let go; safe to call twice. `remove`: nobody needs the file any more."""
         if remove and not self._file.closed:
             self.path.unlink(missing_ok=True)
-        self._file.close()
+        with suppress(OSError):  # what a full disk did not take of it was said before
+            self._file.close()
 
 
 def read_lock(folder: Path) -> dict[str, Any]:
