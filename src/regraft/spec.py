@@ -93,9 +93,9 @@ class FitSpec:
     augment: str = "auto"
     """What changes views of the training examples by chance. auto: all that this kind of input has, without what changes what an example
     is (flips of text, digits, signs), which is found out on held-out examples; none; or a list such as crop,flip,colour."""
-    views: str = "1"
+    views: str | None = None
     """How many views of each training example go through the network and are kept, the plain one among them; or fresh: another view in
-    every epoch, nothing kept."""
+    every epoch, nothing kept. 1 when not given."""
     settings: tuple[str, ...] = ()
     """A setting of training below the head in place of the one that follows from the data, such as lr=1e-3 or epochs=5; may be given
     several times. docs/rungs.md lists them."""
@@ -142,12 +142,7 @@ class FitSpec:
         fraction = self.test_fraction
         if fraction is not None and not 0 < fraction < 1:
             faults.append(f"--test {self.test}: a fraction lies between 0 and 1, such as 0.2")
-        if self.views != FRESH and not (self.views.isdecimal() and 1 <= int(self.views) <= MOST_VIEWS):
-            faults.append(f"--views {self.views}: expected 1 to {MOST_VIEWS}, or {FRESH}")
-        elif self.views == "1" and self.augment not in ("auto", "none"):
-            faults.append(f"--augment {self.augment} changes nothing while there is only the plain view: expected --views 4, or {FRESH}")
-        elif self.views != "1" and self.augment == "none":
-            faults.append(f"--views {self.views} with --augment none: the views would all be the same")
+        faults += views_fault("--views", self.views)
         if self.resize_input is not None and not 16 <= self.resize_input <= 2048:
             faults.append(f"--resize-input {self.resize_input}: expected 16 to 2048 pixels")
         refuse(faults)
@@ -185,6 +180,13 @@ def _fits(value: object, kind: str) -> bool:
         return isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in cast("Sequence[object]", value))
     kinds = {"str": str, "int": int, "bool": bool, "None": type(None)}
     return type(value) in [kinds[k.strip()] for k in kind.split("|")]
+
+
+def views_fault(option: str, views: str | None) -> list[str]:
+    """A fault when `views` is given and no number of views."""
+    if views is None or views == FRESH or views.isdecimal() and 1 <= int(views) <= MOST_VIEWS:
+        return []
+    return [f"{option} {views}: expected 1 to {MOST_VIEWS}, or {FRESH}"]
 
 
 def one_of(option: str, value: str | None, known: Sequence[str]) -> list[str]:

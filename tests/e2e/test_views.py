@@ -129,5 +129,10 @@ def test_what_cannot_be_meant(network):
         fitted(network, views="fresh")
     with pytest.raises(UsageError, match="texts have no augmentations"):
         regraft.fit([("good", "a"), ("bad", "b")] * 10, views=4)
-    with pytest.raises(UsageError, match="--augment turn"):
-        fitted(network, views=4, augment="turn")
+    for wrong, words in (
+        ({"views": 4, "augment": "turn"}, "--augment turn"),
+        ({"views": 4, "augment": "none"}, "would all be the same"),
+        ({"augment": "crop"}, "only the plain view"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            fitted(network, **wrong)

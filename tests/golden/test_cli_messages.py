@@ -29,8 +29,11 @@ Options:
 Commands:
   inspect   Facts about a data set before any work: classes, sizes,
             duplicates, what is broken.
+  profile   What a network is worth at each of its depths, for a data set:
+            where to cut it off.
   fit       Fit a model to a folder or table of labelled images, texts or
             sounds.
+  resume    Go on with a fit that was interrupted.
   predict   Predict labels with probabilities for files, folders or tables.
   evaluate  Figures with intervals on labelled data, and the confusion table.
   compare   Compare runs of the same data, in pairs on the same examples.

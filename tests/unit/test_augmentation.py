@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +19,11 @@ from regraft.errors import UsageError
 from regraft.facts import Figure
 from regraft.features.maker import maker_of
 from regraft.features.material import gather, in_turn, of_rows
+from regraft.jobs.augment import plan_views
 from regraft.modality import AUGMENTATIONS, MODALITIES, View, Views, augmentations_of
 from regraft.spec import FitSpec
 from regraft.strategy.augment import asked_for, harmful, tried_places
+from regraft.strategy.rungs import rung_from, rung_of
 from regraft.strategy.settings import Settings
 from regraft.training.loop import Learner, Problem, Saved, train
 from regraft.training.losses import SOFTMAX
@@ -249,6 +253,20 @@ def test_what_is_asked_for():
     assert asked_for("turn", known, "images")[1] == ["--augment turn: expected auto, none or some of crop, flip, colour"]
     assert augmentations_of("text") == {} and "texts" in asked_for("auto", {}, "texts")[1][0]
     assert tried_places(3) == [0, 1, 2] and len(tried_places(100_000)) == 256
-    for wrong in ({"views": "0"}, {"views": "many"}, {"augment": "crop"}, {"views": "4", "augment": "none"}):
-        with pytest.raises(UsageError):
-            FitSpec(data="x", **wrong)
+    for wrong in ("0", "many", "65", "-1"):
+        with pytest.raises(UsageError, match="expected 1 to 64, or fresh"):
+            FitSpec(data="x", views=wrong)
+        with pytest.raises(UsageError, match="expected 1 to 64, or fresh"):
+            rung_from({"trains": "all", "views": wrong}, "mine")
+
+
+@pytest.mark.parametrize(
+    ("asked", "of_the_rung", "count"), [(None, None, None), ("3", "fresh", 3), (None, 4, 4), (None, "fresh", 0), ("1", 4, None)]
+)
+def test_what_a_rung_wants_counts_where_nothing_else_is_asked(asked, of_the_rung, count):
+    rung = rung_from({"trains": "all", "views": of_the_rung}, "mine")
+    assert rung_of(rung.written()) == rung
+    deeper: Any = SimpleNamespace(rung=rung, on_features=False)
+    found = plan_views(FitSpec(data="x", views=asked), MODALITIES["image"], deeper)
+    assert (found.count if found else None) == count
+    assert not found or found.extra == max(0, found.count - 1)

@@ -31,7 +31,7 @@ from regraft.spec import ALL_METRICS
 @edit_options
 @option("--train", metavar="HOW", default="head", show_default=True)
 @option("--augment", metavar="WHAT", default="auto", show_default=True)
-@option("--views", metavar="K", default="1", show_default=True)
+@option("--views", metavar="K")
 @click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help=setting_help())
 @machine_options
 @engine_options

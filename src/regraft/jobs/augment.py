@@ -15,7 +15,7 @@ from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.parts import rows_at
 from regraft.jobs.validation import Validation
 from regraft.modality import Augmentation, Modality, Views, augmentations_of
-from regraft.spec import FRESH, FitSpec, refuse
+from regraft.spec import FRESH, MOST_VIEWS, FitSpec, refuse
 from regraft.strategy.augment import asked_for, harmful, tried_places
 from regraft.strategy.rungs import AS_IT_IS, CONTRASTIVE, rung_of
 from regraft.targets import Target
@@ -35,6 +35,11 @@ class Augmenting:
     checked: bool
     seed: int
 
+    @property
+    def extra(self) -> int:
+        """How many more views of a training example go through the frozen part at once."""
+        return max(0, self.count - 1)
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -53,12 +58,18 @@ class Seen:
 
 def plan_views(spec: FitSpec, modality: Modality, deeper: Deeper | None) -> Augmenting | None:
     """What was asked for; None when examples are only seen as they are. UsageError for what cannot be had."""
-    if spec.views == "1":
+    views = spec.views or (deeper.rung if deeper else rung_of(spec.train)).views or "1"
+    if views == "1":
+        if spec.augment not in ("auto", "none"):
+            alone = f"--augment {spec.augment} changes nothing while there is only the plain view"
+            raise UsageError(alone, expected=f"--views 2 to {MOST_VIEWS}, or {FRESH}", move="--views 4")
         return None
+    if spec.augment == "none":
+        raise UsageError(f"{views} views with --augment none would all be the same", move="--views 1")
     known = augmentations_of(modality.name)
     names, faults = asked_for(spec.augment, known, modality.nouns)
     refuse(faults)
-    if spec.views == FRESH and (deeper is None or deeper.on_features):
+    if views == FRESH and (deeper is None or deeper.on_features):
         raise UsageError(
             f"--views {FRESH} shows the network another view in every epoch, and a head alone is trained on what the network gave once",
             expected="a number of views, or a rung that trains below the head",
@@ -67,7 +78,7 @@ def plan_views(spec: FitSpec, modality: Modality, deeper: Deeper | None) -> Augm
     rung = rung_of(spec.train).name
     if rung in (AS_IT_IS, CONTRASTIVE):
         raise UsageError(f"--train {rung} reads the examples as they are", expected="--views 1", move="leave --views away")
-    count = 0 if spec.views == FRESH else int(spec.views)
+    count = 0 if views == FRESH else int(views)
     return Augmenting(tuple(known[name] for name in names), count, spec.augment == "auto", spec.seed)
 
 

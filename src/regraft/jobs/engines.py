@@ -104,13 +104,17 @@ def choose_engine(
     precision: str,
     device: str,
     threads: int,
+    more: int = 0,
 ) -> Chosen:
-    """The engine for a pass over these examples: the named one, or the fastest of those of a precision (`auto`: of any)."""
+    """The engine for a pass over these examples and so many `more` views of them: the named one, or the fastest of those of a precision
+    (`auto`: of any).
+    """
     from regraft.features.engines import ENGINES, REFERENCE
 
     if named is not None:
         return Chosen(named, ASKED, free=False)
-    if not worth_timing(len(examples)):
+    count = len(examples) + more
+    if not worth_timing(count):
         return Chosen(REFERENCE, FEW)
     if precision in ("auto", REFERENCE.precision) and _profiled(frozen, examples, device):
         return Chosen(REFERENCE, PROFILED)
@@ -127,7 +131,7 @@ def choose_engine(
         timings, how = _timed(frozen, examples, [REFERENCE, *able], device, threads, left_out), TIMED
         keep_finding(FINDINGS, key, [t.to_json() for t in timings])
     by_label = {e.label: e for e in ENGINES}
-    best, exact = pick(timings[0], timings[1:], len(examples))
+    best, exact = pick(timings[0], timings[1:], count)
     return Chosen(by_label[best.label], how, tuple(timings), by_label[exact.label], left_out)
 
 

@@ -81,7 +81,7 @@ def fit(
     allow: str | Sequence[str] = (),
     train: str | os.PathLike[str] | Rung | Mapping[str, Any] = "head",
     augment: str = "auto",
-    views: int | str = 1,
+    views: int | str | None = None,
     settings: Mapping[str, Any] | Sequence[str] = (),
     device: str = "auto",
     engine: str = "auto",
@@ -137,7 +137,7 @@ def fit(
         allow=patterns(allow),
         train=written_rung(train),
         augment=augment,
-        views=str(views),
+        views=None if views is None else str(views),
         settings=asked_settings(settings),
         device=device,
         engine=engine,
@@ -272,8 +272,9 @@ class _Fit:
         spec = self.spec
         examples, values = both_parts(self.labelled)
         backbone = self._backbone()
+        more = len(self.labelled.part(TRAIN)[0]) * self.augmenting.extra if self.augmenting else 0
         network = FrozenPass.over(
-            examples, self.facts, backbone, self.named, spec.precision, self.device, self.threads, spec.store, self.recorder
+            examples, self.facts, backbone, self.named, spec.precision, self.device, self.threads, spec.store, self.recorder, more
         )
         metric = spec.metric or self.target.metrics[0]
         network.try_before(self.labelled, metric, spec.seed, balance=spec.balance)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from regraft.errors import UsageError, nearest
-from regraft.spec import refuse
+from regraft.spec import refuse, views_fault
 from regraft.strategy.settings import checked
 
 
@@ -17,18 +17,20 @@ from regraft.strategy.settings import checked
 class Rung:
     """One way to train. `trains` is a selection of layers (docs/surgery.md), empty where none trains; `how` what a person should know.
 
-    `settings` are those that the rung fixes itself, by the names of `Settings`; the rules give the others. UsageError names
-    those that there are not, or whose values cannot be.
+    `settings` are those that the rung fixes itself, by the names of `Settings`; the rules give the others. `views` is how many views of
+    each training example it wants, or fresh, where --views does not say (docs/augmentation.md). UsageError names what there is not, or
+    cannot be.
     """
 
     name: str
     trains: str
     how: str = "what the rung says"
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    views: str | None = None
 
     def __post_init__(self) -> None:
         taken, faults = checked(self.settings, f"rung {self.name}: setting")
-        refuse(faults)
+        refuse(faults + views_fault(f"rung {self.name}: views", self.views))
         object.__setattr__(self, "settings", taken)
 
     @property
@@ -38,7 +40,7 @@ class Rung:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, which `rung_from` reads."""
-        return {"name": self.name, "trains": self.trains, "how": self.how, "settings": dict(self.settings)}
+        return {"name": self.name, "trains": self.trains, "how": self.how, "settings": dict(self.settings), "views": self.views}
 
     def written(self) -> str:
         """As text that `rung_of` reads."""
@@ -88,7 +90,7 @@ def rung_of(text: str) -> Rung:
 
 
 def rung_from(values: object, name: str) -> Rung:
-    """A rung of one's own from plain data: `trains`, and where wanted `name`, `how` and `settings`. UsageError with all that is wrong."""
+    """A rung of one's own from plain data: `trains`, and where wanted `name`, `how`, `settings`, `views`. UsageError with all faults."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{name} is not a rung", expected="trains: last 2 blocks, head\nsettings: {lr: 1e-4}")
     known = [f.name for f in fields(Rung)]
@@ -105,7 +107,9 @@ def rung_from(values: object, name: str) -> Rung:
     if (given.get("name") or name) in (*RUNGS, LORA_RUNG.name):
         faults.append(f"name: {given.get('name') or name} is a rung that there is already")
     faults += checked(settings, "settings:")[1]  # pyright: ignore[reportUnknownArgumentType]
+    views = None if given.get("views") is None else str(given["views"])
+    faults += views_fault("views:", views)
     if faults:
         raise UsageError(f"the rung {name} cannot be used", faults=faults)
     own = str(given.get("name") or name)
-    return Rung(own, " ".join(str(trains).split()), str(given.get("how") or "what the rung says"), settings)  # pyright: ignore[reportUnknownArgumentType]
+    return Rung(own, " ".join(str(trains).split()), str(given.get("how") or "what the rung says"), settings, views)  # pyright: ignore[reportUnknownArgumentType]

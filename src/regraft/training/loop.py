@@ -337,11 +337,16 @@ class Course:
         for name, tensor in saved.tensors.items():
             if name.startswith(OPTIMISER):
                 number, _, field = name.removeprefix(OPTIMISER).partition(".")
-                states.setdefault(int(number), {})[field] = tensor
+                states.setdefault(int(number), {})[field] = _laid_out(tensor, self.trained[int(number)])
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": states})
         torch.set_rng_state(saved.tensors["random"].cpu())
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(saved.tensors["random.cuda"].cpu(), self.device)
+
+
+def _laid_out(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor in memory as another of its shape: the fused optimiser goes through both in the order of memory, whatever their strides."""
+    return torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.shape == like.shape else tensor
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
