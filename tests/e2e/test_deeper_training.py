@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import regraft
 from regraft.errors import RunError, UsageError
-from regraft.jobs.deeper import plan_deeper
+from regraft.jobs.work import plan_deeper
 from regraft.modality import MODALITIES
 from regraft.pretrained import Access, find_model, source_of
 from regraft.strategy import settings as rules

@@ -10,10 +10,10 @@ import numpy as np
 from regraft.errors import UsageError
 from regraft.events import Said, Warned
 from regraft.facts import Figure
-from regraft.jobs.deeper import Deeper
 from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.parts import rows_at
 from regraft.jobs.validation import Validation
+from regraft.jobs.work import Deeper
 from regraft.modality import Augmentation, Modality, Views, augmentations_of
 from regraft.spec import FRESH, MOST_VIEWS, FitSpec, refuse
 from regraft.strategy.augment import asked_for, harmful, tried_places

@@ -13,9 +13,11 @@ import numpy as np
 from regraft.errors import UsageError
 from regraft.events import Said, Warned
 from regraft.jobs.candidates import Candidate
-from regraft.jobs.deeper import Deeper, Work, prepared_material, watch_training
+from regraft.jobs.deeper import watch_training
 from regraft.jobs.engines import reference_engine
+from regraft.jobs.reading import prepared_material
 from regraft.jobs.validation import Validation
+from regraft.jobs.work import Deeper, Work
 from regraft.modality import MODALITIES
 from regraft.strategy.contrastive import contrast_for
 from regraft.strategy.settings import folds_to_train

@@ -3,145 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.data.base import Example
-from regraft.errors import ModelError, UsageError, WriteError
-from regraft.events import Done, Emit, Progress, Said, Started, Warned, silent
-from regraft.facts import ModelFacts
+from regraft.errors import ModelError
+from regraft.events import Done, Emit, Progress, Said, Started, Warned
 from regraft.jobs.interrupts import asked_to_stop
-from regraft.jobs.network import Edited, Whole, in_head, whole_network
-from regraft.jobs.recording import DATA, Recorder
-from regraft.modality import MODALITIES, Modality, View, Views
-from regraft.pretrained import source_of
-from regraft.spec import refuse
-from regraft.strategy.kept import fits, half_for
-from regraft.strategy.rungs import AS_IT_IS, CONTRASTIVE, LORA_RUNG, Rung, rung_of
+from regraft.jobs.network import in_head
+from regraft.jobs.reading import halved, material_of, view_numbers
+from regraft.jobs.recording import DATA
+from regraft.jobs.work import Deeper, Work
+from regraft.modality import MODALITIES
+from regraft.strategy.kept import fits
 from regraft.strategy.settings import Settings, changed, folds_to_train, head_settings, precision_for, settings_for, worth_timing
-from regraft.targets import Target
 from regraft.workspace.checkpoints import Checkpoint
-from regraft.workspace.files import sha256_file
 from regraft.workspace.runs import CHECKPOINTS, MATERIAL
-from regraft.workspace.store import Space, Store, home, space_key
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from regraft.anatomy.freezing import Frozen
     from regraft.features.cut import Cut
-    from regraft.features.material import Looks, Material, Trunk
+    from regraft.features.material import Material, Trunk
     from regraft.jobs.augment import Seen
-    from regraft.jobs.validation import Validation
     from regraft.training.deeper import Keeping, Task, Tuned, Watch
     from regraft.training.loop import Learner
-    from regraft.training.losses import Loss
     from regraft.training.mixing import Mix
-
-
-@dataclass(frozen=True)
-class Deeper:
-    """A network on its way to be trained: a rung above the linear head, or a head of several layers on frozen features."""
-
-    whole: Whole
-    rung: Rung
-    facts: ModelFacts
-    """Of the network with its new head."""
-    backbone: Mapping[str, Tensor]
-    asked: Mapping[str, Any]
-    """Settings that were asked for."""
-
-    @property
-    def on_features(self) -> bool:
-        """Whether only the head trains: it then reads the features that are there already."""
-        return all(in_head(self.whole.net, path) for path in self.whole.net.trained.paths)
-
-    @property
-    def trains_scales_alone(self) -> bool:
-        """Whether what trains below the head are biases and scales."""
-        net = self.whole.net
-        below = [p for name, p in net.module.named_parameters() if name in net.trained and not in_head(net, name)]
-        return bool(below) and all(p.ndim <= 1 for p in below)
-
-    def said(self) -> str:
-        """What trains, in a sentence."""
-        from regraft.anatomy.adapters import adapters, outside_adapters
-
-        net = self.whole.net
-        every, live = net.totals()
-        held = adapters(net.module)
-        told = outside_adapters(net.module, net.trained.paths)
-        if held:
-            told.insert(0, f"adapters at {len(held)} layers")
-        return f"trains {', '.join(told)}: {live:,} of {every:,} parameters ({live / max(1, every):.1%})"
-
-
-def plan_deeper(
-    facts: ModelFacts, edited: Edited | None, train: str, asked: Mapping[str, Any], target: Target, modality: Modality
-) -> Deeper | None:
-    """What there is to train beyond a linear output layer; None when there is nothing. UsageError when `train` selects nothing, or for
-    settings that have no meaning here.
-
-    `facts` are those before the recipe, `asked` the settings that were asked for.
-    """
-    rung = rung_of(train)
-    refuse(_foreign_settings({**rung.settings, **asked}, target, modality))
-    linear = UsageError(
-        "--set is for what is trained step by step, and --train head fits a linear output layer at once",
-        expected="a rung above the head, layers, or a head of several layers",
-        move="--train top=1",
-    )
-    if rung.name == AS_IT_IS:
-        if asked:
-            raise linear
-        return None
-    if rung.name == CONTRASTIVE and asked:
-        raise UsageError(
-            f"--set {', '.join(asked)}: --train contrastive has settings of its own, which follow from the data", move="--train full"
-        )
-    if rung.name == "head" and edited is not None and edited.trains is not None:
-        rung = Rung(edited.trains, edited.trains, "what the recipe says")
-    if rung.name == "head" and edited is not None and edited.lora:
-        rung = LORA_RUNG
-    if rung.name == "head" and not (edited is not None and edited.has_own_head):
-        if asked:
-            raise linear
-        return None
-    backbone = edited.weights if edited else source_of(facts).weights(facts)
-    whole = whole_network(facts, edited, backbone, len(target.outputs), rung.trains)
-    changed = edited.facts if edited else facts
-    deeper = Deeper(whole, rung, replace(changed, architecture=whole.architecture), backbone, asked)
-    if deeper.on_features and whole.plain:
-        if asked:
-            raise linear
-        return None
-    return deeper
-
-
-def _foreign_settings(given: Mapping[str, Any], target: Target, modality: Modality) -> list[str]:
-    """What is wrong with settings for such a target and such inputs."""
-    faults = [
-        f"{name} mixes images, and these are {modality.nouns}"
-        for name in ("mixup", "cutmix")
-        if given.get(name) and modality.name != "image"
-    ]
-    faults += [
-        f"{name} needs classes, and the target is a number"
-        for name in ("smoothing", "mixup", "cutmix")
-        if given.get(name) and target.name == "number"
-    ]
-    if given.get("balanced") and target.name != "class":
-        faults.append(f"balanced draws every class equally often; the target here is {target.name} ({target.about})")
-    return faults
 
 
 def _settled(deeper: Deeper, usual: Settings, work: Work) -> Settings:
@@ -190,13 +84,6 @@ def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: 
         return no_cut(module, inputs, frozen, reason)
     emit(Said(f"the frozen part, up to {cut.after}, runs once: {cut.saved:.0%} of the work, {_size(cut.bytes)} kept of each window"))
     return cut
-
-
-def halved(cut: Cut) -> int:
-    """Bytes kept of an example where float32 is kept in half precision."""
-    import torch
-
-    return sum(tensor.bytes // (2 if tensor.dtype == torch.float32 else 1) for tensor in cut.tensors)
 
 
 def _size(count: int) -> str:
@@ -321,56 +208,6 @@ def _head_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
     return Learner(head, lambda arrays: head(torch.from_numpy(arrays["input"]).to(device)), head.train, head.eval, groups, output)
 
 
-@dataclass(frozen=True)
-class Work:
-    """What deeper training works on. `features` and `examples` are all usable ones, `train` the positions of those to learn from.
-    `starts` are linear output layers, (weight, bias), fitted without each fold, and last on everything.
-    """
-
-    features: np.ndarray
-    examples: Sequence[Example]
-    train: np.ndarray
-    values: np.ndarray
-    weights: np.ndarray
-    folds: np.ndarray
-    loss: Loss
-    starts: Sequence[tuple[np.ndarray, np.ndarray]]
-    validation: Validation
-    seed: int
-    device: str
-    workers: int
-    recorder: Recorder
-    keep: bool = True
-    """Whether what the cut gives stays in the feature store."""
-    seen: Seen | None = None
-    """How the training examples are seen besides as they are."""
-
-    @property
-    def seen_examples(self) -> int:
-        """How many examples and views of them are prepared before training."""
-        return len(self.examples) + (len(self.train) * (self.seen.count - 1) if self.seen and self.seen.count else 0)
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder."""
-        return self.recorder.path
-
-    @property
-    def emit(self) -> Emit:
-        """Where events go."""
-        return self.recorder.emit
-
-    @property
-    def decide(self) -> Callable[..., None]:
-        """Records decisions before they are acted on."""
-        return self.recorder.decide
-
-    def room(self) -> int:
-        """Free bytes where what the cut gives may be kept: on the disk of the run, and on that of the feature store."""
-        places = [self.folder, next(p for p in (home(), *home().absolute().parents) if p.exists())]
-        return min(shutil.disk_usage(place).free for place in places[: 1 + self.keep])
-
-
 def train_deeper(deeper: Deeper, work: Work) -> Trained:
     """Train and judge: a head of several layers first on the features that are there, then, from the fitted head, what lies below.
 
@@ -407,7 +244,7 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
     rows = standard(work.features)
     if seen is not None and seen.count:
         every = np.concatenate([rows, *map(standard, seen.features)])
-        material = of_rows(every, examples=np.concatenate([np.arange(len(rows)), _numbers(work, seen)]))
+        material = of_rows(every, examples=np.concatenate([np.arange(len(rows)), view_numbers(work, seen)]))
         looks = in_turn(material, len(rows), seen.count, work.seed)
     task = Task(of_rows(rows), work.loss, work.values, work.train, work.weights, work.folds, looks=looks)
     with _keeping(work, learner, "head", [], ("head_settings",)) as keeping:
@@ -434,7 +271,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     try:
-        material, looks = _material(deeper, work, cut, trunk, place)
+        material, looks = material_of(deeper, work, cut, trunk, place)
         task = Task(material, work.loss, work.values, work.train, work.weights, work.folds, work.validation.inner, looks)
         settings = _in_the_precision(learner, task, settings, work)
         work.decide(settings=settings.to_json())
@@ -476,166 +313,6 @@ def _divisions(work: Work) -> dict[str, Any]:
         work.emit(Warned(f"memory ran out: a batch is computed in {parts} parts, one after the other; a step still sees all of it"))
 
     return {"parts_at": {(d["training"], d["step"]): d["parts"] for d in held}, "divided": divided}
-
-
-def prepared_material(deeper: Deeper, work: Work, place: Path) -> Material:
-    """Every usable example, prepared, in `place`."""
-    from regraft.features.material import gather
-
-    facts = deeper.facts
-    modality, files = MODALITIES[facts.task], source_of(facts).files(facts)
-    names, sources = [e.name for e in work.examples], [e.source for e in work.examples]
-    prepare, space = modality.preparer(facts.preprocessing, files), Space(place, {}, needed=True)
-    return gather(names, sources, modality, prepare, space, workers=work.workers, emit=work.emit)
-
-
-def _numbers(work: Work, seen: Seen) -> np.ndarray:
-    """What the views of the training examples are numbered by, view after view: v x usable examples + the example's position."""
-    return np.concatenate([work.train + view * len(work.examples) for view in range(1, seen.count)])
-
-
-def _material(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk | None, place: Path) -> tuple[Material, Looks | None]:
-    """What is judged and trained on, and what each epoch reads where that is views of examples: prepared in `place`, or what the trunk
-    gives for them, in the feature store.
-    """
-    from regraft.features.material import Look, in_turn
-
-    read = _Reading(deeper, work, cut, trunk, place, "float32" if trunk is None else _precision(deeper, work, cut, trunk))
-    plain, seen, size = read(work.examples), work.seen, len(work.examples)
-    if seen is None:
-        return plain, None
-    if seen.count:
-        wanted = [_view(work.examples[i], view) for view in range(1, seen.count) for i in work.train]
-        both = plain.followed_by(read(wanted, seen.views, "views"), _numbers(work, seen))
-        return plain, in_turn(both, size, seen.count, work.seed)
-
-    def another(epoch: int, examples: np.ndarray) -> Look:
-        for before in place.glob("epoch-*"):
-            if before.name != f"epoch-{epoch}":
-                shutil.rmtree(before, ignore_errors=True)
-        material = read([_view(work.examples[i], epoch + 1) for i in examples], seen.views, f"epoch-{epoch}", silent)
-        at = np.full(size, -1)
-        at[examples] = np.arange(len(examples))
-        return Look(material, at, examples)
-
-    return plain, another
-
-
-def _view(example: Example, number: int) -> Example:
-    return replace(example, source=View(example.source, number))
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """Makes material of examples, in a folder of its own in `place` where it does not come from the feature store. `precision` is what the
-    tensors at the cut are kept in.
-    """
-
-    deeper: Deeper
-    work: Work
-    cut: Cut
-    trunk: Trunk | None
-    place: Path
-    precision: str
-
-    def __call__(self, examples: Sequence[Example], views: Views | None = None, name: str = "plain", emit: Emit | None = None) -> Material:
-        """The examples as they are, or views of them."""
-        from regraft.features.material import gather
-
-        work, facts = self.work, self.deeper.facts
-        modality, files = MODALITIES[facts.task], source_of(facts).files(facts)
-        preparer = modality.preparer if views is None else partial(views.preparer, modality)
-        prepare = preparer(facts.preprocessing, files)
-        if views is not None:
-            modality = views.modality(modality)
-        names, sources = [e.name for e in examples], [e.source for e in examples]
-        folder = self.place / name
-        shared = {"workers": work.workers, "emit": emit or work.emit}
-        of = "" if views is None else " of views"
-        if self.trunk is None:
-            return gather(names, sources, modality, prepare, Space(folder, {}, needed=True), stage=f"preparing{of}", **shared)
-        space = _space(self.deeper, work, self.cut, self.precision, folder, views)
-        options = {"trunk": self.trunk, "tile": facts.tile, "side_by_side": work.device == "cpu", "precision": self.precision}
-        stored = space.folder != folder
-        try:
-            material = gather(names, sources, modality, prepare, space, stage=f"frozen part{of}", **options, **shared)
-        except WriteError as error:
-            other = "set REGRAFT_HOME to a folder on another disk; what is there already is kept"
-            raise WriteError(error.found, move=f"make room there, or {other if stored else '--out FOLDER on another disk'}") from None
-        if stored:
-            for removed in Store().trim(protect=self._keys()):
-                work.emit(Said(f"the feature store is over its size: {removed.rows:,} examples of {removed.key} were removed"))
-        return material
-
-    def _keys(self) -> tuple[str, ...]:
-        """Of the spaces that this training reads."""
-        seen = self.work.seen
-        spaces = (None, seen.views) if seen else (None,)
-        return tuple(space_key(_maker(self.deeper, self.work, self.cut, self.precision, views)) for views in spaces)
-
-
-def _precision(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk) -> str:
-    """What the tensors at the cut are kept in; recorded, and said when it is not float32."""
-    from regraft.features.material import largest
-
-    if held := work.recorder.held_decision("kept"):
-        # how much disk was free decided it
-        work.decide(kept=held)
-        return held["precision"]
-    full, half = (size * work.seen_examples for size in (cut.bytes, halved(cut)))
-    room = work.room()
-    if fits(full, room):
-        work.decide(kept={"precision": "float32"})
-        return "float32"
-    facts = deeper.facts
-    modality = MODALITIES[facts.task]
-    prepare = modality.preparer(facts.preprocessing, source_of(facts).files(facts))
-    value = largest([e.source for e in work.examples[: facts.tile]], modality, prepare, trunk)
-    chosen = half_for(value)
-    reason = f"in float32 it would take {full / 1e9:,.1f} GB, and {room / 1e9:,.1f} are free"
-    work.decide(kept={"precision": chosen, "reason": reason, "largest": value})
-    work.emit(Said(f"what the frozen part gives is kept in {chosen}, {half / 1e9:,.1f} GB: {reason}"))
-    return chosen
-
-
-def _space(deeper: Deeper, work: Work, cut: Cut, precision: str, place: Path, views: Views | None) -> Space:
-    """Where what the trunk gives is kept: in the feature store, or, when it is not to be kept there, cannot or is more than the store may
-    hold, in the run's folder while it runs.
-    """
-    aside = Space(place, {}, needed=True)
-    store = Store(keep=work.keep)
-    size = (cut.bytes if precision == "float32" else halved(cut)) * work.seen_examples
-    if not work.keep:
-        return aside
-    if size > store.limit:
-        held = f"{size / 1e9:,.1f} GB, and the feature store may hold {store.limit / 1e9:,.1f} (REGRAFT_CACHE_SIZE)"
-        work.emit(Said(f"what the frozen part gives takes {held}: it is kept for this run only"))
-        return aside
-    try:
-        space = store.space(_maker(deeper, work, cut, precision, views), needed=True)
-    except WriteError:
-        return aside
-    assert space.folder is not None
-    return space if os.access(space.folder, os.W_OK) else aside
-
-
-def _maker(deeper: Deeper, work: Work, cut: Cut, precision: str, views: Views | None) -> dict[str, Any]:
-    """What makes the tensors at the cut, of examples as they are or of views of them."""
-    from regraft.features import cut_maker
-    from regraft.features.cut import identity
-
-    facts = deeper.facts
-    return cut_maker(
-        cut=identity(cut),
-        network=str(facts.architecture.get("name", facts.name)),
-        preprocessing=facts.preprocessing,
-        modality=MODALITIES[facts.task],
-        tile=facts.tile,
-        device=work.device,
-        precision=precision,
-        files={name: sha256_file(path) for name, path in sorted(source_of(facts).files(facts).items())},
-        views=views,
-    )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from regraft.jobs.augment import Augmenting, plan_views, see, views_said
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes, versions
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
-from regraft.jobs.deeper import Deeper, Trained, Work, plan_deeper, train_deeper
+from regraft.jobs.deeper import Trained, train_deeper
 from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
@@ -32,6 +32,7 @@ from regraft.jobs.recording import DATA, Recorder, replayed
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
 from regraft.jobs.validation import Judged, Validation
+from regraft.jobs.work import Deeper, Work, plan_deeper
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
