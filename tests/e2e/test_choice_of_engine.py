@@ -135,6 +135,7 @@ def test_features_of_an_engine_agree(photos, tmp_path):
 def eager(monkeypatch):
     """Any number of examples is worth timing."""
     monkeypatch.setattr(choosing, "worth_timing", lambda examples: True)
+    monkeypatch.setattr(choosing, "is_short", lambda reference, examples: False)
 
 
 @needs_openvino
@@ -148,6 +149,14 @@ def test_engines_are_timed_on_real_tiles_and_remembered(photos, own_home, eager,
     monkeypatch.setattr(choosing, "_timed", lambda *_: pytest.fail("timed again"))
     _, again, _ = fitted(photos)
     assert again["engine"]["how"] == "timed here before" and again["engine"]["timings"] == decisions["engine"]["timings"]
+
+
+@needs_openvino
+def test_a_pass_that_is_short_in_torch_looks_for_no_other_engine(photos, own_home, monkeypatch):
+    monkeypatch.setattr(choosing, "worth_timing", lambda examples: True)
+    run, decisions, heard = fitted(photos)
+    assert decisions["engine"] == {"name": "torch", "precision": "fp32", "how": "too few examples for another"}
+    assert not [line for line in heard if line.startswith("engine")] and not (own_home / "engines.json").exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"x": 1}'])

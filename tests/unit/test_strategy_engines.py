@@ -6,7 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regraft.strategy.engines import CLEARLY, SAMPLE, TIMED_FROM, Timing, objection, pick, sample_places, sample_size, seconds, worth_timing
+from regraft.strategy.engines import (
+    CLEARLY,
+    SAMPLE,
+    SHORT,
+    TIMED_FROM,
+    Timing,
+    is_short,
+    objection,
+    pick,
+    sample_places,
+    sample_size,
+    seconds,
+    worth_timing,
+)
 
 TORCH = Timing("torch fp32", 0.1, 40, True)
 EXACT = Timing("openvino fp32", 1.2, 180, True)
@@ -68,6 +81,10 @@ def test_how_many_are_compared(examples, size):
     assert sample_size(examples) == size
     places = sample_places(examples)
     assert len(places) == size and places == sorted(places) and (places[0], places[-1]) == (0, examples - 1)
+
+
+def test_a_short_pass_is_not_worth_looking_for_another_engine():
+    assert is_short(TORCH, int(SHORT * TORCH.rate)) and not is_short(TORCH, int(SHORT * TORCH.rate) + 1)
 
 
 def test_few_examples_are_not_worth_timing():

@@ -16,7 +16,7 @@ from regraft.errors import ModelError, RegraftError, UsageError
 from regraft.events import Emit, Said, Warned
 from regraft.jobs.frozen import Frozen, pass_workers
 from regraft.jobs.network import TRUNCATE
-from regraft.strategy.engines import Timing, objection, pick, worth_timing
+from regraft.strategy.engines import Timing, is_short, objection, pick, worth_timing
 from regraft.targets import Target
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
 from regraft.workspace.store import Store
@@ -128,7 +128,9 @@ def choose_engine(
     key = findings_key(_circumstances(frozen, [REFERENCE, *able], device, threads))
     timings, how = _known(key, [REFERENCE, *able]), KNOWN
     if not timings:
-        timings, how = _timed(frozen, examples, [REFERENCE, *able], device, threads, left_out), TIMED
+        timings, how = _timed(frozen, examples, [REFERENCE, *able], device, threads, left_out, count), TIMED
+        if len(timings) == 1 and is_short(timings[0], count):
+            return Chosen(REFERENCE, FEW)
         keep_finding(FINDINGS, key, [t.to_json() for t in timings])
     by_label = {e.label: e for e in ENGINES}
     best, exact = pick(timings[0], timings[1:], count)
@@ -188,9 +190,17 @@ def _known(key: str, engines: Sequence[Engine]) -> list[Timing]:
 
 
 def _timed(
-    frozen: Frozen, examples: Sequence[Example], engines: Sequence[Engine], device: str, threads: int, left_out: dict[str, str]
+    frozen: Frozen,
+    examples: Sequence[Example],
+    engines: Sequence[Engine],
+    device: str,
+    threads: int,
+    left_out: dict[str, str],
+    count: int,
 ) -> list[Timing]:
-    """Each engine's making and pace on tiles of real examples, in turns; one that cannot take the network is left out, with the reason."""
+    """Each engine's making and pace on tiles of real examples, in turns; one that cannot take the network is left out, with the reason. The
+    first alone where a pass over `count` examples is short with it.
+    """
     from regraft.features.engines.graph import forget
     from regraft.features.threads import computing_crew
 
@@ -198,6 +208,7 @@ def _timed(
     tiles = _tiles(frozen, examples, workers)
     # opened here: every engine needs the network, so that it counts for none
     frozen.trunk(device, engines[0], threads)
+    windows = sum(len(tile) for tile in tiles)
     setups: dict[str, float] = {}
     fastest: dict[str, float] = {}
     trunks: dict[str, Trunk] = {}
@@ -215,7 +226,13 @@ def _timed(
                     left_out[engine.label] = str(error.found)
                     continue
                 trunks[engine.label], setups[engine.label] = trunk, time.perf_counter() - begun
-            windows = sum(len(tile) for tile in tiles)
+                if engine is engines[0]:
+                    begun = time.perf_counter()
+                    for _rows in (pool.map if trunk.side_by_side else map)(trunk, tiles):
+                        pass
+                    alone = Timing(engine.label, setups[engine.label], windows / (time.perf_counter() - begun), engine.exact)
+                    if is_short(alone, count):
+                        return [alone]
             for _ in range(ROUNDS):
                 for label, trunk in trunks.items():
                     begun = time.perf_counter()

@@ -9,6 +9,9 @@ TIMED_FROM = 400
 """Examples from which another engine than torch float32 is looked for. Timing all of them takes 4 to 5 s, the first time on a machine;
 400 photographs take torch float32 9 s with EfficientNet-Lite0 on two cores, and OpenVINO 2."""
 
+SHORT = 15.0
+"""Seconds of torch float32 up to which nothing else is timed: making and timing the others takes 5, and the best saves two thirds."""
+
 CLEARLY = 0.85
 """An engine is taken in place of the reference when it needs at most this part of its time: timings on a busy machine vary by 10 %."""
 
@@ -40,6 +43,11 @@ class Timing:
 def worth_timing(examples: int) -> bool:
     """Whether so many examples can pay for looking for a faster engine."""
     return examples >= TIMED_FROM
+
+
+def is_short(reference: Timing, examples: int) -> bool:
+    """Whether the reference is done with so many examples before looking for another engine could pay."""
+    return examples <= SHORT * reference.rate
 
 
 def sample_size(examples: int) -> int:
