@@ -10,7 +10,8 @@ against the usual way (`usual.py`: the same network and data, torch float32, the
 
 Of 2,000 photographs one epoch of the usual way is measured and counted ten times (`epochs_measured`); of the others all are. regraft
 does more in its time: five folds, a nested choice, intervals, a model without the network; it reads the test part too where the data
-has one. Beside the whole commands stands the stage alone (what runs over the examples, without start-up, on both sides), and a
+has one. For `last` the trainings that only judge, in five folds, are also taken off (`without_the_folds`): the usual way does not judge.
+Beside the whole commands stands the stage alone (what runs over the examples, without start-up, on both sides), and a
 second fit with everything stored. Floor: the time to decode and resize the photographs on all cores, and the network's multiply-adds
 over the rate of a float32 matrix product here.
 
@@ -170,7 +171,14 @@ def table(part: str, rounds: list[dict], folder: Path | None) -> dict:
     if part == "text":
         hand = middle("by hand", "seconds")
         result["by_hand"] = {"seconds": hand, "times": round(hand / ours, 2), "holds": hand / ours >= CLAIMS["text by hand"]}
-    elif part != "last" and folder is not None:
+    elif part == "last":
+        folds = statistics.median(sum(s for name, s in r["regraft"]["stages"].items() if ", fold " in name) for r in rounds)
+        result["without_the_folds"] = {
+            "seconds_of_the_folds": round(folds, 1),
+            "times": round(usual / (ours - folds), 1),
+            "times_of_the_stage": round(middle("usual", "stage") / (middle("regraft", "stage") - folds), 1),
+        }
+    elif folder is not None:
         least = floor(folder, rounds[0]["usual"]["n"])
         features = statistics.median(r["regraft"]["stages"].get("features", 0.0) for r in rounds)
         result["floor"] = {**least, "features": round(features, 2), "times_the_floor": round(features / least["seconds"], 2)}

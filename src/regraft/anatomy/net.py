@@ -169,6 +169,7 @@ class Net:
                 idle = _idle(edit, seen)
                 if idle:
                     raise Broken(idle, (), "the new layer", RuntimeError("no data passes it there"))
+                _try_in_training(edit, seen)
             except Broken as error:
                 broken = broken or error
                 continue
@@ -337,6 +338,22 @@ def _idle(edit: Edit, seen: Trace) -> str:
     """The path of a new layer that no data passes."""
     paths = {m: p for p, m in edit.network.named_modules()}
     return next((paths[m] for m in edit.runs if m in paths and not any(c and inside(c, paths[m]) for c in seen.calls)), "")
+
+
+def _try_in_training(edit: Edit, seen: Trace) -> None:
+    """Run new layers to which whole numbers come in training mode too: a dropout lets tokens pass in use, and in training it cannot.
+    Raises Broken.
+    """
+    paths = {m: p for p, m in edit.network.named_modules()}
+    for layer in edit.runs:
+        path = paths.get(layer, "")
+        calls = [c for c in seen.calls.get(path, ()) if c.whole_numbers and c.inputs]
+        for call in calls[:1]:
+            try:
+                with torch.random.fork_rng(devices=[]), torch.no_grad():
+                    own_copy(layer).train()(torch.zeros(call.inputs[0], dtype=torch.long))
+            except Exception as error:  # whatever a layer that is not made for whole numbers says
+                raise Broken(path, call.inputs[:1], f"{type(layer).__name__}, in training", error) from None
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class Call:
     outputs: tuple[Shape, ...]
     macs: int
     """Multiply-adds of everything inside, for the whole batch."""
+    whole_numbers: bool = False
+    """Whether the first tensor that came was one of whole numbers, such as tokens."""
 
 
 @dataclass
@@ -70,6 +72,14 @@ def shapes(value: Any) -> tuple[Shape, ...]:
     return ()
 
 
+def first_tensor(value: Any) -> Tensor | None:
+    """The first tensor in nested lists, tuples and mappings."""
+    if isinstance(value, Tensor):
+        return value
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return next((found for v in inside if (found := first_tensor(v)) is not None), None)
+
+
 def trace(network: nn.Module, inputs: Mapping[str, Tensor]) -> Trace:
     """Run `inputs` (tensors whose first dimension is the batch) through a network in evaluation mode, on the meta device where it
     allows that, else in earnest without gradients. It is a copy that runs: nothing that the network keeps while it runs (a
@@ -105,7 +115,7 @@ def own_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Modul
 def _watched(network: nn.Module, inputs: Mapping[str, Tensor], *, meta: bool) -> Trace:
     batch = next((v.shape[0] for v in inputs.values() if v.ndim), 1)
     calls: dict[str, list[Call]] = {}
-    stack: list[tuple[str, nn.Module, tuple[Shape, ...], int, int]] = []
+    stack: list[tuple[str, nn.Module, tuple[Shape, ...], bool, int, int]] = []
     names: dict[nn.Module, list[str]] = {}
     for path, module in network.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(path)
@@ -123,16 +133,20 @@ def _watched(network: nn.Module, inputs: Mapping[str, Tensor], *, meta: bool) ->
 
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal clock
-        stack.append((called(module), module, shapes([args, kwargs]), clock, counter.get_total_flops()))
+        first = first_tensor([args, kwargs])
+        whole = first is not None and not first.is_floating_point() and not first.is_complex()
+        stack.append((called(module), module, shapes([args, kwargs]), whole, clock, counter.get_total_flops()))
         clock += 1
 
     def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         # layers whose error the network itself caught never left
         while stack[-1][1] is not module:
             stack.pop()
-        path, _, given, order, before = stack.pop()
+        path, _, given, whole, order, before = stack.pop()
         # a multiply-add is counted as two operations
-        calls.setdefault(path, []).append(Call(order, given, shapes(output), (counter.get_total_flops() - before) // 2))
+        calls.setdefault(path, []).append(
+            Call(order, given, shapes(output), (counter.get_total_flops() - before) // 2, whole)
+        )
 
     for module in names:
         # first of all, so that what other hooks do is seen as a part of the layer
@@ -142,7 +156,7 @@ def _watched(network: nn.Module, inputs: Mapping[str, Tensor], *, meta: bool) ->
         with torch.no_grad(), counter, _eager_attention():
             output = network(**{k: v.to("meta") for k, v in inputs.items()} if meta else inputs)
     except Exception as error:
-        path, module, given, _, _ = stack[-1] if stack else ("", network, (), 0, 0)
+        path, module, given, *_ = stack[-1] if stack else ("", network, ())
         raise Broken(path, given, type(module).__name__, error) from None
     for paths in names.values():
         # of a layer with more names than runs each name tells the same
