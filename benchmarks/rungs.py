@@ -16,7 +16,7 @@ minutes on both of two cores; wall time says little on a machine that others use
 every side. The peers run in an environment of their own, .venv-peers (`make peers`). Cells that are there are skipped; one that
 failed or ran into the limit is kept as that, until it is taken out with --again REGEX. The seed draws the training examples and
 is the side's own. Seeds 0, 1 and 2 where a cell with seed 0 took less than MINUTE seconds of CPU time, else 0 alone. Everything
-is at its defaults; nothing was chosen on test examples.
+is at its defaults but for FITTED; nothing was chosen on test examples.
 
 regraft writes a model and judges it by cross-validation; its cells hold that too, and predict in a second process that is not
 counted. "chosen" is the rung that gains most over `head` on held-out training examples (paired; the fewest changes among equals):
@@ -58,6 +58,19 @@ FAR = ("omniglot", "cifar10", "fsdd, voices")
 RUNGS = ("none", "head", "norm", "top=1", "top=2", "contrastive", "full")
 DEEP = ("top=1", "top=2", "full")
 PEERS = ("by hand", "Trainer", "Trainer, sweep", "SetFit", "fastai")
+
+
+FITTED = {
+    "image": {200: 8, 600: 4, 1000: 3},
+    "audio": {1000: 4},
+    "subj": {1000: 5},
+}
+"""Epochs of `full` and `norm` where those of regraft's rule (20 below 320 examples, 12 at 1,000) would not end within LIMIT on two cores
+without instructions for bfloat16. Reckoned from the seconds that a training example takes, not from any accuracy."""
+
+
+def fitted(name, kind, n, rung):
+    return FITTED.get(name, FITTED.get(kind, {})).get(n) if rung in ("full", "norm") else None
 
 
 def source(name):
@@ -153,7 +166,7 @@ def peer(side, subset, seed, folder):
     return code, cost, said["predictions"], {"settings": said["settings"], "versions": said["versions"], "training": training}
 
 
-def regraft(side, name, subset, truth, seed, folder):
+def regraft(side, name, n, subset, truth, seed, folder):
     """The same of a rung, with which held-out examples it has right."""
     env = {"REGRAFT_HOME": str(folder / "home")}
     rung, run = side.removeprefix("regraft "), folder / "run"
@@ -161,6 +174,8 @@ def regraft(side, name, subset, truth, seed, folder):
     command = [sys.executable, "-m", "regraft", "fit", str(data), "--json", "--out", str(run), "--train", rung, "--seed", str(seed)]
     command += ["--label", "digit", "--input", "path"] if truth["kind"] == "audio" else []
     command += ["--model", "resemblyzer"] if name == "fsdd, voices" else []
+    if epochs := fitted(name, truth["kind"], n, rung):
+        command += ["--set", f"epochs={epochs}"]
     code, cost = measured(command, folder, env)
     if code:
         return code, cost, [], {}
@@ -218,7 +233,7 @@ def cell(side, name, n, seed, data, subsets, commit):
     with tempfile.TemporaryDirectory(dir=subsets) as scratch:
         folder = Path(scratch)
         if side.startswith("regraft"):
-            code, cost, said, more = regraft(side, name, subset, truth, seed, folder)
+            code, cost, said, more = regraft(side, name, n, subset, truth, seed, folder)
         else:
             code, cost, said, more = peer(side, subset, seed, folder)
         found = {"n": truth["train"], "n_test": len(truth["test"]), "subset": truth["sha256"][:16], "commit": commit, **cost}
