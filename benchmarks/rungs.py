@@ -459,6 +459,10 @@ def tables(found):
     return lines
 
 
+def page(found):
+    return "\n".join(tables(found)).rstrip() + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", help="cells whose key holds this regular expression")
@@ -471,9 +475,8 @@ def main():
         found = read()
         print("\n".join(key(*c) for c in cells() if wanted(found, *c)))
     elif given.table:
-        text = "\n".join(tables(read())).rstrip() + "\n"
-        PAGE.write_text(text, encoding="utf-8")
-        print(text)
+        PAGE.write_text(page(read()), encoding="utf-8")
+        print(page(read()))
     else:
         measure(given.only, given.minutes, given.again)
 
