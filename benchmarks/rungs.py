@@ -128,8 +128,7 @@ def key(side, name, n, seed):
 
 
 KEPT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_ARENA_MAX": "1"}
-"""For the peers: glibc keeps memory that was freed, as regraft asks of it by itself. Without, the kernel clears pages for as long as
-the network computes: fastai on 244 photographs, 66 s of CPU time in the program and 103 s in the kernel."""
+"""For the peers: glibc keeps memory that was freed, as regraft asks of it by itself; else the kernel clears pages in every step."""
 
 
 def measured(command, folder, env=None):
