@@ -61,11 +61,11 @@ PEERS = ("by hand", "Trainer", "Trainer, sweep", "SetFit", "fastai")
 
 
 FITTED = {
-    "image": {200: 8, 600: 4, 1000: 3},
+    "image": {1000: 6},
     "audio": {1000: 4},
     "subj": {1000: 5},
 }
-"""Epochs of `full` and `norm` where those of regraft's rule (20 below 320 examples, 12 at 1,000) would not end within LIMIT on two cores
+"""Epochs of `full` and `norm` where those of regraft's rule (12 at 1,000 examples) would not end within LIMIT on two cores
 without instructions for bfloat16. Reckoned from the seconds that a training example takes, not from any accuracy."""
 
 
