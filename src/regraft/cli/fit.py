@@ -35,6 +35,7 @@ from regraft.spec import ALL_METRICS
 @click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help=setting_help())
 @machine_options
 @engine_options
+@option("--budget", metavar="TIME")
 @option("--out", metavar="DIR")
 @option("--seed", type=int, default=0, show_default=True)
 @strict_option
@@ -51,7 +52,10 @@ def command(data: str, as_json: bool, **options: Any) -> None:
     """
     from regraft import jobs
     from regraft.cli.render import Screen, console, show
+    from regraft.jobs.deadline import Deadline
 
+    # what it took to start counts too
+    options["budget"] = options["budget"] and Deadline.of(options["budget"], process=True)
     with Screen(quiet=as_json) as screen:
         run = jobs.fit(data, **options, on_event=screen)
     if as_json:
@@ -76,6 +80,9 @@ def report(result: Any) -> list[Any]:
         name, value = first_metric(fresh["metrics"])
         lines.append(f"test {name} without the {test['n'] - fresh['n']:,} that stand in the training part: {value}")
     memory = f", {result['peak_memory_mb']:,.0f} MB of memory at most" if result["peak_memory_mb"] else ""
+    if budget := result.get("budget"):
+        more = "; ".join(budget["with_more"])
+        lines.append(f"budget {duration(budget['seconds'])}, {budget['used']:.1f} s used" + (f"; with more time: {more}" if more else ""))
     lines += [
         f"{result['run']}: {duration(result['seconds'])}{memory}; licence of the weights: {result['licence']}",
         f"  regraft predict {result['run']} FILES     regraft evaluate {result['run']} DATA     regraft show {result['run']}",

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -22,6 +22,7 @@ from regraft.jobs.augment import Augmenting, plan_views, see, views_said
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes, versions
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
+from regraft.jobs.deadline import Deadline, OutOfTime, too_little
 from regraft.jobs.deeper import Trained, train_deeper
 from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass
@@ -29,6 +30,7 @@ from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.network import Edited, given_network, named_model, written_steps
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
 from regraft.jobs.recording import DATA, Recorder, replayed
+from regraft.jobs.rounds import Rounds, fitting_for, say_fitting
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
 from regraft.jobs.validation import Judged, Validation
@@ -92,6 +94,7 @@ def fit(
     seed: int = 0,
     strict: bool = False,
     allow_outside: bool = False,
+    budget: str | float | Deadline | None = None,
     balance: bool = False,
     store: bool = True,
     replay: str | os.PathLike[str] | None = None,
@@ -104,13 +107,13 @@ def fit(
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
     window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as {"lr": 1e-3}. `replay`
-    names a run of the same data and spec whose decisions are used. The other arguments are those of the command line; `on_event` is
+    names a run of the same data and spec whose decisions are used. `budget` is counted from the call, or is a `Deadline` of one's own. The other arguments are those of the command line; `on_event` is
     called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
     network cannot be had, RunError when the folder is taken, Interrupted after Ctrl-C: `resume` goes on.
     """
-    start = time.perf_counter()
+    start, deadline = time.perf_counter(), Deadline.of(budget)
     source, data_text, test_text = named_data(data, test)
     spec = FitSpec(
         data=data_text,
@@ -148,12 +151,13 @@ def fit(
         seed=seed,
         strict=strict,
         allow_outside=allow_outside,
+        budget=deadline.asked,
         balance=balance,
         store=store,
     )
     given = Arguments(source, test, model, preprocessing)
     held = None if replay is None else replayed(Path(replay), spec)
-    return fitted(spec, given, lambda: Recorder(_new_folder(spec, given, held), on_event, replay=held), start)
+    return fitted(spec, given, lambda: Recorder(_new_folder(spec, given, held), on_event, None, held, deadline), start, deadline)
 
 
 @dataclass(frozen=True)
@@ -176,13 +180,23 @@ def _new_folder(spec: FitSpec, given: Arguments, replay: Mapping[str, Any] | Non
     return new_run(spec.out, _name_of(given.data) if isinstance(given.data, Path) else "data", spec.to_json(), given.objects, replay)
 
 
-def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder], start: float) -> Run:
+def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder], start: float, deadline: Deadline) -> Run:
     """Fit what was asked for to what was given; `recorder_of` opens the run's folder, once it is clear that the fit can begin."""
+    try:
+        return _fitted(spec, given, recorder_of, start, deadline)
+    except OutOfTime:
+        raise too_little(deadline) from None
+    finally:
+        deadline.silence()
+
+
+def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder], start: float, deadline: Deadline) -> Run:
     labelled = open_labelled(spec, given.data, given.test)
     _check_options(spec, labelled.target)
     modality = MODALITIES[labelled.dataset.task]
     may = Access(spec.offline, spec.allow_code, spec.allow)
     place = choose_device(spec.device)
+    deadline.ring_at(0.0, "before the first head")
     named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
     network = given_network(given.model, labelled.dataset.task, given.preprocessing, steps, may)
@@ -279,7 +293,7 @@ class _Fit:
         )
         metric = spec.metric or self.target.metrics[0]
         network.try_before(self.labelled, metric, spec.seed, balance=spec.balance)
-        extracted = network(examples)
+        extracted = network(examples, self._rounds(examples, values))
         left_out = [*self.dataset.left_out, *extracted.left_out]
         check_losses(left_out, len(extracted.kept), self.modality, strict=spec.strict, emit=self.emit)
         say_notes(extracted.notes, len(extracted.kept), self.emit)
@@ -287,6 +301,7 @@ class _Fit:
         validation = Validation.of(self.target, metric, parts, spec.seed, balance=spec.balance, emit=self.emit)
         self.decide(**{DATA: _known_by(parts, validation, extracted.identities, len(left_out))})
         usable = [examples[i] for i in extracted.kept]
+        validation = self._in_time(validation, extracted)
         probe = self._linear_head(network, validation, usable, extracted)
         head = head_candidate(
             self.rung if self.deeper is None else "head", probe, extracted.features, validation, self.facts, backbone, network.chosen.engine
@@ -295,9 +310,10 @@ class _Fit:
             bare = self._without_network(validation, extracted)
             model, output_map = as_it_is(self.kept, head, extracted.features, validation, self.recorder)
             return self._ship(model, None, bare, validation, left_out, {"output_map": output_map})
-        if self.deeper is not None and not (self.recorder.path / BUNDLE).is_dir():
+        if (self.deeper is not None or self.recorder.deadline.bound) and not (self.recorder.path / BUNDLE).is_dir():
             # from here on there is a model to keep, whatever happens
             save_candidate(self.recorder.path / BUNDLE, head, self._settled(head, validation))
+        self.recorder.deadline.silence()
         bare = self._without_network(validation, extracted)
         if self.deeper is None:
             return self._ship(tempered(head, validation, self.decide, self.emit), None, bare, validation, left_out)
@@ -364,12 +380,27 @@ class _Fit:
             return self.edited.weights
         return self.deeper.backbone if self.deeper else source_of(self.facts).weights(self.facts)
 
+    def _rounds(self, examples: Sequence[Example], values: Sequence[Any]) -> Rounds | None:
+        """How the pass keeps the deadline, where there is one."""
+        if not self.recorder.deadline.bound:
+            return None
+        facts, deeper = self.facts, self.deeper is not None and not self.deeper.on_features
+        return Rounds(self.labelled, examples, values, self.spec.seed, facts.tile, self.threads, facts.features, deeper, self.recorder)
+
+    def _in_time(self, validation: Validation, extracted: Extracted) -> Validation:
+        """The validation with as much of the output layer's study as fits."""
+        every, rows = strengths_for(self.target.loss), rows_at(extracted.features, validation.parts.train)
+        wanted, outputs = validation.nested, len(self.target.outputs)
+        self.strengths, nested = fitting_for(self.recorder, "fitting", rows, outputs, every, validation.count, nested=wanted)
+        say_fitting(self.recorder, len(self.strengths), len(every), nested=nested, wanted=wanted)
+        return validation if nested == wanted else replace(validation, hurried=True)
+
     def _linear_head(self, network: FrozenPass, validation: Validation, usable: Sequence[Example], extracted: Extracted) -> Probe:
         """The linear head on features that can be relied on; afterwards `extracted.features` are those it reads."""
         from regraft.features.memory import give_back
 
         train = validation.parts.train
-        strengths = strengths_for(self.target.loss)
+        strengths = self.strengths
         probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
         if network.again_if_it_disagrees(probe, validation, usable, extracted):
             probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
@@ -404,7 +435,10 @@ class _Fit:
         # of 100,000 images they take 300 MB, and the rows made of them as much again
         extracted.summaries.clear()
         # not nested: a third of the work, and if anything it flatters what we compare with
-        strengths = strengths_for(self.target.loss)[BASELINE_STRENGTHS]
+        strengths = self.strengths[BASELINE_STRENGTHS] or self.strengths
+        strengths, _ = fitting_for(
+            self.recorder, "fitting_without_network", rows, len(self.target.outputs), strengths, validation.count, nested=False
+        )
         probe = validation.probe("without the network", rows, strengths, self.emit, nested=False, careful=False)
         return _Bare(learnt, probe, test_rows, self.target.settle(parts.y, probe.out_of_fold, validation.columns))
 
@@ -487,6 +521,7 @@ class _Fit:
                 **({"better_than_head": {self.target.compared: over_head.to_json()}} if over_head else {}),
                 **details,
                 **({"test": test} if test else {}),
+                **({"budget": deadline.to_json()} if (deadline := self.recorder.deadline).bound else {}),
                 "seconds": round(seconds, 2),
                 "peak_memory_mb": peak_memory_mb(),
                 "costs": self.recorder.costs,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.errors import UsageError
 from regraft.events import Emit, Said, silent
 from regraft.jobs.common import as_source
+from regraft.jobs.deadline import Deadline
 from regraft.jobs.fit import Arguments, fitted
 from regraft.jobs.recording import Recorder
 from regraft.jobs.run import Run
@@ -64,8 +65,10 @@ def resume(
             spec.model if model is None else model,
             preprocessing,
         )
-        recorder = Recorder(held.folder, on_event, held.decisions, held.replay)
+        deadline = Deadline.of(spec.budget)
+        deadline.before, deadline.waiting = held.seconds, bool(held.decisions)
+        recorder = Recorder(held.folder, on_event, held.decisions, held.replay, deadline)
         recorder.emit(Said(f"going on with {path}" + ("" if held.decisions else ", which had not decided anything yet")))
-        return fitted(spec, arguments, lambda: recorder, start)
+        return fitted(spec, arguments, lambda: recorder, start, deadline)
     finally:
         held.folder.close()
