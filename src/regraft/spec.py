@@ -191,7 +191,7 @@ def _fits(value: object, kind: str) -> bool:
 BUDGETS = (1.0, 30 * 86400.0)
 """Seconds of the least and the longest budget."""
 
-_TIME = re.compile(r"(?:(?P<h>[\d.]+)h)?(?:(?P<m>[\d.]+)m(?:in)?)?(?:(?P<s>[\d.]+)s)?|(?P<plain>[\d.]+)")
+_TIME = re.compile(r"(?:(?P<h>[0-9.]+)h)?(?:(?P<m>[0-9.]+)m(?:in)?)?(?:(?P<s>[0-9.]+)s)?|(?P<plain>[0-9.]+)")
 
 
 def seconds_in(text: str) -> float | str:

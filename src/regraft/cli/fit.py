@@ -70,6 +70,7 @@ def report(result: Any) -> list[Any]:
     """What a finished fit shows."""
     from regraft.cli.render import duration, first_metric, metrics_table
     from regraft.modality import MODALITIES
+    from regraft.strategy.budget import clock_time
 
     modality = MODALITIES[result["task"]]
     parts = [(f"cross-validated, {result['n']:,} {modality.nouns}", result["estimate"], result["baseline"])]
@@ -82,7 +83,7 @@ def report(result: Any) -> list[Any]:
     memory = f", {result['peak_memory_mb']:,.0f} MB of memory at most" if result["peak_memory_mb"] else ""
     if budget := result.get("budget"):
         more = "; ".join(budget["with_more"])
-        lines.append(f"budget {duration(budget['seconds'])}, {budget['used']:.1f} s used" + (f"; with more time: {more}" if more else ""))
+        lines.append(f"budget {clock_time(budget['seconds'])}, {budget['used']:.1f} s used" + (f"; with more time: {more}" if more else ""))
     lines += [
         f"{result['run']}: {duration(result['seconds'])}{memory}; licence of the weights: {result['licence']}",
         f"  regraft predict {result['run']} FILES     regraft evaluate {result['run']} DATA     regraft show {result['run']}",

@@ -21,6 +21,9 @@ from regraft.strategy.budget import clock_time
 LEAVING = 0.4
 """Seconds between the written run and the end of the process: PyTorch's threads and memory are given back."""
 
+BUSIEST = 10.0
+"""Times as slow as an idle machine that what cannot be measured beforehand is taken to be at most."""
+
 
 def steady() -> float:
     """Seconds of a clock that nobody sets and that goes on while the machine sleeps, where there is such a one."""
@@ -40,8 +43,8 @@ def process_age() -> float:
 
 
 class OutOfTime(BaseException):
-    """What was begun does not fit into the time that is left: `reason` says why. No Exception, as Ctrl-C is none: whoever carries on whatever
-    happens must not carry on here.
+    """What was begun does not fit into the time that is left: `reason` says why. No Exception, as Ctrl-C is none: whoever carries on
+    whatever happens must not carry on here.
     """
 
     def __init__(self, reason: str) -> None:
@@ -64,19 +67,27 @@ class Deadline:
     waiting: bool = False
     asked: str | None = None
     """The budget as it was asked for, for a spec; what it names is checked there."""
+    slowness: float = 1.0
+    """How many times as long as on an idle machine things take."""
+    writing: float = 0.0
+    """Seconds that the first bundle took to be written."""
     more: dict[str, str] = field(default_factory=dict[str, str])
     """What the budget did not take, by what it is about: "with more time: ..."."""
 
     def __post_init__(self) -> None:
         self._latest = self.now()
         self._before: Any = None
+        self._wish: tuple[float, str] | None = None
+        self._felt = (self._latest - self.before, 0.0 if self.before else time.process_time())
         self.began = self._latest if self.began is None else self.began
         if self.asked is None and self.seconds is not None:
             self.asked = f"{self.seconds:.10g}s"
 
     @classmethod
     def of(cls, budget: str | float | Deadline | None, *, process: bool = False) -> Deadline:
-        """The deadline that a budget names, from now on, or from the start of the `process`. One that names no time is for the spec to refuse."""
+        """The deadline that a budget names, from now on, or from the start of the `process`. One that names no time is for the spec to
+        refuse.
+        """
         if isinstance(budget, Deadline):
             return budget
         if budget is None:
@@ -104,13 +115,22 @@ class Deadline:
         if self.waiting:
             self.waiting = False
             self.began = self._latest = self.now()
-        return float("inf") if self.seconds is None else self.seconds - self.spent - LEAVING
+            if self._wish is not None:
+                self.ring_at(*self._wish)
+        return float("inf") if self.seconds is None else self.seconds - self.spent - LEAVING * self.slowness
+
+    def feel(self) -> None:
+        """Take in how busy the machine is: seconds for each second of computing since the start, in which one thread worked."""
+        wall, computed = self._felt
+        if self.now is steady and self.bound:
+            self.slowness = min(BUSIEST, max(1.0, (self.now() - wall) / max(0.01, time.process_time() - computed)))
 
     def ring_at(self, reserve: float, reason: str) -> None:
-        """Raise OutOfTime once no more than `reserve` seconds are left, whatever runs then. In the main thread of a system that has alarms, and
-        by the real clock, alone; elsewhere what asks for `left` has to do.
+        """Raise OutOfTime once no more than `reserve` seconds are left, whatever runs then. In the main thread of a system that has alarms,
+        and by the real clock, alone; elsewhere what asks for `left` has to do.
         """
         self.silence()
+        self._wish = (reserve, reason)
         if not self._rings:
             return
 
@@ -122,6 +142,7 @@ class Deadline:
 
     def silence(self) -> None:
         """Ring no more."""
+        self._wish = None
         if self._before is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._before)

@@ -17,6 +17,7 @@ from regraft.errors import ModelError
 from regraft.events import Done, Emit, Progress, Said, Started, Warned
 from regraft.jobs.interrupts import asked_to_stop
 from regraft.jobs.network import in_head
+from regraft.jobs.pacing import within
 from regraft.jobs.reading import halved, material_of, view_numbers
 from regraft.jobs.recording import DATA
 from regraft.jobs.work import Deeper, Work
@@ -273,6 +274,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     try:
         material, looks = material_of(deeper, work, cut, trunk, place)
         task = Task(material, work.loss, work.values, work.train, work.weights, work.folds, work.validation.inner, looks)
+        settings, pace = within(work, learner, task, settings, MIXES, "training")
         settings = _in_the_precision(learner, task, settings, work)
         work.decide(settings=settings.to_json())
         mixes = MIXES if settings.wise else MIXES[-1:]
@@ -284,6 +286,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
             "decided": lambda count: work.decide(folds_trained=count),
             "watch": watch_training(work.emit, "training"),
             "mixes": mixes,
+            "pacing": pace and pace.pacing(),
             **_divisions(work),
         }
         with _keeping(work, learner, "training", starts, ("settings", "cut")) as keeping, recomputed(deeper.whole.net.module, blocks):
@@ -291,6 +294,9 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
+    if pace is not None:
+        work.decide(folds_trained=tuned.folds)
+        pace.say(tuned.folds)
     if tuned.restarts:
         work.emit(
             Warned(f"training began again {tuned.restarts} times at a third of the rates: its loss was no finite number, or exploded")

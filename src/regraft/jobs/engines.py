@@ -242,7 +242,11 @@ def _timed(
                         pass
                     alone = Timing(engine.label, setups[engine.label], windows / (time.perf_counter() - begun), engine.exact)
                     own = time.perf_counter() - start
-                    if is_short(alone, count) or deadline and not may_time_engines(deadline.left, count / alone.rate, own, len(engines) - 1):
+                    if (
+                        is_short(alone, count)
+                        or deadline
+                        and not may_time_engines(deadline.left, count / alone.rate, own, len(engines) - 1)
+                    ):
                         return [alone]
             for _ in range(ROUNDS):
                 for label, trunk in trunks.items():

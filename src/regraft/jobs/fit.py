@@ -28,6 +28,7 @@ from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.network import Edited, given_network, named_model, written_steps
+from regraft.jobs.pacing import finishing
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
 from regraft.jobs.recording import DATA, Recorder, replayed
 from regraft.jobs.rounds import Rounds, fitting_for, say_fitting
@@ -107,8 +108,8 @@ def fit(
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
     window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as {"lr": 1e-3}. `replay`
-    names a run of the same data and spec whose decisions are used. `budget` is counted from the call, or is a `Deadline` of one's own. The other arguments are those of the command line; `on_event` is
-    called with each event.
+    names a run of the same data and spec whose decisions are used. `budget` is counted from the call, or is a `Deadline` of one's own. The
+    other arguments are those of the command line; `on_event` is called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
     network cannot be had, RunError when the folder is taken, Interrupted after Ctrl-C: `resume` goes on.
@@ -196,6 +197,7 @@ def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder]
     modality = MODALITIES[labelled.dataset.task]
     may = Access(spec.offline, spec.allow_code, spec.allow)
     place = choose_device(spec.device)
+    deadline.feel()
     deadline.ring_at(0.0, "before the first head")
     named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
@@ -312,22 +314,61 @@ class _Fit:
             return self._ship(model, None, bare, validation, left_out, {"output_map": output_map})
         if (self.deeper is not None or self.recorder.deadline.bound) and not (self.recorder.path / BUNDLE).is_dir():
             # from here on there is a model to keep, whatever happens
+            begun = time.perf_counter()
             save_candidate(self.recorder.path / BUNDLE, head, self._settled(head, validation))
+            self.recorder.deadline.writing = time.perf_counter() - begun
         self.recorder.deadline.silence()
         bare = self._without_network(validation, extracted)
         if self.deeper is None:
             return self._ship(tempered(head, validation, self.decide, self.emit), None, bare, validation, left_out)
-        trained = self._train_deeper(self.deeper, probe, validation, usable, extracted.features)
+        deadline = self.recorder.deadline
+        try:
+            if held := self.recorder.held_decision("below_head"):
+                raise OutOfTime(held["reason"])
+            deadline.ring_at(finishing(self.recorder), "")
+            return self._below_head(self.deeper, head, probe, bare, validation, usable, extracted.features, left_out)
+        except OutOfTime as late:
+            deadline.silence()
+            reason = late.reason or f"the time was over at: {self.recorder.stage}"
+            return self._head_in_time(self.deeper.rung.name, reason, head, bare, validation, left_out)
+
+    def _below_head(
+        self,
+        deeper: Deeper,
+        head: Candidate,
+        probe: Probe,
+        bare: _Bare,
+        validation: Validation,
+        usable: Sequence[Example],
+        features: np.ndarray,
+        left_out: Sequence[LeftOut],
+    ) -> Run:
+        trained = self._train_deeper(deeper, probe, validation, usable, features)
         try:
             if isinstance(trained, TunedEncoder):
                 candidate = trained.candidate(validation)
             else:
-                candidate = trained_candidate(trained, validation, network.chosen.engine, head.features)
-            chosen, passed_over = self._choose(candidate, head, validation, own_head=not self.deeper.whole.plain)
+                candidate = trained_candidate(trained, validation, head.engine, head.features)
+            chosen, passed_over = self._choose(candidate, head, validation, own_head=not deeper.whole.plain)
+            if passed_over:
+                # what is left to do with the head takes no time, and must not be done twice
+                self.recorder.deadline.silence()
             chosen = tempered(chosen, validation, self.decide, self.emit)
             return self._ship(chosen, passed_over, bare, validation, left_out)
         finally:
             trained.close()
+
+    def _head_in_time(
+        self, rung: str, reason: str, head: Candidate, bare: _Bare, validation: Validation, left_out: Sequence[LeftOut]
+    ) -> Run:
+        """The linear head ships, because what was asked for does not fit into the budget."""
+        self.recorder.anew("ships", "temperature", "wise")
+        self.decide(below_head={"trained": False, "reason": reason})
+        self.over_head, deadline = None, self.recorder.deadline
+        deadline.more["rung"] = f"--train {rung}"
+        self.emit(Warned(f"nothing below the head is trained within the budget of {deadline.text}: {reason}. The linear head is kept"))
+        head = tempered(head, validation, self.decide, self.emit)
+        return self._ship(head, PassedOver(rung, f"it did not fit into the budget: {reason}"), bare, validation, left_out)
 
     def _settled(self, candidate: Candidate, validation: Validation) -> Target:
         """The target with what a candidate's held-out outputs decide: thresholds, intervals."""
@@ -340,7 +381,7 @@ class _Fit:
         one's own ships in any case: it was asked for as a network, not as a way to train one.
         """
         gain = validation.gain(validation.judge(candidate.held_out), head.held_out)
-        reason = "" if own_head else head_stays(gain, self.target)
+        reason = "" if own_head else head_stays(gain, self.target, better=self.recorder.deadline.bound)
         self.decide(ships=head.rung if reason else candidate.rung)
         if not reason:
             self.over_head = gain
@@ -488,6 +529,7 @@ class _Fit:
         baseline = validation.judge(bare.probe.out_of_fold, judged.places)
         details = (shipped if view is self.target else view).details(judged.truth, judged.held, judged.decided)
         test = _test(candidate, shipped, bare, parts) if len(parts.test) else None
+        self.recorder.deadline.silence()
         save_candidate(self.recorder.path / BUNDLE, candidate, shipped)
         self._write_without_network(bare)
         self._write_out_of_fold(judged, validation)
@@ -607,9 +649,12 @@ def against_head(gain: Figure, target: Target) -> str:
     return f"what was trained is {worse} a linear output layer alone (--train head): {target.difference(gain)}"
 
 
-def head_stays(gain: Figure, target: Target) -> str:
-    """Why the linear head ships in place of what was trained below it: that is clearly worse. Empty when it is not."""
-    return f"what was trained is worse on the same held-out examples: {target.difference(gain)}" if gain.high < 0 else ""
+def head_stays(gain: Figure, target: Target, *, better: bool = False) -> str:
+    """Why the linear head ships in place of what was trained below it: that is clearly worse. Empty when it is not. With `better`, being
+    worse in the mean is enough: under a budget a bundle is replaced only by a better one.
+    """
+    worse = (gain.value if better else gain.high) < 0
+    return f"what was trained is worse on the same held-out examples: {target.difference(gain)}" if worse else ""
 
 
 @dataclass(frozen=True)

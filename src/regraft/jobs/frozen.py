@@ -95,7 +95,8 @@ class Frozen:
     ) -> Extracted:
         """Features of the examples, from the store where it has them; with `summaries`, what the model without a network needs.
 
-        `into` are the spaces of a network that gives the rows of several; without it they go into this network's own. `enough` ends it early.
+        `into` are the spaces of a network that gives the rows of several; without it they go into this network's own. `enough` ends it
+        early.
         """
         from regraft.features import extract, summary_maker
         from regraft.features.material import damaged_said

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.errors import RunError, UsageError
-from regraft.events import Emit, Event, Measured, Warned
+from regraft.events import Emit, Event, Measured, Started, Warned
 from regraft.jobs.common import Messages
 from regraft.jobs.deadline import Deadline
 from regraft.spec import FitSpec
@@ -40,6 +40,7 @@ class Recorder:
     ) -> None:
         self.deadline = deadline or Deadline()
         self._noted = 0.0
+        self.stage = ""
         self.folder = folder
         self.messages = Messages(listener)
         self.costs: dict[str, Any] = {}
@@ -54,6 +55,8 @@ class Recorder:
         """Log an event, pass it on, and keep what it says of costs."""
         self.folder.log(event)
         self.messages(event)
+        if isinstance(event, Started):
+            self.stage = event.stage
         self._note_time()
         if isinstance(event, Measured):
             self.costs[event.name] = {"predicted": event.predicted, "measured": round(event.value, 3), "unit": event.unit}
@@ -74,6 +77,21 @@ class Recorder:
             self.emit(Warned("\n".join(["not as in the run that is replayed:", *found])))
         self._note_time(0.0)
         self.folder.decide(**decisions)
+
+    def listed(self, name: str) -> list[Any]:
+        """Decisions of a kind that grows, as far as they were taken, here or in the run that is replayed."""
+        if name not in self.folder.decisions and self.held_decision(name):
+            self.folder.decide(**{name: self.held_decision(name)})
+        return list(self.folder.decisions.get(name, ()))
+
+    def lengthen(self, name: str, item: Any) -> None:
+        """Record one more of them before it is acted on."""
+        self.folder.decide(**{name: [*self.listed(name), item]})
+
+    def anew(self, *names: str) -> None:
+        """Decisions that were taken before, and are taken again in another way."""
+        for name in names:
+            self._taken.pop(name, None)
 
     def _note_time(self, every: float = NOTED) -> None:
         """Write down the time that is spent, where it is counted: a run that goes on has what is left."""

@@ -1,4 +1,4 @@
-"""What a fit with a budget learns from: as many examples as go through the frozen network in time, in rounds; and how its output layer is fitted."""
+"""What a fit with a budget learns from: as many examples as go through the frozen network in time; and how its output layer is fitted."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ TILES = 2
 """Tiles for each thread in the first round."""
 
 ENDING = 1.5
-"""Seconds for what does not depend on the number of examples: settling, figures, the files of a bundle. Measured: 0.4 to 0.8 on an idle machine."""
+"""Seconds for what does not depend on the number of examples: settling, figures, the files of a bundle. Measured: 0.4 to 0.8 on an idle
+machine."""
 
 PRODUCTS = 12.0
-"""Products of all rows with the weights, and back, that fitting a model takes (measured: 4 to 13 with all strengths one after the other)."""
+"""Products of all rows with the weights, and back, that fitting a model takes (measured: 4 to 13, all strengths one after the other)."""
 
 LEAST_MODELS = 12
 """Models that are reckoned with for the output layer and the one without the network, when the number of examples is decided."""
@@ -45,7 +46,9 @@ BELOW = 3.0
 
 @dataclass
 class Rounds:
-    """A pass that keeps a deadline. `width` and `classes` are the size of the output layer; `deeper`: something below it is trained afterwards."""
+    """A pass that keeps a deadline. `width` and `classes` are the size of the output layer; `deeper`: something below it is trained
+    afterwards.
+    """
 
     labelled: Labelled
     examples: Sequence[Example]
@@ -92,10 +95,11 @@ class Rounds:
 
     def _rounds(self, run: Run, order: Sequence[int], least: int) -> Extracted:
         deadline, models = self.recorder.deadline, self._seconds_of_models()
+        ending = ENDING * deadline.slowness
         first = max(least, TILES * self.tile * self.threads)
         done, each, parts = 0, None, list[Any]()
         times = 1 + BELOW * self.deeper
-        left = lambda: deadline.left - ENDING - models * done
+        left = lambda: deadline.left - ending - models * done
         tell = _OneStage(self.recorder.emit, len(order))
         begun, spent = time.perf_counter(), deadline.spent
         while done < len(order):
@@ -136,8 +140,10 @@ class Rounds:
         from regraft.modality import MODALITIES
 
         nouns, deadline = MODALITIES[self.labelled.dataset.task].nouns, self.recorder.deadline
-        found = f"{done:,} of the {least:,} {nouns} that are needed at least went through the network; {spent:.1f} s went before the first one"
-        return too_little(deadline, found, spent + ENDING + least * (models + each) if each else 0.0)
+        found = (
+            f"{done:,} of the {least:,} {nouns} that are needed at least went through the network; {spent:.1f} s went before the first one"
+        )
+        return too_little(deadline, found, spent + ENDING * deadline.slowness + least * (models + each) if each else 0.0)
 
 
 @dataclass
@@ -215,8 +221,8 @@ def seconds_of_model(rows: int, width: int, outputs: int) -> float:
 def fitting_for(
     recorder: Recorder, name: str, rows: np.ndarray, outputs: int, strengths: Sequence[float], folds: int, *, nested: bool
 ) -> tuple[tuple[float, ...], bool]:
-    """(the strengths that are tried, whether their choice is nested) for an output layer on rows (n, d) within the deadline, with as much time
-    again for what comes after it. Recorded as `name`.
+    """(the strengths that are tried, whether their choice is nested) for an output layer on rows (n, d) within the deadline, with as much
+    time again for what comes after it. Recorded as `name`.
     """
     if not recorder.deadline.bound:
         return tuple(strengths), nested
@@ -225,7 +231,9 @@ def fitting_for(
         found = Fitting(tuple(held["places"]), held["nested"])
     else:
         seconds = seconds_of_model(len(rows), rows.shape[1], outputs)
-        found = fitting_within((recorder.deadline.left - ENDING) / 2, seconds, len(strengths), folds, nested=nested)
+        found = fitting_within(
+            (recorder.deadline.left - ENDING * recorder.deadline.slowness) / 2, seconds, len(strengths), folds, nested=nested
+        )
     recorder.decide(**{name: {"places": list(found.places), "nested": found.nested}})
     return tuple(strengths[k] for k in found.places), found.nested
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SAFE = 0.85
-"""Part of the time that plans may fill: what was measured on a few steps or tiles is off by 10 to 15 % on a machine that does other things."""
+"""Part of the time that plans may fill: what was measured on a few steps or tiles is off by 10 to 15 % on a machine in use."""
 
 LEAST_STEPS = 20
-"""Steps of a training below which its warm-up and fall are no schedule any more; trainings that are shorter by rule are taken as they are."""
+"""Steps of a training below which its warm-up and fall are no schedule any more; trainings that are shorter by rule stay as they are."""
 
 LATE = 0.95
 """A schedule is shortened when less than this part of its remaining steps still fits: smaller delays are what SAFE is for."""
@@ -47,9 +47,9 @@ def seconds_of(training: Training, costs: Costs, folds: int) -> float:
 
 
 def training_within(left: float, costs: Costs, folds: int, steps: int) -> Training | None:
-    """The training that fits into the seconds that are `left`: the whole schedule of `steps` in as many folds as possible; in one fold with as
-    many steps as fit; None where those are too few. A longer schedule goes before more folds: what ships matters more than how
-    narrow its interval is.
+    """The training that fits into the seconds that are `left`: the whole schedule of `steps` in as many folds as possible; in one fold with
+    as many steps as fit; None where those are too few. A longer schedule goes before more folds: what ships matters more than how narrow
+    its interval is.
     """
     usable = SAFE * (left - costs.finishing)
     for count in range(folds, 0, -1):
@@ -80,14 +80,16 @@ def steps_within(left: float, costs: Costs, steps: int) -> int | None:
 
 
 def shortened(left: float, pace: float, remaining: int) -> int | None:
-    """How many of a schedule's `remaining` steps still fit into the seconds that are left, at so many seconds a step; None: go on as planned."""
+    """How many of a schedule's `remaining` steps still fit into the seconds that are left, at so many seconds a step; None: go on as
+    planned.
+    """
     if remaining * pace * LATE <= left:
         return None
     return max(0, min(remaining - 1, int(left / max(1e-9, pace))))
 
 
 def time_for(left: float, own: float, after: float) -> float:
-    """Seconds that a part may take which was planned to take `own`, with others that take `after` still to come: its share of what is left."""
+    """Seconds that a part may take which was planned to take `own`, with others that take `after` still to come: its share of it."""
     return max(0.0, left) * (own / (own + after) if own + after > 0 else 1.0)
 
 
@@ -114,8 +116,8 @@ def fittings(strengths: int, nested: bool) -> list[Fitting]:
 
 
 def fitting_within(left: float, seconds: float, strengths: int, folds: int, *, nested: bool) -> Fitting:
-    """The most thorough way to fit an output layer of data in so many folds that takes at most the seconds that are left, when one model takes
-    `seconds`; where none does, the cheapest.
+    """The most thorough way to fit an output layer of data in so many folds that takes at most the seconds that are left, when one model
+    takes `seconds`; where none does, the cheapest.
     """
     ways = fittings(strengths, nested)
     return next((way for way in ways if way.fits(folds) * seconds <= SAFE * left), ways[-1])
@@ -162,14 +164,14 @@ SAVED = 2 / 3
 
 
 def may_time_engines(left: float, whole: float, own: float, others: int) -> bool:
-    """Whether looking for a faster engine pays, when so many seconds are left for a pass that takes `whole` seconds in the plain one, whose own
-    opening and timing took `own`: it has to save twice what it costs.
+    """Whether looking for a faster engine pays, when so many seconds are left for a pass that takes `whole` seconds in the plain one, whose
+    own opening and timing took `own`: it has to save twice what it costs.
     """
     return 2 * others * max(TIMING, own / 2) <= SAVED * min(whole, left)
 
 
 def may_round(left: float, exact: float) -> bool:
-    """Whether an engine that rounds may be taken: where its predictions differ, everything runs again in an exact one, in `exact` seconds."""
+    """Whether an engine that rounds may be taken: where its predictions differ, everything runs again, for `exact` seconds."""
     return exact <= ROUND * left
 
 
@@ -184,8 +186,8 @@ def clock_time(seconds: float) -> str:
 def nested_order(
     strata: Sequence[object], units: Sequence[object], keys: Sequence[float], first: Mapping[object, int]
 ) -> tuple[list[int], int]:
-    """(an order of examples (positions) of which every beginning is a small image of the whole: of each stratum about the same part; how many
-    of them come `first`).
+    """(an order of examples (positions) of which every beginning is a small image of the whole: of each stratum about the same part; how
+    many of them come `first`).
 
     Examples of one unit stay together, in the stratum of the first of them. `keys` (one an example, by chance) decide among equals. Of a
     stratum so many units as `first` says come before all others.
