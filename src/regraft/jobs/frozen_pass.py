@@ -60,7 +60,8 @@ class FrozenPass:
         frozen = frozen_pretrained(facts, lambda: dict(backbone))
         held = recorder.held_decision("engine")
         deadline = recorder.deadline if recorder.deadline.bound else None
-        chosen = held_engine(held, device) if held else choose_engine(frozen, examples, named, precision, device, threads, more, deadline)
+        choose = lambda: choose_engine(frozen, examples, named, precision, device, threads, more, keep=keep, deadline=deadline)
+        chosen = held_engine(held, device) if held else choose()
         if said := chosen.sentence(frozen.modality.nouns):
             recorder.emit(Said(said))
         return cls(frozen, device, threads, keep, chosen, recorder)
