@@ -17,7 +17,7 @@ from regraft.errors import ModelError, RegraftError, UsageError
 from regraft.events import Emit, Said, Warned
 from regraft.jobs.deadline import Deadline
 from regraft.jobs.frozen import Frozen, pass_workers
-from regraft.strategy.budget import may_round, may_time_engines
+from regraft.strategy.budget import ROUND, may_round, may_time_engines
 from regraft.strategy.engines import Timing, is_short, objection, pick, worth_timing
 from regraft.targets import Target
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
@@ -143,7 +143,7 @@ def choose_engine(
     if not timings or len(timings) == 1 and not is_short(timings[0], count):
         timings, how = _timed(frozen, examples, [REFERENCE, *able], device, threads, left_out, count, deadline), TIMED
         keep_finding(FINDINGS, key, [t.to_json() for t in timings])
-    if len(timings) == 1:
+    if len(timings) == 1 and (is_short(timings[0], count) or deadline):
         return Chosen(REFERENCE, FEW if is_short(timings[0], count) else HURRIED)
     by_label = {e.label: e for e in ENGINES}
     left = deadline.left if deadline else math.inf
@@ -232,11 +232,14 @@ def _timed(
     frozen.trunk(device, engines[0], threads)
     windows = sum(len(tile) for tile in tiles)
     setups: dict[str, float] = {}
+    enough = -math.inf
     fastest: dict[str, float] = {}
     trunks: dict[str, Trunk] = {}
     try:
         with computing_crew(workers) as pool:
             for engine in engines:
+                if deadline and deadline.left < enough:
+                    break  # the others took longer to make than was thought
                 begun = time.perf_counter()
                 try:
                     trunk = frozen.trunk(device, engine, threads)
@@ -253,13 +256,10 @@ def _timed(
                     for _rows in (pool.map if trunk.side_by_side else map)(trunk, tiles):
                         pass
                     alone = Timing(engine.label, setups[engine.label], windows / (time.perf_counter() - begun), engine.exact)
-                    own = time.perf_counter() - start
-                    if (
-                        is_short(alone, count)
-                        or deadline
-                        and not may_time_engines(deadline.left, count / alone.rate, own, len(engines) - 1)
-                    ):
+                    own, whole = time.perf_counter() - start, count / alone.rate
+                    if is_short(alone, count) or deadline and not may_time_engines(deadline.left, whole, own, len(engines) - 1):
                         return [alone]
+                    enough = ROUND * deadline.left if deadline else -math.inf
             for _ in range(ROUNDS):
                 for label, trunk in trunks.items():
                     begun = time.perf_counter()
