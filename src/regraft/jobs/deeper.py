@@ -238,7 +238,6 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
     settings = head_settings(len(work.train))
     if deeper.on_features:
         settings = _settled(deeper, settings, work)
-    work.decide(head_settings=settings.to_json())
     learner = _head_learner(deeper, settings, work.device)
     plain, looks, seen = work.features[work.train], None, work.seen
     standard = Standard.of(learner.module, plain if seen is None or not seen.count else seen.rows(plain))
@@ -248,8 +247,13 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
         material = of_rows(every, examples=np.concatenate([np.arange(len(rows)), view_numbers(work, seen)]))
         looks = in_turn(material, len(rows), seen.count, work.seed)
     task = Task(of_rows(rows), work.loss, work.values, work.train, work.weights, work.folds, looks=looks)
+    settings, pace = within(work, learner, task, settings, (1.0,), "the head", "head_")
+    work.decide(head_settings=settings.to_json())
+    watch, pacing = watch_training(work.emit, "head"), pace and pace.pacing()
     with _keeping(work, learner, "head", [], ("head_settings",)) as keeping:
-        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=watch_training(work.emit, "head"), keeping=keeping)
+        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=watch, keeping=keeping, pacing=pacing)
+    if pace is not None:
+        pace.say(tuned.folds)
     tuned = replace(tuned, states=[standard.folded(state) for state in tuned.states])
     learner.restore(tuned.states[-1])
     held = work.validation.linked(tuned.held_out[-1])

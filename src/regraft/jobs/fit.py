@@ -18,7 +18,7 @@ from regraft.errors import Interrupted, WriteError
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.as_it_is import Kept, as_it_is, keep_output_layer
-from regraft.jobs.augment import Augmenting, plan_views, see, views_said
+from regraft.jobs.augment import Augmenting, Seen, plan_views, see, views_said
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes, versions
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
@@ -288,7 +288,7 @@ class _Fit:
     def _compute(self) -> Run:
         spec = self.spec
         examples, values = both_parts(self.labelled)
-        backbone = self._backbone()
+        self.backbone = backbone = self._backbone()
         more = len(self.labelled.part(TRAIN)[0]) * self.augmenting.extra if self.augmenting else 0
         network = FrozenPass.over(
             examples, self.facts, backbone, self.named, spec.precision, self.device, self.threads, spec.store, self.recorder, more
@@ -305,19 +305,13 @@ class _Fit:
         usable = [examples[i] for i in extracted.kept]
         validation = self._in_time(validation, extracted)
         probe = self._linear_head(network, validation, usable, extracted)
-        head = head_candidate(
-            self.rung if self.deeper is None else "head", probe, extracted.features, validation, self.facts, backbone, network.chosen.engine
-        )
+        head = self._head(probe, network, extracted, validation)
         if self.kept is not None:
             bare = self._without_network(validation, extracted)
             model, output_map = as_it_is(self.kept, head, extracted.features, validation, self.recorder)
             return self._ship(model, None, bare, validation, left_out, {"output_map": output_map})
-        if (self.deeper is not None or self.recorder.deadline.bound) and not (self.recorder.path / BUNDLE).is_dir():
-            # from here on there is a model to keep, whatever happens
-            begun = time.perf_counter()
-            save_candidate(self.recorder.path / BUNDLE, head, self._settled(head, validation))
-            self.recorder.deadline.writing = time.perf_counter() - begun
-        self.recorder.deadline.silence()
+        if self.deeper is not None or self.recorder.deadline.bound:
+            self._first_bundle(head, validation)
         bare = self._without_network(validation, extracted)
         if self.deeper is None:
             return self._ship(tempered(head, validation, self.decide, self.emit), None, bare, validation, left_out)
@@ -445,7 +439,7 @@ class _Fit:
         probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
         if network.again_if_it_disagrees(probe, validation, usable, extracted):
             probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
-        self.seen = see(self.augmenting, network, probe, validation, extracted.features) if self.augmenting else None
+        self.seen = self._views(network, probe, validation, extracted) if self.augmenting else None
         if self.seen and self.seen.count:
             rows = self.seen.rows(rows_at(extracted.features, train))
             plain, probe = probe, validation.probe("output layer, all views", rows, strengths, self.emit)
@@ -466,6 +460,40 @@ class _Fit:
             folds=validation.count,
         )
         return probe
+
+    def _views(self, network: FrozenPass, probe: Probe, validation: Validation, extracted: Extracted) -> Seen | None:
+        """How the examples are seen besides as they are; with a budget the head on plain ones is kept first, and they end in time."""
+        assert self.augmenting is not None
+        deadline = self.recorder.deadline
+        if not deadline.bound:
+            return see(self.augmenting, network, probe, validation, extracted.features)
+        self._first_bundle(self._head(probe, network, extracted, validation), validation)
+        try:
+            if self.recorder.held_decision("views_end"):
+                raise OutOfTime("")
+            deadline.ring_at(finishing(self.recorder), "")
+            return see(self.augmenting, network, probe, validation, extracted.features)
+        except OutOfTime:
+            self.recorder.anew("views")
+            self.decide(views_end="the time was over", views={"count": 1})
+            deadline.more["views"] = "views of the examples"
+            self.emit(Warned("examples are seen as they are: views of them did not fit into the budget"))
+            return None
+        finally:
+            deadline.silence()
+
+    def _head(self, probe: Probe, network: FrozenPass, extracted: Extracted, validation: Validation) -> Candidate:
+        """The linear head as a model."""
+        rung, engine = self.rung if self.deeper is None else "head", network.chosen.engine
+        return head_candidate(rung, probe, extracted.features, validation, self.facts, self.backbone, engine)
+
+    def _first_bundle(self, head: Candidate, validation: Validation) -> None:
+        """From here on there is a model to keep, whatever happens."""
+        if not (self.recorder.path / BUNDLE).is_dir():
+            begun = time.perf_counter()
+            save_candidate(self.recorder.path / BUNDLE, head, self._settled(head, validation))
+            self.recorder.deadline.writing = time.perf_counter() - begun
+        self.recorder.deadline.silence()
 
     def _without_network(self, validation: Validation, extracted: Extracted) -> _Bare:
         """The same head on what can be read off the examples without any network. Empties `extracted.summaries`."""

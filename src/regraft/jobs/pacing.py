@@ -61,14 +61,16 @@ class Pace:
     whole: int
     costs: Costs
     plan: Training
+    prefix: str = ""
+    """What the names of its decisions begin with."""
     _until: float = math.inf
     _times: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=RECENT + 1))
     _bends: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
 
     @classmethod
-    def of(cls, recorder: Recorder, what: str, folds: int, whole: int, measured: Callable[[], Costs]) -> Pace:
-        """The plan, recorded. OutOfTime where nothing fits."""
-        held = recorder.held_decision("training_plan")
+    def of(cls, recorder: Recorder, what: str, folds: int, whole: int, measured: Callable[[], Costs], prefix: str = "") -> Pace:
+        """The plan, recorded under a name that begins so. OutOfTime where nothing fits."""
+        held = recorder.held_decision(f"{prefix}training_plan")
         if held is None:
             costs = measured()
             plan = training_within(recorder.deadline.left, costs, folds, whole)
@@ -77,12 +79,12 @@ class Pace:
         else:
             costs, plan = Costs(**held["seconds"]), Training(held["folds"], held["steps"])
         seconds = {"step": round(costs.step, 5), "judging": round(costs.judging, 3), "finishing": round(costs.finishing, 3)}
-        recorder.decide(training_plan={"folds": plan.folds, "steps": plan.steps, "of": whole, "seconds": seconds})
+        recorder.decide(**{f"{prefix}training_plan": {"folds": plan.folds, "steps": plan.steps, "of": whole, "seconds": seconds}})
         if plan.steps < whole:
             recorder.emit(
                 Said(f"{what}: {plan.steps} of {whole} steps, with the whole rise and fall of the rates: the budget takes no more")
             )
-        return cls(recorder, what, folds, whole, costs, plan, _bends=recorder.listed(SHORTENED))
+        return cls(recorder, what, folds, whole, costs, plan, prefix, _bends=recorder.listed(prefix + SHORTENED))
 
     @staticmethod
     def too_slow(what: str, costs: Costs, left: float) -> str:
@@ -104,7 +106,7 @@ class Pace:
     def steps(self, training: int, last: bool, whole: int) -> int:
         """How many steps of its `whole` schedule a training makes; OutOfTime where the final one does not fit any more."""
         deadline = self.recorder.deadline
-        listed = self.recorder.listed(LENGTHS)
+        listed = self.recorder.listed(self.prefix + LENGTHS)
         held = next((entry["steps"] for entry in listed if entry["training"] == training), None)
         if held is None:
             made = [self._made(entry) for entry in listed] if last else []
@@ -115,9 +117,12 @@ class Pace:
                 if fitting is None:
                     raise OutOfTime(self.too_slow(self.what, self.costs, deadline.left))
                 held = fitting
-            self.recorder.lengthen(LENGTHS, {"training": training, "steps": held, "of": whole})
+            self.recorder.lengthen(self.prefix + LENGTHS, {"training": training, "steps": held, "of": whole})
         self._times.clear()
-        if not self.recorder.replays:
+        # what was over before is done again as it was
+        past = any(entry["training"] > training for entry in listed)
+        self._until = math.inf
+        if not self.recorder.replays and not past:
             own = held * self.costs.step
             rest = 0.0 if last else self.costs.judging + self._after(training)
             room = deadline.left - self.costs.finishing
@@ -137,7 +142,7 @@ class Pace:
     def shorter(self, training: int, restart: int, step: int, end: int) -> int | None:
         """Where the schedule has to end now, if that is sooner than planned."""
         deadline = self.recorder.deadline
-        if self.recorder.replays or step >= end:
+        if math.isinf(self._until) or step >= end:
             return None
         left = deadline.left  # a clock that waited goes on from here
         now = deadline.spent
@@ -154,7 +159,7 @@ class Pace:
             return None
         entry = {"training": training, "restart": restart, "step": step, "end": step + fitting}
         self._bends.append(entry)
-        self.recorder.lengthen(SHORTENED, entry)
+        self.recorder.lengthen(self.prefix + SHORTENED, entry)
         self.recorder.emit(
             Warned(f"{self.what} is slower than planned: from step {step} the rates fall to 0 until step {step + fitting} of {end}")
         )
@@ -162,13 +167,13 @@ class Pace:
 
     def trained_folds(self, done: int, folds: int) -> int:
         """How many folds are trained in all, now that some are."""
-        held = next((entry["folds"] for entry in self.recorder.listed(FOLDS) if entry["done"] == done), None)
+        held = next((entry["folds"] for entry in self.recorder.listed(self.prefix + FOLDS) if entry["done"] == done), None)
         if held is None:
             one = fold_steps(self.plan.steps, self.folds) * self.costs.step + self.costs.judging
             # what is wanted without a budget is enough with one
             most = min(self.plan.folds, folds_to_train(folds, one))
             held = folds_within(self.recorder.deadline.left, self.costs, folds, most, done, self.plan.steps)
-            self.recorder.lengthen(FOLDS, {"done": done, "folds": held})
+            self.recorder.lengthen(self.prefix + FOLDS, {"done": done, "folds": held})
         if held > done:
             self.plan = replace(self.plan, folds=held)
         return held
@@ -176,13 +181,13 @@ class Pace:
     def say(self, folds: int) -> None:
         """What more time would have bought."""
         deadline, more = self.recorder.deadline, []
-        made = self._made(self.recorder.listed(LENGTHS)[-1])
+        made = self._made(self.recorder.listed(self.prefix + LENGTHS)[-1])
         if made < 1:
             more.append(f"all {self.whole} steps of {self.what} (about {round(made * self.whole)} were made)")
         if folds < self.folds:
             more.append(f"{self.folds} folds trained (of which {folds} {'was' if folds == 1 else 'were'})")
         if more:
-            deadline.more["training"] = ", ".join(more)
+            deadline.more[f"{self.prefix}training"] = ", ".join(more)
 
 
 def seconds_of_judging(learner: Learner, task: Task, examples: int, now: Callable[[], float]) -> float:
@@ -197,17 +202,19 @@ def seconds_of_judging(learner: Learner, task: Task, examples: int, now: Callabl
     return spent / max(1, len(some)) * examples
 
 
-def within(work: Work, learner: Learner, task: Task, settings: Settings, mixes: Sequence[float], what: str) -> tuple[Settings, Pace | None]:
+def within(
+    work: Work, learner: Learner, task: Task, settings: Settings, mixes: Sequence[float], what: str, prefix: str = ""
+) -> tuple[Settings, Pace | None]:
     """(the settings with what the budget leaves of them, how the training keeps it); as they are without a budget."""
     recorder, deadline = work.recorder, work.recorder.deadline
     if not deadline.bound:
         return settings, None
     folds = int(task.folds.max()) + 1
-    held: dict[str, Any] | None = recorder.held_decision("settings_within")
+    held: dict[str, Any] | None = recorder.held_decision(f"{prefix}settings_within")
     measured: Costs | None = None
     if held is None:
         held, measured = _measured(work, learner, task, settings, mixes, folds, what)
-    recorder.decide(settings_within=held)
+    recorder.decide(**{f"{prefix}settings_within": held})
     for name in ("wise", "find"):
         if getattr(settings, name) and not held[name]:
             meaning = {"wise": "weights between start and end of the training, tried", "find": "a learning rate found by a range test"}[
@@ -219,7 +226,7 @@ def within(work: Work, learner: Learner, task: Task, settings: Settings, mixes: 
     whole = settings.steps(len(task.train))
 
     return settings, Pace.of(
-        recorder, what, folds, whole, lambda: measured or _measured(work, learner, task, settings, mixes, folds, what)[1]
+        recorder, what, folds, whole, lambda: measured or _measured(work, learner, task, settings, mixes, folds, what)[1], prefix
     )
 
 
