@@ -52,12 +52,16 @@ def command(data: str, as_json: bool, **options: Any) -> None:
     """
     from regraft import jobs
     from regraft.cli.render import Screen, console, show
-    from regraft.jobs.deadline import Deadline
+    from regraft.jobs.deadline import Deadline, OutOfTime, too_little
 
     # what it took to start counts too
-    options["budget"] = options["budget"] and Deadline.of(options["budget"], process=True)
+    deadline = Deadline.of(options["budget"], process=True)
+    options["budget"] = deadline if options["budget"] else None
     with Screen(quiet=as_json) as screen:
-        run = jobs.fit(data, **options, on_event=screen)
+        try:
+            run = jobs.fit(data, **options, on_event=screen)
+        except OutOfTime:
+            raise too_little(deadline) from None
     if as_json:
         print_json(run.result)
         return

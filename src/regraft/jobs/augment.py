@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ import numpy as np
 from regraft.errors import UsageError
 from regraft.events import Said, Warned
 from regraft.facts import Figure
+from regraft.jobs.deadline import OutOfTime
 from regraft.jobs.frozen_pass import FrozenPass
+from regraft.jobs.pacing import finishing
 from regraft.jobs.parts import rows_at
 from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper
@@ -114,6 +117,29 @@ def see(asked: Augmenting, network: FrozenPass, probe: Probe, validation: Valida
         network.of_views(validation.parts.examples, views, numbers, "augmented views") if asked.count else np.zeros((0, 0, 0), np.float32)
     )
     return Seen(views, asked.count, found)
+
+
+def see_in_time(
+    asked: Augmenting, network: FrozenPass, probe: Probe, validation: Validation, features: np.ndarray, keep: Callable[[], None]
+) -> Seen | None:
+    """The same; with a budget `keep` first puts a head on plain examples in safety, and what does not fit is left out and said."""
+    recorder, deadline = network.recorder, network.recorder.deadline
+    if not deadline.bound:
+        return see(asked, network, probe, validation, features)
+    keep()
+    try:
+        if recorder.held_decision("views_end"):
+            raise OutOfTime("")
+        deadline.ring_at(finishing(recorder), "")
+        return see(asked, network, probe, validation, features)
+    except OutOfTime:
+        recorder.anew("views")
+        recorder.decide(views_end="the time was over", views={"count": 1})
+        deadline.more["views"] = "views of the examples"
+        recorder.emit(Warned("examples are seen as they are: views of them did not fit into the budget"))
+        return None
+    finally:
+        deadline.silence()
 
 
 def _views_in_time(asked: Augmenting, network: FrozenPass, views: Views, validation: Validation) -> int:

@@ -94,7 +94,12 @@ class Deadline:
             return cls()
         found = seconds_in(str(budget))
         seconds = found if isinstance(found, float) else None
-        return cls(seconds, before=process_age() if process else 0.0, asked=str(budget))
+        made = cls(seconds, before=process_age() if process else 0.0, asked=str(budget))
+        if process:
+            made.feel()
+            # nothing of a process of one command has to stay whole: PyTorch's being loaded can be broken off too
+            made.ring_at(0.0, "")
+        return made
 
     @property
     def bound(self) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,7 +18,7 @@ from regraft.errors import Interrupted, WriteError
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.as_it_is import Kept, as_it_is, keep_output_layer
-from regraft.jobs.augment import Augmenting, Seen, plan_views, see, views_said
+from regraft.jobs.augment import Augmenting, plan_views, see_in_time, views_said
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes, versions
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
@@ -31,7 +31,7 @@ from regraft.jobs.network import Edited, given_network, named_model, written_ste
 from regraft.jobs.pacing import finishing
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
 from regraft.jobs.recording import DATA, Recorder, replayed
-from regraft.jobs.rounds import Rounds, fitting_for, say_fitting
+from regraft.jobs.rounds import fitting_for, rounds_for, study_in_time
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
 from regraft.jobs.validation import Judged, Validation
@@ -39,7 +39,6 @@ from regraft.jobs.work import Deeper, Work, plan_deeper
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
-from regraft.strategy.rules import strengths_for
 from regraft.strategy.rungs import AS_IT_IS, CONTRASTIVE, Rung, rung_of
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
@@ -295,7 +294,9 @@ class _Fit:
         )
         metric = spec.metric or self.target.metrics[0]
         network.try_before(self.labelled, metric, spec.seed, balance=spec.balance)
-        extracted = network(examples, self._rounds(examples, values))
+        below = self.deeper is not None and not self.deeper.on_features
+        rounds = rounds_for(self.recorder, self.labelled, examples, values, spec.seed, self.facts, self.threads, deeper=below)
+        extracted = network(examples, rounds)
         left_out = [*self.dataset.left_out, *extracted.left_out]
         check_losses(left_out, len(extracted.kept), self.modality, strict=spec.strict, emit=self.emit)
         say_notes(extracted.notes, len(extracted.kept), self.emit)
@@ -303,7 +304,7 @@ class _Fit:
         validation = Validation.of(self.target, metric, parts, spec.seed, balance=spec.balance, emit=self.emit)
         self.decide(**{DATA: _known_by(parts, validation, extracted.identities, len(left_out))})
         usable = [examples[i] for i in extracted.kept]
-        validation = self._in_time(validation, extracted)
+        validation, self.strengths = study_in_time(self.recorder, validation, extracted.features)
         probe = self._linear_head(network, validation, usable, extracted)
         head = self._head(probe, network, extracted, validation)
         if self.kept is not None:
@@ -415,21 +416,6 @@ class _Fit:
             return self.edited.weights
         return self.deeper.backbone if self.deeper else source_of(self.facts).weights(self.facts)
 
-    def _rounds(self, examples: Sequence[Example], values: Sequence[Any]) -> Rounds | None:
-        """How the pass keeps the deadline, where there is one."""
-        if not self.recorder.deadline.bound:
-            return None
-        facts, deeper = self.facts, self.deeper is not None and not self.deeper.on_features
-        return Rounds(self.labelled, examples, values, self.spec.seed, facts.tile, self.threads, facts.features, deeper, self.recorder)
-
-    def _in_time(self, validation: Validation, extracted: Extracted) -> Validation:
-        """The validation with as much of the output layer's study as fits."""
-        every, rows = strengths_for(self.target.loss), rows_at(extracted.features, validation.parts.train)
-        wanted, outputs = validation.nested, len(self.target.outputs)
-        self.strengths, nested = fitting_for(self.recorder, "fitting", rows, outputs, every, validation.count, nested=wanted)
-        say_fitting(self.recorder, len(self.strengths), len(every), nested=nested, wanted=wanted)
-        return validation if nested == wanted else replace(validation, hurried=True)
-
     def _linear_head(self, network: FrozenPass, validation: Validation, usable: Sequence[Example], extracted: Extracted) -> Probe:
         """The linear head on features that can be relied on; afterwards `extracted.features` are those it reads."""
         from regraft.features.memory import give_back
@@ -439,7 +425,8 @@ class _Fit:
         probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
         if network.again_if_it_disagrees(probe, validation, usable, extracted):
             probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
-        self.seen = self._views(network, probe, validation, extracted) if self.augmenting else None
+        keep = lambda: self._first_bundle(self._head(probe, network, extracted, validation), validation)
+        self.seen = see_in_time(self.augmenting, network, probe, validation, extracted.features, keep) if self.augmenting else None
         if self.seen and self.seen.count:
             rows = self.seen.rows(rows_at(extracted.features, train))
             plain, probe = probe, validation.probe("output layer, all views", rows, strengths, self.emit)
@@ -460,27 +447,6 @@ class _Fit:
             folds=validation.count,
         )
         return probe
-
-    def _views(self, network: FrozenPass, probe: Probe, validation: Validation, extracted: Extracted) -> Seen | None:
-        """How the examples are seen besides as they are; with a budget the head on plain ones is kept first, and they end in time."""
-        assert self.augmenting is not None
-        deadline = self.recorder.deadline
-        if not deadline.bound:
-            return see(self.augmenting, network, probe, validation, extracted.features)
-        self._first_bundle(self._head(probe, network, extracted, validation), validation)
-        try:
-            if self.recorder.held_decision("views_end"):
-                raise OutOfTime("")
-            deadline.ring_at(finishing(self.recorder), "")
-            return see(self.augmenting, network, probe, validation, extracted.features)
-        except OutOfTime:
-            self.recorder.anew("views")
-            self.decide(views_end="the time was over", views={"count": 1})
-            deadline.more["views"] = "views of the examples"
-            self.emit(Warned("examples are seen as they are: views of them did not fit into the budget"))
-            return None
-        finally:
-            deadline.silence()
 
     def _head(self, probe: Probe, network: FrozenPass, extracted: Extracted, validation: Validation) -> Candidate:
         """The linear head as a model."""

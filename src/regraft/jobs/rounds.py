@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +13,14 @@ import numpy as np
 from regraft.data.base import TRAIN, Example
 from regraft.errors import RunError
 from regraft.events import Done, Emit, Event, Measured, Progress, Started, Warned
+from regraft.facts import ModelFacts
 from regraft.jobs.deadline import too_little
 from regraft.jobs.labelled import Labelled
+from regraft.jobs.parts import rows_at
 from regraft.jobs.recording import Recorder
+from regraft.jobs.validation import Validation
 from regraft.strategy.budget import Fitting, examples_in_round, fitting_within, nested_order
+from regraft.strategy.rules import strengths_for
 
 if TYPE_CHECKING:
     from regraft.features import Extracted
@@ -203,6 +207,23 @@ def _merged(parts: Sequence[tuple[int, Extracted]], order: Sequence[int], looked
     )
 
 
+def rounds_for(
+    recorder: Recorder,
+    labelled: Labelled,
+    examples: Sequence[Example],
+    values: Sequence[Any],
+    seed: int,
+    facts: ModelFacts,
+    threads: int,
+    *,
+    deeper: bool,
+) -> Rounds | None:
+    """How a pass keeps the fit's deadline; None where there is none. `deeper`: something below the head is trained afterwards."""
+    if not recorder.deadline.bound:
+        return None
+    return Rounds(labelled, examples, values, seed, facts.tile, threads, facts.features, deeper, recorder)
+
+
 def seconds_of_model(rows: int, width: int, outputs: int) -> float:
     """What fitting one output layer on so many rows takes here: a product is timed."""
     import torch
@@ -236,6 +257,15 @@ def fitting_for(
         )
     recorder.decide(**{name: {"places": list(found.places), "nested": found.nested}})
     return tuple(strengths[k] for k in found.places), found.nested
+
+
+def study_in_time(recorder: Recorder, validation: Validation, features: np.ndarray) -> tuple[Validation, tuple[float, ...]]:
+    """(the validation, the strengths of the output layer that are tried): as much of the study as fits; the whole without a budget."""
+    target, rows = validation.target, rows_at(features, validation.parts.train)
+    every, wanted = strengths_for(target.loss), validation.nested
+    strengths, nested = fitting_for(recorder, "fitting", rows, len(target.outputs), every, validation.count, nested=wanted)
+    say_fitting(recorder, len(strengths), len(every), nested=nested, wanted=wanted)
+    return (validation if nested == wanted else replace(validation, hurried=True)), strengths
 
 
 def say_fitting(recorder: Recorder, strengths: int, of: int, *, nested: bool, wanted: bool) -> None:
