@@ -212,6 +212,14 @@ def seconds_in(text: str) -> float | str:
     return seconds
 
 
+def clock_time(seconds: float) -> str:
+    """Seconds as a budget says them: 90 s, 10 min, 1 h 30 min."""
+    if seconds < 120 or seconds % 60 and seconds < 600:
+        return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return " ".join([*([f"{hours} h"] if hours else []), *([f"{minutes} min"] if minutes or not hours else [])])
+
+
 def views_fault(option: str, views: str | None) -> list[str]:
     """A fault when `views` is given and no number of views."""
     if views is None or views == FRESH or views.isdecimal() and 1 <= int(views) <= MOST_VIEWS:

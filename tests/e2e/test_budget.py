@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import regraft
+from regraft.deadline import Deadline
 from regraft.errors import RunError
 from regraft.events import Progress, Said, Started, Warned
-from regraft.jobs.deadline import Deadline
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_resume import NETWORK, OWN, Stop, bundle, stopping_at
@@ -227,3 +227,25 @@ def test_progress_is_one_stage_over_all_rounds(make_images, tmp_path):
     begun = [e for e in clock.events if isinstance(e, Started) and e.stage == "features"]
     done = [e.done for e in clock.events if isinstance(e, Progress) and e.stage == "features"]
     assert [e.total for e in begun] == [90] and done == list(range(1, 91))
+
+
+def test_contrastive_tuning_keeps_it_too(image_folder):
+    clock = Clock({"contrastive": 1.0}, each=0.25)
+    run = fit(image_folder, "run", 90.0, clock, train="contrastive")
+    found = decisions("run")
+    made = {e.stage: e.done for e in clock.events if isinstance(e, Progress) and e.stage.startswith("contrastive")}
+    assert found["training_plan"]["of"] == 30 and clock.time - 1000 <= 90
+    # fewer folds, and steps that got slower than was measured are fewer
+    assert found["folds_trained"] < 5 and made["contrastive, all examples"] < 30
+    again = fit(image_folder, "again", 90.0, Clock(), train="contrastive", replay="run")
+    assert bundle("again") == bundle("run") and again.result["estimate"] == run.result["estimate"]
+
+
+def test_views_that_do_not_fit_are_left_out(image_folder):
+    clock = Clock({"augmented": 1.0, "a view": 1.0})
+    run = fit(image_folder, "run", 120.0, clock, views=8, augment="crop")
+    count = decisions("run")["views"]["count"]
+    assert 2 <= count < 8 and clock.time - 1000 <= 120
+    assert run.result["budget"]["with_more"] == [f"8 views of each example ({count} were used)"]
+    fit(image_folder, "again", 120.0, Clock(), views=8, augment="crop", replay="run")
+    assert bundle("again") == bundle("run")

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regraft.spec import BUDGETS, FitSpec, UsageError, seconds_in
+from regraft.errors import UsageError
+from regraft.spec import BUDGETS, FitSpec, clock_time, seconds_in
 from regraft.strategy.budget import (
     LEAST_STEPS,
     SAFE,
     Costs,
     Training,
-    clock_time,
     examples_in_round,
     fitting_within,
     fittings,

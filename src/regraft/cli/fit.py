@@ -50,18 +50,18 @@ def command(data: str, as_json: bool, **options: Any) -> None:
     The network is frozen and gets a new output layer for what you predict: one class, several labels, or a number. The
     estimate is cross-validated; a test part is only ever used for the figures that carry its name.
     """
-    from regraft import jobs
-    from regraft.cli.render import Screen, console, show
-    from regraft.jobs.deadline import Deadline, OutOfTime, too_little
+    from regraft.deadline import Deadline, OutOfTime, too_little
 
-    # what it took to start counts too
+    # what it took to start counts too, and what it takes to load the rest
     deadline = Deadline.of(options["budget"], process=True)
-    options["budget"] = deadline if options["budget"] else None
-    with Screen(quiet=as_json) as screen:
-        try:
-            run = jobs.fit(data, **options, on_event=screen)
-        except OutOfTime:
-            raise too_little(deadline) from None
+    try:
+        run = _run(data, {**options, "budget": deadline if options["budget"] else None}, as_json)
+    except OutOfTime:
+        raise too_little(deadline) from None
+    finally:
+        deadline.silence()
+    from regraft.cli.render import console, show
+
     if as_json:
         print_json(run.result)
         return
@@ -70,11 +70,19 @@ def command(data: str, as_json: bool, **options: Any) -> None:
         show(out, line)
 
 
+def _run(data: str, options: dict[str, Any], as_json: bool) -> Any:
+    from regraft import jobs
+    from regraft.cli.render import Screen
+
+    with Screen(quiet=as_json) as screen:
+        return jobs.fit(data, **options, on_event=screen)
+
+
 def report(result: Any) -> list[Any]:
     """What a finished fit shows."""
     from regraft.cli.render import duration, first_metric, metrics_table
     from regraft.modality import MODALITIES
-    from regraft.strategy.budget import clock_time
+    from regraft.spec import clock_time
 
     modality = MODALITIES[result["task"]]
     parts = [(f"cross-validated, {result['n']:,} {modality.nouns}", result["estimate"], result["baseline"])]

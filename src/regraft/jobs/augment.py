@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from regraft.deadline import OutOfTime
 from regraft.errors import UsageError
 from regraft.events import Said, Warned
 from regraft.facts import Figure
-from regraft.jobs.deadline import OutOfTime
 from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.pacing import finishing
 from regraft.jobs.parts import rows_at

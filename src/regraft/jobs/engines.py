@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.data.base import Example
+from regraft.deadline import Deadline
 from regraft.errors import ModelError, RegraftError, UsageError
 from regraft.events import Emit, Said, Warned
-from regraft.jobs.deadline import Deadline
 from regraft.jobs.frozen import Frozen, pass_workers
 from regraft.strategy.budget import ROUND, may_round, may_time_engines
 from regraft.strategy.engines import Timing, is_short, objection, pick, worth_timing

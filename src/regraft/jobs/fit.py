@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
+from regraft.deadline import Deadline, OutOfTime, too_little
 from regraft.errors import Interrupted, WriteError
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
@@ -22,7 +23,6 @@ from regraft.jobs.augment import Augmenting, plan_views, see_in_time, views_said
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes, versions
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
-from regraft.jobs.deadline import Deadline, OutOfTime, too_little
 from regraft.jobs.deeper import Trained, train_deeper
 from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass

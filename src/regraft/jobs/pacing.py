@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from regraft.deadline import OutOfTime
 from regraft.events import Said, Warned
-from regraft.jobs.deadline import OutOfTime
 from regraft.jobs.recording import Recorder
 from regraft.jobs.rounds import ENDING
 from regraft.strategy.budget import (

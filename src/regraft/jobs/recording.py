@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from regraft.deadline import Deadline
 from regraft.errors import RunError, UsageError
 from regraft.events import Emit, Event, Measured, Started, Warned
 from regraft.jobs.common import Messages
-from regraft.jobs.deadline import Deadline
 from regraft.spec import FitSpec
 from regraft.workspace.checkpoints import differences
 from regraft.workspace.runs import RunFolder, decided

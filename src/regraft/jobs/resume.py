@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regraft.deadline import Deadline
 from regraft.errors import UsageError
 from regraft.events import Emit, Said, silent
 from regraft.jobs.common import as_source
-from regraft.jobs.deadline import Deadline
 from regraft.jobs.fit import Arguments, fitted
 from regraft.jobs.recording import Recorder
 from regraft.jobs.run import Run

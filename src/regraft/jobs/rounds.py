@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.data.base import TRAIN, Example
+from regraft.deadline import too_little
 from regraft.errors import RunError
 from regraft.events import Done, Emit, Event, Measured, Progress, Started, Warned
 from regraft.facts import ModelFacts
-from regraft.jobs.deadline import too_little
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.parts import rows_at
 from regraft.jobs.recording import Recorder

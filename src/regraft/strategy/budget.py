@@ -6,8 +6,9 @@ Each rule keeps two things: more time never gives less, and what is planned neve
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 SAFE = 0.85
 """Part of the time that plans may fill: what was measured on a few steps or tiles is off by 10 to 15 % on a machine in use."""
@@ -175,16 +176,8 @@ def may_round(left: float, exact: float) -> bool:
     return exact <= ROUND * left
 
 
-def clock_time(seconds: float) -> str:
-    """Seconds as a budget says them: 90 s, 10 min, 1 h 30 min."""
-    if seconds < 120 or seconds % 60 and seconds < 600:
-        return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return " ".join([*([f"{hours} h"] if hours else []), *([f"{minutes} min"] if minutes or not hours else [])])
-
-
 def nested_order(
-    strata: Sequence[object], units: Sequence[object], keys: Sequence[float], first: Mapping[object, int]
+    strata: Sequence[Hashable], units: Sequence[Hashable], keys: Sequence[float], first: Mapping[Any, int]
 ) -> tuple[list[int], int]:
     """(an order of examples (positions) of which every beginning is a small image of the whole: of each stratum about the same part; how
     many of them come `first`).

@@ -15,11 +15,13 @@ from types import FrameType
 from typing import Any
 
 from regraft.errors import RunError
-from regraft.spec import seconds_in
-from regraft.strategy.budget import clock_time
+from regraft.spec import clock_time, seconds_in
 
 LEAVING = 0.4
 """Seconds between the written run and the end of the process: PyTorch's threads and memory are given back."""
+
+STARTING = 120.0
+"""Seconds that a process may have taken to start; one that is older is another program's, which runs the command inside."""
 
 BUSIEST = 10.0
 """Times as slow as an idle machine that what cannot be measured beforehand is taken to be at most."""
@@ -37,7 +39,7 @@ def process_age() -> float:
         # the second field, the name, may hold spaces and brackets
         begun = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
         age = steady() - begun
-        if 0 <= age < 3600:
+        if 0 <= age < STARTING:
             return age
     return 0.0
 
@@ -175,7 +177,8 @@ def too_little(deadline: Deadline, found: str = "", need: float = 0.0) -> RunErr
     least = max(2 * (deadline.seconds or 0), need)
     enough = clock_time(5 * math.ceil(least / 5) if least < 120 else 60 * math.ceil(least / 60))
     return RunError(
-        f"--budget {deadline.asked} is too little: " + (found or f"{deadline.spent:.0f} s are over, and there is no model yet"),
+        f"--budget {deadline.asked} is too little: "
+        + (found or f"{deadline.spent:.0f} s are over, there is no model yet, and what is left is needed to end"),
         expected=f"{enough} or more, as busy as this machine is",
         move=f"--budget {enough.replace(' ', '').replace('min', 'm')}; what was computed is kept",
     )
