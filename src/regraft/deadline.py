@@ -23,7 +23,7 @@ LEAVING = 0.4
 STARTING = 120.0
 """Seconds that a process may have taken to start; one that is older is another program's, which runs the command inside."""
 
-BUSIEST = 10.0
+BUSIEST = 20.0
 """Times as slow as an idle machine that what cannot be measured beforehand is taken to be at most."""
 
 
@@ -176,9 +176,9 @@ def too_little(deadline: Deadline, found: str = "", need: float = 0.0) -> RunErr
     """What to say of a budget in which there is no head: what was `found`, and how many seconds it `need`s, where that is known."""
     least = max(2 * (deadline.seconds or 0), need)
     enough = clock_time(5 * math.ceil(least / 5) if least < 120 else 60 * math.ceil(least / 60))
+    found = found or f"{deadline.spent:.0f} s are over, there is no model yet, and what is left is needed to end"
     return RunError(
-        f"--budget {deadline.asked} is too little: "
-        + (found or f"{deadline.spent:.0f} s are over, there is no model yet, and what is left is needed to end"),
+        f"--budget {deadline.asked} is too little: {found}",
         expected=f"{enough} or more, as busy as this machine is",
         move=f"--budget {enough.replace(' ', '').replace('min', 'm')}; what was computed is kept",
     )

@@ -124,7 +124,8 @@ class Pace:
         self._until = math.inf
         if not self.recorder.replays and not past:
             own = held * self.costs.step
-            rest = 0.0 if last else self.costs.judging + self._after(training)
+            # other folds are left out before a schedule is shortened
+            rest = 0.0 if last else self.costs.judging + self.plan.steps * self.costs.step
             room = deadline.left - self.costs.finishing
             self._until = deadline.spent + time_for(room, own, rest)
         return held
@@ -133,11 +134,11 @@ class Pace:
         """The part of its schedule that a training made."""
         return min([entry["steps"], *(bend.end for bend in self.bends(entry["training"]))]) / entry["of"]
 
-    def _after(self, training: int) -> float:
-        """Planned seconds of what comes after a fold."""
-        others = max(0, self.plan.folds - training - 1)
-        fold = fold_steps(self.plan.steps, self.folds) * self.costs.step + self.costs.judging
-        return others * fold + self.plan.steps * self.costs.step
+    @property
+    def _pace(self) -> float:
+        """Seconds of a step by the last ones; as planned where there are too few."""
+        taken = len(self._times) - 1
+        return (self._times[-1][1] - self._times[0][1]) / taken if taken > 0 else self.costs.step
 
     def shorter(self, training: int, restart: int, step: int, end: int) -> int | None:
         """Where the schedule has to end now, if that is sooner than planned."""
@@ -151,10 +152,9 @@ class Pace:
         self._times.append((step, now))
         if math.isinf(left) or len(self._times) < 2:
             return None
-        pace = (now - self._times[0][1]) / (len(self._times) - 1)
         room, last = self._until - now, now - self._times[-2][1]
         # one more step as long as the last one would be too late
-        fitting = 0 if room < last else shortened(room, pace, end - step)
+        fitting = 0 if room < last else shortened(room, self._pace, end - step)
         if fitting is None:
             return None
         entry = {"training": training, "restart": restart, "step": step, "end": step + fitting}
@@ -169,6 +169,7 @@ class Pace:
         """How many folds are trained in all, now that some are."""
         held = next((entry["folds"] for entry in self.recorder.listed(self.prefix + FOLDS) if entry["done"] == done), None)
         if held is None:
+            self.costs = replace(self.costs, step=self._pace)
             one = fold_steps(self.plan.steps, self.folds) * self.costs.step + self.costs.judging
             # what is wanted without a budget is enough with one
             most = min(self.plan.folds, folds_to_train(folds, one))
