@@ -14,6 +14,16 @@ ADAPTERS = 5.0
 whose own weights get 1e-5 to 3e-5)."""
 
 
+WARM_UP = 0.1
+"""A tenth of the steps (Mosbach et al. 2021); BiT-HyperRule has a fifth, Devlin et al. 2019 a hundredth to a tenth."""
+
+CLIP = 1.0
+"""As BERT's own code has it (Devlin et al. 2019); Pascanu et al. 2013 on why."""
+
+WEIGHT_DECAY = 0.01
+"""At the rate that `rates_for` gives: AdamW's own (Loshchilov & Hutter 2019)."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a network is trained from where the output layer's own fit ended. What each means stands in `LIMITS`."""
@@ -22,9 +32,9 @@ class Settings:
     batch: int
     lr: float
     layer_decay: float
-    warm_up: float = 0.1
-    weight_decay: float = 0.01
-    clip: float = 1.0
+    warm_up: float = WARM_UP
+    weight_decay: float = WEIGHT_DECAY
+    clip: float = CLIP
     adapters: float = ADAPTERS
     adapt: bool = False
     find: bool = False
@@ -184,9 +194,6 @@ def rates_for(parameters: int, *, convolutions: bool, whole: bool) -> tuple[floa
 SCALES = 3.0
 """Times the rate where biases and scales alone train below the head. BitFit (Ben Zaken et al. 2022) takes 1e-4 to 1e-3 where whole networks
 get 1e-5 to 5e-5. Measured on 200 questions, two folds: 0.69 right at 3e-5, 0.75 at 3e-4, 0.79 at 1e-3 (docs/log.md)."""
-
-WEIGHT_DECAY = 0.01
-"""At the rate that `rates_for` gives: AdamW's own (Loshchilov & Hutter 2019)."""
 
 
 def weight_decay_for(lr: float, usual: float) -> float:
