@@ -31,6 +31,7 @@ from regraft.jobs.network import Edited, given_network, named_model, written_ste
 from regraft.jobs.pacing import finishing
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
 from regraft.jobs.recording import DATA, Recorder, replayed
+from regraft.jobs.report import write_report
 from regraft.jobs.rounds import fitting_for, rounds_for, study_in_time
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
     from regraft.features import Extracted
     from regraft.features.engines import Engine
     from regraft.training.probe import Probe
+
+REPORTING = 1.5
+"""Seconds that the page of a run takes at most; where a budget has less left, it is not written (`regraft report` does)."""
 
 BASELINE_STRENGTHS = slice(1, None, 2)
 """Every second strength for the model without a network: half as many cost half."""
@@ -210,7 +214,10 @@ def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder]
     recorder = recorder_of()
     path = recorder.path
     try:
-        return _Fit(spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start)()
+        run = _Fit(spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start)()
+        if not deadline.bound or deadline.left > REPORTING * deadline.slowness:
+            write_report(run.path, labelled.part(TRAIN)[0])
+        return run
     except KeyboardInterrupt:
         raise Interrupted(str(path), best=(path / BUNDLE).is_dir()) from None
     except WriteError as error:

@@ -52,12 +52,15 @@ def finishing(recorder: Recorder, scoring: float = 0.0) -> float:
 
 @dataclass
 class Pace:
-    """A training in the time that is left: `whole` steps are its schedule on everything, `folds` those of the data."""
+    """A training in the time that is left: `whole` steps are its schedule on everything, `folds` those of the data, which has so many
+    training `examples`.
+    """
 
     recorder: Recorder
     what: str
     """The stage, in words: contrastive tuning, training."""
     folds: int
+    examples: int
     whole: int
     costs: Costs
     plan: Training
@@ -68,12 +71,17 @@ class Pace:
     _bends: list[dict[str, int]] = field(default_factory=list[dict[str, int]])
 
     @classmethod
-    def of(cls, recorder: Recorder, what: str, folds: int, whole: int, measured: Callable[[], Costs], prefix: str = "") -> Pace:
+    def of(
+        cls, recorder: Recorder, what: str, folds: int, examples: int, whole: int, measured: Callable[[], Costs], prefix: str = ""
+    ) -> Pace:
         """The plan, recorded under a name that begins so. OutOfTime where nothing fits."""
         held = recorder.held_decision(f"{prefix}training_plan")
         if held is None:
             costs = measured()
-            plan = training_within(recorder.deadline.left, costs, folds, whole)
+            one = fold_steps(whole, folds) * costs.step + costs.judging
+            # what is wanted without a budget is enough with one
+            most = folds_to_train(folds, one, examples)
+            plan = training_within(recorder.deadline.left, costs, folds, whole, most)
             if plan is None:
                 raise OutOfTime(cls.too_slow(what, costs, recorder.deadline.left))
         else:
@@ -84,7 +92,7 @@ class Pace:
             recorder.emit(
                 Said(f"{what}: {plan.steps} of {whole} steps, with the whole rise and fall of the rates: the budget takes no more")
             )
-        return cls(recorder, what, folds, whole, costs, plan, prefix, _bends=recorder.listed(prefix + SHORTENED))
+        return cls(recorder, what, folds, examples, whole, costs, plan, prefix, _bends=recorder.listed(prefix + SHORTENED))
 
     @staticmethod
     def too_slow(what: str, costs: Costs, left: float) -> str:
@@ -171,8 +179,7 @@ class Pace:
         if held is None:
             self.costs = replace(self.costs, step=self._pace)
             one = fold_steps(self.plan.steps, self.folds) * self.costs.step + self.costs.judging
-            # what is wanted without a budget is enough with one
-            most = min(self.plan.folds, folds_to_train(folds, one))
+            most = min(self.plan.folds, folds_to_train(folds, one, self.examples))
             held = folds_within(self.recorder.deadline.left, self.costs, folds, most, done, self.plan.steps)
             self.recorder.lengthen(self.prefix + FOLDS, {"done": done, "folds": held})
         if held > done:
@@ -227,7 +234,13 @@ def within(
     whole = settings.steps(len(task.train))
 
     return settings, Pace.of(
-        recorder, what, folds, whole, lambda: measured or _measured(work, learner, task, settings, mixes, folds, what)[1], prefix
+        recorder,
+        what,
+        folds,
+        len(task.train),
+        whole,
+        lambda: measured or _measured(work, learner, task, settings, mixes, folds, what)[1],
+        prefix,
     )
 
 

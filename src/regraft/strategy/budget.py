@@ -47,13 +47,13 @@ def seconds_of(training: Training, costs: Costs, folds: int) -> float:
     return training.folds * (fold_steps(training.steps, folds) * costs.step + costs.judging) + training.steps * costs.step
 
 
-def training_within(left: float, costs: Costs, folds: int, steps: int) -> Training | None:
+def training_within(left: float, costs: Costs, folds: int, steps: int, most: int | None = None) -> Training | None:
     """The training that fits into the seconds that are `left`: the whole schedule of `steps` in as many folds as possible; in one fold with
     as many steps as fit; None where those are too few. A longer schedule goes before more folds: what ships matters more than how narrow
     its interval is.
     """
     usable = SAFE * (left - costs.finishing)
-    for count in range(folds, 0, -1):
+    for count in range(min(folds, most or folds), 0, -1):
         if seconds_of(whole := Training(count, steps), costs, folds) <= usable:
             return whole
     if not math.isfinite(usable) or usable <= 0:
