@@ -160,7 +160,11 @@ def _why_whole(settings: Settings, seen: Seen | None) -> str:
 
 
 def _in_the_precision(learner: Learner, task: Task, settings: Settings, work: Work) -> Settings:
-    """The settings with the precision that a few timed steps speak for, where it was left open; the timing is a decision."""
+    """The settings with the precision that a few timed steps speak for, where it was left open; the timing is a decision.
+
+    A CPU without instructions for bfloat16 emulates it: 33 s a step were measured in place of 1.6, so there nothing is tried.
+    """
+    from regraft.features.engines.base import without_bfloat16
     from regraft.training.deeper import seconds_of_steps
 
     if settings.precision != "auto":
@@ -169,7 +173,8 @@ def _in_the_precision(learner: Learner, task: Task, settings: Settings, work: Wo
     if held is None:
         fp32 = seconds_of_steps(learner, task, replace(settings, precision="fp32"), work.seed)
         held = {"fp32": round(fp32, 4)}
-        if worth_timing(fp32, settings.steps(len(work.train))):
+        emulated = work.device == "cpu" and without_bfloat16()
+        if not emulated and worth_timing(fp32, settings.steps(len(work.train))):
             held["bf16"] = round(seconds_of_steps(learner, task, replace(settings, precision="bf16"), work.seed), 4)
     work.decide(precision_timed=held)
     precision = precision_for(held["fp32"], held["bf16"]) if "bf16" in held else "fp32"
