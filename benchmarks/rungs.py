@@ -44,6 +44,7 @@ from subsets import IMAGES, TEXTS, write
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "rungs.json"
+SPEED = HERE / "results" / "training_speed.json"
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 PEERS_PYTHON = HERE.parent / ".venv-peers" / "bin" / "python"
 LIMIT, MINUTE, WALL = 1200, 120, 3600
@@ -356,10 +357,6 @@ def said(triple):
     return "not measured" if triple is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in triple))
 
 
-def verdict(holds):
-    return {None: "not measured", True: "yes", False: "**no**"}[holds]
-
-
 def shown(found, side, name, n, what="accuracy"):
     if side not in sides(name, n):
         return ""
@@ -448,9 +445,7 @@ def tables(found):
         ("set, examples: rung", "points (95 %)", "far"),
         [[name, said(gap), "far" if k == 2 else ""] for k in (2, 3) for name, _, gap, _ in claims[k]],
     )
-    for title, what in (("Accuracy", "accuracy"), ("CPU seconds of the whole process", "cpu_seconds"), ("Wall seconds", "seconds")):
-        if what == "seconds":
-            continue
+    for title, what in (("Accuracy", "accuracy"), ("CPU seconds of the whole process", "cpu_seconds")):
         lines += [f"## {title}", ""]
         for group, columns in (("regraft", [f"regraft {r}" for r in RUNGS]), ("peers", PEERS)):
             body = [[f"{name}, {n}", *(shown(found, side, name, n, what) for side in columns)] for name, n in ROWS]
@@ -458,8 +453,26 @@ def tables(found):
     return lines
 
 
+def speed(told):
+    """What `training_speed.py` found."""
+    lines = ["## Speed of training", "", "`benchmarks/training_speed.py`: the same network, batches of 16, training alone.", ""]
+    rows, held = [], []
+    for part, one in told.items():
+        for side, rounds in one["rounds"].items():
+            figures = [statistics.median(r[k] for r in rounds) for k in ("examples_per_s", "cpu_ms_per_example")]
+            rows.append([part, side, f"{figures[0]:.1f}", f"{figures[1]:.1f}", str(len(rounds))])
+        for name, ratio in one["ratios"].items():
+            holds = ratio["by_wall"] >= ratio["claimed"]
+            held.append(
+                [part, name, f"{ratio['claimed']:g}", f"{ratio['by_wall']:g}", f"{ratio['by_cpu']:g}", "yes" if holds else "**no**"]
+            )
+    lines += grid(("", "", "examples/s", "CPU ms an example", "rounds"), rows)
+    return lines + grid(("", "times as many examples/s", "claimed", "by wall time", "by CPU time", "holds"), held)
+
+
 def page(found):
-    return "\n".join(tables(found)).rstrip() + "\n"
+    more = speed(json.loads(SPEED.read_text())) if SPEED.exists() else []
+    return "\n".join([*tables(found), *more]).rstrip() + "\n"
 
 
 def main():
