@@ -144,7 +144,9 @@ def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Lear
     groups = list(rates_by_depth(layers, settings, adapter_parameters(module)))
     new = [name for depth, names in layers if not depth for name in names]
     scores = of_windows if cut.empty else of_kept
-    learner = Learner(module, scores, cut.rest.train, cut.rest.eval, groups, output, of_windows if cut.empty else None, new)
+    padding = modality.pad if cut.empty else None
+    pad = None if padding is None else lambda windows: padding(windows, preprocessing)
+    learner = Learner(module, scores, cut.rest.train, cut.rest.eval, groups, output, of_windows if cut.empty else None, new, pad)
     return learner, cut, None if cut.empty else trunk
 
 
