@@ -415,6 +415,7 @@ def tables(found):
                 f"{rung.removeprefix('regraft ')} {shown(found, rung, name, n)}",
                 f"{other} {shown(found, other, name, n)}" if other else "",
                 said(gap) if other else "",
+                ", ".join(p for p in PEERS if p in sides(name, n) and not good(found, p, name, n)),
                 f"{' or '.join(rungs)} {value:.3f}" if value is not None else "",
                 said(chosen_gap) if other else "",
             ]
@@ -428,7 +429,16 @@ def tables(found):
                 (f"{name}, {n}: {deep.removeprefix('regraft ')}", n, step, step[1] > 0 if name in FAR else step[2] >= 0)
             )
     lines += grid(
-        ("set, examples", "best rung", "best peer", "difference in points (95 %)", "chosen by held-out", "against the best peer"), rows
+        (
+            "set, examples",
+            "best rung",
+            "best peer",
+            "difference in points (95 %)",
+            "peers not measured yet",
+            "chosen by held-out",
+            "against the best peer",
+        ),
+        rows,
     )
     lines += ["## Whether the claims hold", ""]
     titles = {
@@ -438,7 +448,7 @@ def tables(found):
     }
     for number, title in titles.items():
         held = claims[number]
-        lines.append(f"{number}. {title}: {sum(ok for *_, ok in held)} of {len(held)} measured.")
+        lines.append(f"{number}. {title}: {sum(ok for *_, ok in held)} of {len(held)} measured so far.")
         lines += [f"    - not: {name if number > 1 else f'{name}, {n}'}: {said(gap)}" for name, n, gap, ok in held if not ok]
     lines += ["", "What `full`, `top=1` or `top=2` gains over `head`:", ""]
     lines += grid(
