@@ -13,10 +13,10 @@ import numpy as np
 from regraft.errors import UsageError
 from regraft.events import Said, Warned
 from regraft.jobs.candidates import Candidate
-from regraft.jobs.deeper import watch_training
 from regraft.jobs.engines import reference_engine
 from regraft.jobs.reading import prepared_material
 from regraft.jobs.validation import Validation
+from regraft.jobs.watching import Watching
 from regraft.jobs.work import Deeper, Work
 from regraft.modality import MODALITIES
 from regraft.strategy.contrastive import contrast_for
@@ -86,7 +86,7 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
             folds_for=folds_to_train,
             decided=lambda folds: work.decide(folds_trained=folds),
             chose=lambda strength, losses: work.decide(tuned_strength=strength, tuned_losses=[round(v, 6) for v in losses]),
-            watch=watch_training(work.emit, "contrastive"),
+            **Watching("contrastive", work).options,
         )
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.errors import ModelError
-from regraft.events import Done, Emit, Progress, Said, Started, Warned
+from regraft.events import Said, Warned
 from regraft.jobs.interrupts import asked_to_stop
 from regraft.jobs.network import in_head
 from regraft.jobs.reading import halved, material_of, view_numbers
 from regraft.jobs.recording import DATA
+from regraft.jobs.watching import Watching
 from regraft.jobs.work import Deeper, Work
 from regraft.modality import MODALITIES
 from regraft.strategy.kept import fits
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from regraft.features.cut import Cut
     from regraft.features.material import Material, Trunk
     from regraft.jobs.augment import Seen
-    from regraft.training.deeper import Keeping, Task, Tuned, Watch
+    from regraft.training.deeper import Keeping, Task, Tuned
     from regraft.training.loop import Learner
     from regraft.training.mixing import Mix
 
@@ -248,7 +248,8 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
         looks = in_turn(material, len(rows), seen.count, work.seed)
     task = Task(of_rows(rows), work.loss, work.values, work.train, work.weights, work.folds, looks=looks)
     with _keeping(work, learner, "head", [], ("head_settings",)) as keeping:
-        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=watch_training(work.emit, "head"), keeping=keeping)
+        watching = Watching("head", work).options
+        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, keeping=keeping, **watching)
     tuned = replace(tuned, states=[standard.folded(state) for state in tuned.states])
     learner.restore(tuned.states[-1])
     held = work.validation.linked(tuned.held_out[-1])
@@ -282,7 +283,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
             "starts": starts,
             "folds_for": folds_to_train if held is None else lambda folds, seconds: held,
             "decided": lambda count: work.decide(folds_trained=count),
-            "watch": watch_training(work.emit, "training"),
+            **Watching("training", work).options,
             "mixes": mixes,
             **_divisions(work),
         }
@@ -332,22 +333,6 @@ def _keeping(
     checkpoint = Checkpoint(work.folder / CHECKPOINTS / f"{stage}.safetensors", identity)
     with asked_to_stop(work.emit) as stopping:
         yield Keeping(checkpoint.read, checkpoint.save, lambda: checkpoint.due, stopping)
-
-
-def watch_training(emit: Emit, what: str) -> Watch:
-    """Progress of each training as a stage of its own."""
-    began: dict[str, float] = {}
-
-    def watch(stage: str, step: int, steps: int, loss: float) -> None:
-        name = f"{what}, {stage}"
-        if name not in began:
-            began[name] = time.perf_counter()
-            emit(Started(name, steps, "steps"))
-        emit(Progress(name, step, steps))
-        if step == steps:
-            emit(Done(name, time.perf_counter() - began[name], f"{steps} steps, loss {loss:.3g}"))
-
-    return watch
 
 
 @dataclass(frozen=True)

@@ -425,6 +425,7 @@ class _Fit:
             loss=LOSSES[self.target.loss],
             starts=[*start.fold_layers, (start.weight, start.bias)],
             validation=validation,
+            head_held_out=start.out_of_fold,
             seed=self.spec.seed,
             device=self.device,
             workers=max(2, self.threads),

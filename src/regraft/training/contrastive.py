@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from regraft.errors import RunError
 from regraft.features.material import Material
 from regraft.strategy.contrastive import Contrast
-from regraft.training.deeper import State, Watch
+from regraft.training.deeper import Judged, State, Tick, Watch
 from regraft.training.design import Design
 from regraft.training.loop import RETRIES
 from regraft.training.losses import Loss
@@ -172,7 +172,7 @@ def balanced_batches(labels: np.ndarray, size: int, seed: int) -> Iterator[np.nd
 
 
 def contrast(
-    encoder: Encoder, labels: np.ndarray, examples: np.ndarray, settings: Contrast, seed: int, watch: Callable[[int, float], None]
+    encoder: Encoder, labels: np.ndarray, examples: np.ndarray, settings: Contrast, seed: int, watch: Callable[[int, float, float], None]
 ) -> int:
     """Tune on some examples with their labels (examples,); says how often it had to begin again at a third of the rate.
 
@@ -199,7 +199,7 @@ def _contrast(
     settings: Contrast,
     slower: float,
     seed: int,
-    watch: Callable[[int, float], None],
+    watch: Callable[[int, float, float], None],
 ) -> None:
     trained = [p for p in encoder.module.parameters() if p.requires_grad]
     device = trained[0].device
@@ -226,8 +226,8 @@ def _contrast(
             if not math.isfinite(value) or not bool(torch.isfinite(length)):
                 raise _Diverged
             optimiser.step()
+            watch(step + 1, value, optimiser.param_groups[0]["lr"])
             schedule.step()
-            watch(step + 1, value)
 
 
 def _height(step: int, settings: Contrast) -> float:
@@ -294,22 +294,32 @@ def tune_encoder(
     decided: Callable[[int], None],
     chose: Callable[[float, tuple[float, ...]], None],
     watch: Watch,
+    judged: Judged,
 ) -> Contrasted:
     """Tune and fit without each fold in turn, judge, then do both on everything.
 
     Every tuning starts from the encoder's present weights. The strength of the output layer that judges a fold is chosen in the other
     folds, by encoders that had not seen those; the final one in all of them. After the first fold
-    `folds_for(folds, seconds)` says how many are trained; `decided` and `chose` hear decisions before they are acted on.
+    `folds_for(folds, seconds)` says how many are trained; `decided` and `chose` hear decisions before they are acted on, `judged` outputs by
+    the strength that is usual.
     """
     start: State = encoder.state()
     count = int(task.folds.max()) + 1
     trained, restarts, fold = count, 0, 0
     outputs: list[np.ndarray] = []
+    usual = int(np.argmin([abs(math.log(s / task.usual)) for s in task.strengths]))
+
+    def told(strengths: Sequence[int]) -> np.ndarray:
+        said = np.full((len(task.examples), task.classes), np.nan, np.float32)
+        for f, strength in enumerate(strengths):
+            said[task.folds == f] = outputs[f][strength]
+        return said
 
     def learn(own: np.ndarray, stage: str, strengths: Sequence[float]) -> list[Layer]:
         nonlocal restarts
         encoder.module.load_state_dict(start)
-        tell = lambda step, loss: watch(stage, step, settings.steps, loss)
+        batch = min(settings.batch, int(own.sum()))
+        tell = lambda step, loss, lr: watch(Tick(stage, step, settings.steps, loss, lr, batch))
         restarts += contrast(encoder, task.labels[own], task.examples[own], settings, seed, tell)
         rows = encoder.features(task.examples[own])
         return fit_layers(rows, task.labels[own], task.weights[own], task.classes, strengths, task.loss)
@@ -320,16 +330,14 @@ def tune_encoder(
         layers = learn(~held, f"fold {fold + 1} of {trained}", task.strengths)
         rows = encoder.features(task.examples[held])
         outputs.append(np.stack([task.loss.outputs(torch.from_numpy(rows @ w.T + b)).numpy() for w, b in layers]))
+        judged(fold, trained, told([usual] * len(outputs)))
         if fold == 0:
             trained = folds_for(count, time.perf_counter() - begun)
             decided(trained)
         fold += 1
-    usual = int(np.argmin([abs(math.log(s / task.usual)) for s in task.strengths]))
     best, losses, chosen = _choose(outputs, task, usual)
     chose(task.strengths[best], losses)
-    held_out = np.full((len(task.examples), task.classes), np.nan, np.float32)
-    for f, said in enumerate(outputs):
-        held_out[task.folds == f] = said[chosen[f]]
+    held_out = told(chosen)
     (layer,) = learn(np.ones(len(task.examples), bool), "all examples", [task.strengths[best]])
     return Contrasted(held_out, trained, task.strengths[best], losses, layer, restarts)
 

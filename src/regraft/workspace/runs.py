@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.errors import RunError
-from regraft.events import Event, Progress
+from regraft.events import Event, lasting
 from regraft.workspace.files import cannot_write, read_json, write_json
 from regraft.workspace.lock import LOCK, Lock, read_lock
 
@@ -83,10 +84,10 @@ class RunFolder:
         write_json(self.path / DECISIONS, self._decisions, durable=True)
 
     def log(self, event: Event) -> None:
-        """Append an event; progress ticks are not kept."""
-        if not isinstance(event, Progress):
+        """Append an event with the time, in seconds since 1970; of ticks of progress only those that last are kept."""
+        if lasting(event):
             try:
-                self._events.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
+                self._events.write(json.dumps({"time": round(time.time(), 3), **event.to_json()}, ensure_ascii=False) + "\n")
                 self._events.flush()
             except OSError as error:
                 raise cannot_write(self.path / EVENTS, error) from None
