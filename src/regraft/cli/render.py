@@ -117,18 +117,19 @@ class Screen:
     def _time(self, event: Progress, unit: str, start: float, total: int) -> str:
         """How fast it goes, and how long yet."""
         rate, left = event.per_second, event.seconds_left
-        if left is None and total and event.done:
+        if left is None and total and event.done and event.loss is None:
             left = (time.monotonic() - start) / event.done * (total - event.done)
         counted = "examples" if event.loss is not None else unit
-        return ", ".join([f"{amount(rate)} {counted}/s"] * (rate is not None) + [f"about {duration(left)} left"] * bool(left))
+        told = [f"{amount(rate)} {counted}/s" if rate is not None else "", f"about {duration(left)} left" if left else ""]
+        return ", ".join(filter(None, told))
 
     def _of_step(self, event: Progress) -> list[str]:
         """What is known of a step of a training, and of the folds before."""
         if event.loss is None:
             return []
         held, of = self._held_out
-        step = [f"loss {event.loss:.3g}"] + [f"learning rate {event.lr:.2g}"] * (event.lr is not None)
-        return step + [held] * (of == trainings(event.stage) and bool(held))
+        told = [f"loss {event.loss:.3g}", f"learning rate {event.lr:.2g}" if event.lr is not None else ""]
+        return [*filter(None, told), *([held] if held and of == trainings(event.stage) else [])]
 
     def _stop(self) -> None:
         if self._bar is not None:
@@ -144,7 +145,7 @@ def trainings(stage: str) -> str:
 def held_out_so_far(event: HeldOut) -> str:
     """The figure of the folds that were judged so far."""
     folds = "1 fold" if event.fold == 1 else f"{event.fold} folds"
-    return f"held out so far: {METRIC_NAMES.get(event.metric, event.metric)} {number(event.so_far)} ({folds})"
+    return f"held out: {METRIC_NAMES.get(event.metric, event.metric)} {number(event.so_far)} ({folds})"
 
 
 def duration(seconds: float) -> str:
