@@ -92,6 +92,13 @@ class Warned(Event):
 
 
 @dataclass(frozen=True)
+class Decided(Event):
+    """Decisions that were written down, and are acted on from here."""
+
+    decisions: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Measured(Event):
     """A figure, with what it was predicted to be where it was."""
 

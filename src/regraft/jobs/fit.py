@@ -31,6 +31,7 @@ from regraft.jobs.parts import Parts, both_parts, divide, rows_at
 from regraft.jobs.recording import DATA, Recorder, replayed
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
+from regraft.jobs.tracking import loaded, tracked
 from regraft.jobs.validation import Judged, Validation
 from regraft.jobs.work import Deeper, Work, plan_deeper
 from regraft.modality import MODALITIES, Modality
@@ -94,6 +95,7 @@ def fit(
     allow_outside: bool = False,
     balance: bool = False,
     store: bool = True,
+    track: str | Sequence[str] = (),
     replay: str | os.PathLike[str] | None = None,
     on_event: Emit = silent,
 ) -> Run:
@@ -150,6 +152,7 @@ def fit(
         allow_outside=allow_outside,
         balance=balance,
         store=store,
+        track=(track,) if isinstance(track, str) else tuple(track),
     )
     given = Arguments(source, test, model, preprocessing)
     held = None if replay is None else replayed(Path(replay), spec)
@@ -192,10 +195,12 @@ def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder],
     if deeper is not None and deeper.rung.name == CONTRASTIVE:
         check_contrastive(deeper, labelled.target)
     augmenting = plan_views(spec, modality, deeper)
+    trackers = loaded(spec)
     recorder = recorder_of()
     path = recorder.path
     try:
-        return _Fit(spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start)()
+        with tracked(trackers, spec, recorder):
+            return _Fit(spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start)()
     except KeyboardInterrupt:
         raise Interrupted(str(path), best=(path / BUNDLE).is_dir()) from None
     except WriteError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.errors import RunError, UsageError
-from regraft.events import Emit, Event, Measured, Warned
+from regraft.events import Decided, Emit, Event, Measured, Warned
 from regraft.jobs.common import Messages
 from regraft.spec import FitSpec
 from regraft.workspace.checkpoints import differences
@@ -32,6 +32,8 @@ class Recorder:
         self.folder = folder
         self.messages = Messages(listener)
         self.costs: dict[str, Any] = {}
+        self.listeners: list[Emit] = []
+        """Who else hears of events: trackers."""
         self._taken, self._replay = dict(taken or {}), dict(replay or {})
 
     @property
@@ -45,6 +47,8 @@ class Recorder:
         self.messages(event)
         if isinstance(event, Measured):
             self.costs[event.name] = {"predicted": event.predicted, "measured": round(event.value, 3), "unit": event.unit}
+        for listen in self.listeners:
+            listen(event)
 
     def held_decision(self, name: str) -> Any:
         """What was decided before; None when nothing was."""
@@ -61,13 +65,14 @@ class Recorder:
                 raise RunError("the run to replay had other data", faults=found, move="leave --replay away")
             self.emit(Warned("\n".join(["not as in the run that is replayed:", *found])))
         self.folder.decide(**decisions)
+        self.emit(Decided(plain))
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [found for name in now if name in before for found in differences(before[name], now[name], name)]
 
 
-FREE = ("data", "test", "out", "store", "offline", "allow_code", "threads")
+FREE = ("data", "test", "out", "store", "offline", "allow_code", "threads", "track")
 """What may be asked for otherwise when a run is replayed. Whether the data is the same is seen when it was read."""
 
 

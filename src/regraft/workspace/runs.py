@@ -9,6 +9,7 @@ out_of_fold.npy      the same as probabilities (n, classes), float32
 bundle/              the model to keep
 replayed.json        decisions of another run that are used, where that was asked for
 checkpoints/         how far training is; while it runs
+trackers/            what TensorBoard, MLflow and Weights & Biases keep, where they keep it here, and what they call the run
 lock                 who writes it; while it runs
 """
 
@@ -39,6 +40,9 @@ MATERIAL = "material"
 CHECKPOINTS = "checkpoints"
 """How far training is, while it runs."""
 
+TRACKERS = "trackers"
+"""What trackers keep."""
+
 SPEC, DECISIONS, EVENTS, REPLAYED = "spec.json", "decisions.json", "events.jsonl", "replayed.json"
 
 _OWN = {
@@ -53,6 +57,7 @@ _OWN = {
     BUNDLE,
     MATERIAL,
     CHECKPOINTS,
+    TRACKERS,
     LOCK,
 }
 _NEEDED = ("task", "model", "estimate", "baseline", "n", "seconds")
@@ -84,8 +89,10 @@ class RunFolder:
         write_json(self.path / DECISIONS, self._decisions, durable=True)
 
     def log(self, event: Event) -> None:
-        """Append an event with the time, in seconds since 1970; of ticks of progress only those that last are kept."""
-        if lasting(event):
+        """Append an event with the time, in seconds since 1970; of ticks of progress only those that last are kept. After the end
+        nothing is.
+        """
+        if lasting(event) and not self._events.closed:
             try:
                 self._events.write(json.dumps({"time": round(time.time(), 3), **event.to_json()}, ensure_ascii=False) + "\n")
                 self._events.flush()
