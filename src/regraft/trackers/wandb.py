@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from regraft.trackers.base import Opening, Point, Tracker
@@ -59,17 +60,17 @@ class _Session:
         self._run.config.update(dict(values), allow_val_change=True)
 
     def points(self, points: Sequence[Point]) -> None:
-        for point in points:
-            if point.step is None:
-                self._run.summary[point.name] = point.value
+        for (curve, step), together in groupby(points, lambda p: (p.name.rpartition("/")[0], p.step)):
+            figures = {point.name: point.value for point in together}
+            if step is None:
+                self._run.summary.update(figures)
                 continue
-            # its own steps only rise: each curve has one of its own
-            curve, step = point.name.rpartition("/")[0], f"{point.name.rpartition('/')[0]}/step"
+            # the run's own steps only rise: trainings have theirs
             if curve not in self._curves:
                 self._curves.add(curve)
-                self._run.define_metric(step, hidden=True)
-                self._run.define_metric(f"{curve}/*", step_metric=step)
-            self._run.log({point.name: point.value, step: point.step})
+                self._run.define_metric(f"{curve}/step", hidden=True)
+                self._run.define_metric(f"{curve}/*", step_metric=f"{curve}/step")
+            self._run.log({**figures, f"{curve}/step": step})
 
     def close(self, status: str) -> None:
         self._run.finish(exit_code=0 if status == "finished" else 1)
