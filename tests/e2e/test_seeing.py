@@ -71,12 +71,18 @@ def test_steps_and_folds_are_told_and_kept_and_trackers_change_nothing(image_fol
     assert len(last) == 6 and all(e.seconds_left == 0 for e in last)
     # the rate rises, and falls to 0
     rates = [e.lr for e in steps if e.stage.endswith("all examples")]
-    assert max(rates) > 10 * rates[-1] > 0 and max(rates) == pytest.approx(json.loads(Path("seen/decisions.json").read_text())["settings"]["lr"])
+    assert max(rates) > 10 * rates[-1] > 0 and max(rates) == pytest.approx(
+        json.loads(Path("seen/decisions.json").read_text())["settings"]["lr"]
+    )
     folds = [e for e in heard if isinstance(e, HeldOut)]
     assert [e.fold for e in folds] == [1, 2, 3, 4, 5] and {e.metric for e in folds} == {"accuracy"}
     # what was told on the way is what is reported in the end, of the head too
     weighed = lambda of: sum(of(e) * e.examples for e in folds) / sum(e.examples for e in folds)
-    assert folds[-1].so_far == pytest.approx(weighed(lambda e: e.value)) == pytest.approx(run.result["estimate"]["accuracy"]["value"], abs=1e-6)
+    assert (
+        folds[-1].so_far
+        == pytest.approx(weighed(lambda e: e.value))
+        == pytest.approx(run.result["estimate"]["accuracy"]["value"], abs=1e-6)
+    )
     gain = run.result.get("better_than_head", run.result.get("asked", {}).get("better_than_head"))
     assert weighed(lambda e: e.value - e.head) == pytest.approx(gain["accuracy"]["value"], abs=1e-6)
     kept = lines("seen")
@@ -92,7 +98,9 @@ def test_steps_and_folds_are_told_and_kept_and_trackers_change_nothing(image_fol
         assert found.info.status == "FINISHED" and found.info.run_name == "same" and found.data.params["train"] == "full"
         for end, key in (("", "value"), ("_low", "low"), ("_high", "high")):
             assert found.data.metrics[f"estimate/accuracy{end}"] == result["estimate"]["accuracy"][key]
-        assert found.data.tags["regraft.bundle"] == str(Path("same/bundle").absolute()) and found.data.tags["regraft.decision.train"] == "full"
+        assert (
+            found.data.tags["regraft.bundle"] == str(Path("same/bundle").absolute()) and found.data.tags["regraft.decision.train"] == "full"
+        )
         assert len(client.get_metric_history(id, "training/all_examples/loss")) == sum(e.stage == steps[-1].stage for e in steps)
 
 
@@ -131,7 +139,9 @@ def test_a_fit_that_goes_on_is_one_run_there(image_folder, monkeypatch):
     regraft.resume("run", allow_code=True)
     assert [(o.id, o.destination, o.name) for o in told.openings] == [(None, "birds", "run"), ("run 7", "birds", "run")]
     assert told.ends == ["interrupted", "finished"]
-    assert {"training/fold_1/loss", "training/fold_5/loss", "training/held_out/accuracy", "estimate/accuracy"} <= {p.name for p in told.points}
+    assert {"training/fold_1/loss", "training/fold_5/loss", "training/held_out/accuracy", "estimate/accuracy"} <= {
+        p.name for p in told.points
+    }
 
 
 def test_a_tracker_that_hangs_or_fails_fails_nothing(image_folder, monkeypatch):
@@ -142,7 +152,9 @@ def test_a_tracker_that_hangs_or_fails_fails_nothing(image_folder, monkeypatch):
     monkeypatch.setitem(TRACKERS, "mlflow", fails)
     monkeypatch.setitem(TRACKERS, "wandb", Tracker("wandb", "nothing", "wandb", lambda: None, lambda opening: waits.wait(60)))
     heard: list[Any] = []
-    run = regraft.fit(image_folder, out="run", track=["mlflow", "wandb"], on_event=heard.append, **{**OPTIONS, "train": "head", "settings": {}})
+    run = regraft.fit(
+        image_folder, out="run", track=["mlflow", "wandb"], on_event=heard.append, **{**OPTIONS, "train": "head", "settings": {}}
+    )
     waits.set()
     warned = [e.message for e in heard if isinstance(e, Warned) and "--track" in e.message]
     assert len(warned) == 2 and "ZeroDivisionError" in warned[0] and "did not take everything" in warned[1]

@@ -40,7 +40,8 @@ PLAIN = """\
   training, fold 1 of 5: 1 of 120 steps, loss 0.71, learning rate 8e-05
   training, fold 1 of 5: 34 of 120 steps, 52 examples/s, about 2 min left, loss 0.31, learning rate 0.0008
   training, fold 1 of 5: balanced accuracy 0.840 held out (head 0.800), loss 0.31, 24.0 s
-  training, fold 2 of 5: 60 of 120 steps, 52 examples/s, about 40 s left, loss 0.25, learning rate 0.0005, held out: balanced accuracy 0.840 (1 fold)
+  training, fold 2 of 5: 60 of 120 steps, 52 examples/s, about 40 s left, loss 0.25, learning rate 0.0005, \
+held out: balanced accuracy 0.840 (1 fold)
   training, fold 2 of 5: balanced accuracy 0.800 held out (head 0.800), loss 0.2, 24.0 s
   head, fold 1 of 5: 5 of 10 steps, 900 examples/s, loss 0.5, learning rate 0.001
 """

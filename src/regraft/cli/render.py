@@ -120,7 +120,7 @@ class Screen:
         if left is None and total and event.done and event.loss is None:
             left = (time.monotonic() - start) / event.done * (total - event.done)
         counted = "examples" if event.loss is not None else unit
-        told = [f"{amount(rate)} {counted}/s" if rate is not None else "", f"about {duration(left)} left" if left else ""]
+        told = [f"{amount(rate)} {counted}/s" if rate is not None else "", f"about {duration(left)} left" if left and left >= 0.5 else ""]
         return ", ".join(filter(None, told))
 
     def _of_step(self, event: Progress) -> list[str]:

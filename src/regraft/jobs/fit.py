@@ -106,7 +106,8 @@ def fit(
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
     window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as {"lr": 1e-3}. `replay`
-    names a run of the same data and spec whose decisions are used. The other arguments are those of the command line; `on_event` is
+    names a run of the same data and spec whose decisions are used. `track` names trackers, such as "mlflow" or ["mlflow:sqlite:///runs.db",
+    "tensorboard"]. The other arguments are those of the command line; `on_event` is
     called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the

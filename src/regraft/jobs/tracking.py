@@ -85,7 +85,9 @@ def _end(sendings: Sequence[Sending], status: str, recorder: Recorder) -> None:
     result = _result(recorder.path) if status == "finished" else {}
     for sending in sendings:
         if result:
-            sending.notes({"bundle": str((recorder.path / BUNDLE).absolute()), **{k: result[k] for k in ("model", "licence") if k in result}})
+            sending.notes(
+                {"bundle": str((recorder.path / BUNDLE).absolute()), **{k: result[k] for k in ("model", "licence") if k in result}}
+            )
             sending.result(final_figures(result))
         sending.end(status)
     patience = PATIENCE[status]

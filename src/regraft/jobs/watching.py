@@ -67,7 +67,7 @@ class Watching:
         stage = self._stage
         stage.take(tick)
         per_second, left = stage.pace(tick.step) if tick.step < tick.steps else (stage.pace(tick.step)[0], 0.0)
-        emit(Progress(name, tick.step, tick.steps, per_second, left, stage.loss, stage.lr))
+        emit(Progress(name, tick.step, tick.steps, *map(_short, (per_second, left, stage.loss, stage.lr))))
         if tick.step == tick.steps and tick.training == ALL:
             emit(Done(name, time.perf_counter() - stage.begun, f"{tick.steps} steps, loss {stage.loss:.3g}"))
 
@@ -82,9 +82,14 @@ class Watching:
         value, head, so_far = (validation.value(*of) for of in ((outputs, own), (work.head_held_out, own), (outputs, places)))
         work.emit(HeldOut(name, fold + 1, folds, metric, value, head, so_far, len(own)))
         note = f"{metric.replace('_', ' ')} {_told(value)} held out (head {_told(head)})"
-        here = stage is not None and stage.name == name
-        seconds, loss = (time.perf_counter() - stage.begun, f", loss {stage.loss:.3g}") if here else (0.0, "")
+        # taken up after its last step, it has no stage here
+        here = stage if stage is not None and stage.name == name else None
+        seconds, loss = (time.perf_counter() - here.begun, f", loss {here.loss:.3g}") if here else (0.0, "")
         work.emit(Done(name, seconds, note + loss))
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _told(value: float) -> str:

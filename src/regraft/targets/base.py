@@ -155,7 +155,7 @@ class Target(ABC):
         """What a choice is made by (higher is better), from plain decisions: argmax, log-odds above 0, the value."""
 
     def value(self, metric: str, y: np.ndarray, outputs: np.ndarray, plain: np.ndarray) -> float:
-        """The metric itself, without an interval, of outputs and their plain decisions: what people read where `score` says which is best."""
+        """The metric itself, without an interval, of outputs and their plain decisions: for people, where `score` is for choices."""
         return self.score(metric, y, plain)
 
     @abstractmethod

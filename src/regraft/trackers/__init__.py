@@ -1,8 +1,9 @@
 """Trackers: other programs that keep and draw what happens in a fit.
 
-In come events, what was asked for and the run's result, as plain data. Out go figures and texts to the tracker that was asked for. A tracker
-never changes a fit, never holds it up, and never fails it: what it cannot take is said once and left. Nothing is sent anywhere that was
-not asked for.
+In: events, what was asked for and the run's result, as plain data.     Out: figures and texts, to the tracker that was asked for.
+Never: changes a fit, holds it up, or fails it. What a tracker cannot take is said once and left; nothing goes where it was not sent.
+Invariant: what a session was told can be read back with the tool's own reader, and a run that goes on is one run
+(tests/contracts/test_trackers.py).
 """
 
 from __future__ import annotations

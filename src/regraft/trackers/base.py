@@ -125,10 +125,10 @@ class Sending:
 
     def result(self, figures: Mapping[str, float]) -> None:
         """Figures of the whole run."""
-        now = time.time()
         for name, value in figures.items():
-            if math.isfinite(value):
-                self._queue.put(Point(slug(name), float(value), None, now))
+            curve, _, last = slug(name).rpartition("/")
+            for point in _points(curve or "run", {last: value}, None):
+                self._queue.put(point)
 
     def end(self, status: str) -> None:
         """There is nothing more to come."""
@@ -183,22 +183,25 @@ class Sending:
 
 def points_of(event: Event) -> Iterator[Point]:
     """The figures that an event holds; of the steps of a training those that last."""
-    now = time.time()
     if isinstance(event, Progress) and lasting(event):
         found = {"loss": event.loss, "lr": event.lr, "examples_per_second": event.per_second}
-        yield from (Point(f"{slug(event.stage)}/{name}", value, event.done, now) for name, value in found.items() if _plain(value))
+        yield from _points(slug(event.stage), found, event.done)
     elif isinstance(event, HeldOut):
         found = {event.metric: event.value, f"{event.metric}_of_head": event.head, f"{event.metric}_so_far": event.so_far}
         trainings = slug(event.stage.split(",", 1)[0])
-        yield from (Point(f"{trainings}/held_out/{name}", value, event.fold, now) for name, value in found.items() if _plain(value))
+        yield from _points(f"{trainings}/held_out", found, event.fold)
     elif isinstance(event, Done):
-        yield Point(f"{slug(event.stage)}/seconds", event.seconds, None, now)
-    elif isinstance(event, Measured) and _plain(event.value):
-        yield Point(f"cost/{slug(event.name)}", event.value, None, now)
+        yield from _points(slug(event.stage), {"seconds": event.seconds}, None)
+    elif isinstance(event, Measured):
+        yield from _points("cost", {slug(event.name): event.value}, None)
 
 
-def _plain(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
+def _points(curve: str, figures: Mapping[str, float | None], step: int | None) -> Iterator[Point]:
+    """Those figures that are numbers."""
+    now = time.time()
+    for name, value in figures.items():
+        if value is not None and math.isfinite(value):
+            yield Point(f"{curve}/{name}", float(value), step, now)
 
 
 def slug(name: str) -> str:

@@ -300,8 +300,8 @@ def tune_encoder(
 
     Every tuning starts from the encoder's present weights. The strength of the output layer that judges a fold is chosen in the other
     folds, by encoders that had not seen those; the final one in all of them. After the first fold
-    `folds_for(folds, seconds)` says how many are trained; `decided` and `chose` hear decisions before they are acted on, `judged` outputs by
-    the strength that is usual.
+    `folds_for(folds, seconds)` says how many are trained; `decided` and `chose` hear decisions before they are acted on, `judged` outputs
+    by the strength that is usual.
     """
     start: State = encoder.state()
     count = int(task.folds.max()) + 1

@@ -179,8 +179,9 @@ def tune(
     `decided` hears it before it is acted on. With `keeping` the work is saved on its way, and goes on from what was saved, to the same
     bits.
 
-    Each fold is judged at all `mixes` of the weights at its start and its end, and left at its end: `judged` hears scores by those. `divided` hears of (training, step) at
-    which memory ran out, and in how many parts a batch is computed from there on; `parts_at` says that it was so before.
+    Each fold is judged at all `mixes` of the weights at its start and its end, and left at its end: `judged` hears scores by those.
+    `divided` hears of (training, step) at which memory ran out, and in how many parts a batch is computed from there on; `parts_at` says
+    that it was so before.
     """
     keeping = keeping or Keeping()
     start = learner.state()

@@ -376,9 +376,10 @@ def train(
 ) -> Trained:
     """Train, from the learner's present weights. Leaves the module trained, in evaluation mode.
 
-    `watch` hears of each step, its loss and its learning rate; `after` may save the course, and a training that takes up such a `saved` one, from the same
-    present weights, ends in the same bits. So do the same seed, threads and versions. RunError when the loss is no finite number, or
-    explodes, at any rate that was tried: each time the training goes back to its start, and its whole schedule is a third as high.
+    `watch` hears of each step, its loss and its learning rate; `after` may save the course, and a training that takes up such a `saved`
+    one, from the same present weights, ends in the same bits. So do the same seed, threads and versions. RunError when the loss is no
+    finite number, or explodes, at any rate that was tried: each time the training goes back to its start, and its whole schedule is a third
+    as high.
     """
     learner = problem.learner
     start = learner.state()
