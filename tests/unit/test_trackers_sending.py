@@ -174,7 +174,7 @@ def test_the_final_figures_have_their_intervals():
         f"{part}/accuracy{end}": value
         for part in ("estimate", "test", "better_than_head")
         for end, value in (("", 0.9), ("_low", 0.8), ("_high", 0.95))
-    } | {"cost/seconds": 3.0, "examples": 40}
+    } | {"cost/seconds": 3.0, "estimate/examples": 40}
 
 
 @pytest.mark.parametrize(

@@ -122,5 +122,5 @@ def final_figures(result: Mapping[str, Any]) -> dict[str, float]:
     for part, figures in parts.items():
         for name, figure in (figures or {}).items():
             found |= {f"{part}/{name}": figure["value"], f"{part}/{name}_low": figure["low"], f"{part}/{name}_high": figure["high"]}
-    counted = {"cost/seconds": result["seconds"], "cost/peak_memory_mb": result.get("peak_memory_mb"), "examples": result["n"]}
+    counted = {"cost/seconds": result["seconds"], "cost/peak_memory_mb": result.get("peak_memory_mb"), "estimate/examples": result["n"]}
     return found | {name: value for name, value in counted.items() if value is not None}

@@ -162,7 +162,8 @@ class Sending:
         except (Exception, SystemExit) as error:
             # whatever a program of others throws: the fit does not depend on it
             line = next(iter(str(error).strip().splitlines()), "")
-            self._fault = f"{type(error).__name__}: {printable(line)}"[:300]
+            told = f"{type(error).__name__}: {printable(line)}"
+            self._fault = told if len(told) <= 200 else f"{told[:196]} ..."
 
     def _send(self, session: Session) -> bool:
         """Send what gathers in a while; whether there is more to come."""
