@@ -64,6 +64,10 @@ def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: 
     from regraft.features.cut import find_cut, no_cut
 
     emit = work.emit
+    frozen.apply(module)
+    if all(p.requires_grad for p in module.parameters()):
+        # what torch.export would find in seconds
+        return no_cut(module, inputs, frozen, "everything trains")
     try:
         cut = find_cut(module, inputs, frozen)
     except ModelError as error:
@@ -281,7 +285,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
         held = work.recorder.held_decision("folds_trained")
         options = {
             "starts": starts,
-            "folds_for": folds_to_train if held is None else lambda folds, seconds: held,
+            "folds_for": lambda folds, seconds: held or folds_to_train(folds, seconds, len(work.train)),
             "decided": lambda count: work.decide(folds_trained=count),
             **Watching("training", work).options,
             "mixes": mixes,

@@ -29,6 +29,7 @@ from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.network import Edited, given_network, named_model, written_steps
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
 from regraft.jobs.recording import DATA, Recorder, replayed
+from regraft.jobs.report import write_report
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
 from regraft.jobs.tracking import loaded, tracked
@@ -201,7 +202,9 @@ def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder],
     path = recorder.path
     try:
         with tracked(trackers, spec, recorder):
-            return _Fit(spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start)()
+            run = _Fit(spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start)()
+            write_report(run.path, labelled.part(TRAIN)[0])
+            return run
     except KeyboardInterrupt:
         raise Interrupted(str(path), best=(path / BUNDLE).is_dir()) from None
     except WriteError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regraft.evaluation.names import METRIC_NAMES, number
 from regraft.events import Done, HeldOut, Pace, Progress, Started
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Watching:
         name = f"{self._what}, fold {fold + 1} of {folds}"
         value, head, so_far = (validation.value(*of) for of in ((outputs, own), (work.head_held_out, own), (outputs, places)))
         work.emit(HeldOut(name, fold + 1, folds, metric, value, head, so_far, len(own)))
-        note = f"{metric.replace('_', ' ')} {_told(value)} held out (head {_told(head)})"
+        note = f"{METRIC_NAMES[metric]} {number(value)} held out (head {number(head)})"
         # taken up after its last step, it has no stage here
         here = stage if stage is not None and stage.name == name else None
         seconds, loss = (time.perf_counter() - here.begun, f", loss {here.loss:.3g}") if here else (0.0, "")
@@ -90,10 +91,6 @@ class Watching:
 
 def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}")
-
-
-def _told(value: float) -> str:
-    return f"{value:.3f}" if 0.01 <= abs(value) < 1000 else f"{value:.3g}"
 
 
 ALL = "all examples"
