@@ -124,7 +124,7 @@ def lasting(event: Event) -> bool:
     return event.done == event.total or event.done % max(1, math.ceil(event.total / STEPS_KEPT)) == 0
 
 
-class Pace:
+class Speed:
     """How fast a stage goes. It forgets: a slow start, or what was there already, says nothing of what is left."""
 
     SPACING, SAMPLES = 0.2, 50

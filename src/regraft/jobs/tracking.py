@@ -90,7 +90,9 @@ def _end(sendings: Sequence[Sending], status: str, recorder: Recorder) -> None:
             )
             sending.result(final_figures(result))
         sending.end(status)
-    patience = PATIENCE[status]
+    patience, deadline = PATIENCE[status], recorder.deadline
+    if deadline.bound:
+        patience = min(patience, max(1.0, deadline.left))
     until = time.monotonic() + patience
     waiting = [s for s in sendings if not s.wait(SAID_AFTER)]
     if waiting:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.evaluation.names import METRIC_NAMES, number
-from regraft.events import Done, HeldOut, Pace, Progress, Started
+from regraft.events import Done, HeldOut, Speed, Progress, Started
 
 if TYPE_CHECKING:
     from regraft.jobs.work import Work
@@ -25,7 +25,7 @@ class _Stage:
     """A training on its way."""
 
     name: str
-    pace: Pace
+    speed: Speed
     begun: float = field(default_factory=time.perf_counter)
     step: int = 0
     lr: float = 0.0
@@ -63,11 +63,11 @@ class Watching:
         """Hear of a step."""
         emit, name = self._work.emit, f"{self._what}, {tick.training}"
         if self._stage is None or self._stage.name != name:
-            self._stage = _Stage(name, Pace(tick.steps, tick.examples))
+            self._stage = _Stage(name, Speed(tick.steps, tick.examples))
             emit(Started(name, tick.steps, "steps"))
         stage = self._stage
         stage.take(tick)
-        per_second, left = stage.pace(tick.step) if tick.step < tick.steps else (stage.pace(tick.step)[0], 0.0)
+        per_second, left = stage.speed(tick.step) if tick.step < tick.steps else (stage.speed(tick.step)[0], 0.0)
         emit(Progress(name, tick.step, tick.steps, *map(_short, (per_second, left, stage.loss, stage.lr))))
         if tick.step == tick.steps and tick.training == ALL:
             emit(Done(name, time.perf_counter() - stage.begun, f"{tick.steps} steps, loss {stage.loss:.3g}"))
