@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.evaluation.names import METRIC_NAMES, number
-from regraft.events import Done, HeldOut, Speed, Progress, Started
+from regraft.events import Done, HeldOut, Progress, Speed, Started
 
 if TYPE_CHECKING:
     from regraft.jobs.work import Work
