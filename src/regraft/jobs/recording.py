@@ -9,7 +9,7 @@ from typing import Any
 
 from regraft.deadline import Deadline
 from regraft.errors import RunError, UsageError
-from regraft.events import Decided, Emit, Event, Measured, Started, Warned
+from regraft.events import Decided, Emit, Event, HeldOut, Measured, Started, Warned
 from regraft.jobs.common import Messages
 from regraft.spec import FitSpec
 from regraft.workspace.checkpoints import differences
@@ -59,7 +59,8 @@ class Recorder:
         self.messages(event)
         if isinstance(event, Started):
             self.stage = event.stage
-        self._note_time()
+        if not isinstance(event, (Decided, HeldOut)):  # another one beside them notes it
+            self._note_time()
         if isinstance(event, Measured):
             self.costs[event.name] = {"predicted": event.predicted, "measured": round(event.value, 3), "unit": event.unit}
         for listen in self.listeners:
