@@ -69,6 +69,8 @@ class Deadline:
     waiting: bool = False
     asked: str | None = None
     """The budget as it was asked for, for a spec; what it names is checked there."""
+    quiet: bool = False
+    """Whether it never rings: where the decisions of another run count, and not the clock."""
     slowness: float = 1.0
     """How many times as long as on an idle machine things take."""
     writing: float = 0.0
@@ -147,6 +149,12 @@ class Deadline:
         self._before = signal.signal(signal.SIGALRM, ring)
         signal.setitimer(signal.ITIMER_REAL, max(0.001, self.left - reserve))
 
+    def hush(self, replay: object) -> None:
+        """Never ring where there is something to `replay`."""
+        if replay:
+            self.quiet = True
+            self.silence()
+
     def silence(self) -> None:
         """Ring no more."""
         self._wish = None
@@ -160,7 +168,7 @@ class Deadline:
         ours = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
         # an alarm of the user's program is its own
         free = ours and signal.getitimer(signal.ITIMER_REAL)[0] == 0
-        return free and self.bound and not self.waiting and self.now is steady
+        return free and self.bound and not (self.waiting or self.quiet) and self.now is steady
 
     @property
     def text(self) -> str:

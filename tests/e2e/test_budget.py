@@ -165,7 +165,8 @@ def test_a_training_that_gets_slower_is_shortened_and_goes_on_in_the_same_way(im
     slow, stop = slower_from(30), stopping_at("training, all examples", found["shortened"][0]["step"] + 2)
     with pytest.raises(Stop):
         fit(image_folder, "stopped", 200.0, clock, lambda event: (slow(event), stop(event)), **options)
-    assert decisions("stopped")["shortened"] == found["shortened"][:1]
+    before = decisions("stopped")["shortened"]
+    assert before and before == found["shortened"][: len(before)]
     regraft.resume("stopped", allow_code=True)
     again = fit(image_folder, "again", 200.0, Clock(), replay="run", **options)
     assert bundle("again") == bundle("run") and decisions("again")["shortened"] == found["shortened"]

@@ -161,6 +161,7 @@ def fit(
     )
     given = Arguments(source, test, model, preprocessing)
     held = None if replay is None else replayed(Path(replay), spec)
+    deadline.hush(held)
     return fitted(spec, given, lambda: Recorder(_new_folder(spec, given, held), on_event, None, held, deadline), start, deadline)
 
 

@@ -75,9 +75,11 @@ def folds_within(left: float, costs: Costs, folds: int, most: int, done: int, st
 
 
 def steps_within(left: float, costs: Costs, steps: int) -> int | None:
-    """How many of the final training's `steps` fit; None where those are too few."""
+    """How many of the final training's `steps` fit; None where those are too few: half of what a plan may begin with, as folds were trained
+    for it already.
+    """
     fitting = min(steps, int(SAFE * max(0.0, left - costs.finishing) / max(1e-9, costs.step)))
-    return fitting if fitting >= min(LEAST_STEPS, steps) else None
+    return fitting if fitting >= max(1, min(LEAST_STEPS, steps) // 2) else None
 
 
 def shortened(left: float, pace: float, remaining: int) -> int | None:
