@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from test_resume import NETWORK, OWN, Stop, bundle, stopping_at
 
 import regraft
 from regraft.deadline import Deadline
 from regraft.errors import RunError
 from regraft.events import Progress, Said, Started, Warned
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_resume import NETWORK, OWN, Stop, bundle, stopping_at
 
 
 @pytest.fixture(autouse=True)
