@@ -17,8 +17,11 @@ from typing import Any
 from regraft.errors import RunError
 from regraft.spec import clock_time, seconds_in
 
-LEAVING = 0.4
+LEAVING = 0.6
 """Seconds between the written run and the end of the process: PyTorch's threads and memory are given back."""
+
+UNWINDING = 0.7
+"""Seconds that what was broken off takes to end: a tile that runs, a file that is read."""
 
 STARTING = 120.0
 """Seconds that a process may have taken to start; one that is older is another program's, which runs the command inside."""
@@ -102,7 +105,7 @@ class Deadline:
         if process:
             made.feel()
             # nothing of a process of one command has to stay whole: PyTorch's being loaded can be broken off too
-            made.ring_at(0.0, "")
+            made.ring_at(UNWINDING * made.slowness, "")
         return made
 
     @property

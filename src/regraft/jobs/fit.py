@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
-from regraft.deadline import Deadline, OutOfTime, too_little
+from regraft.deadline import UNWINDING, Deadline, OutOfTime, too_little
 from regraft.errors import Interrupted, WriteError
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
@@ -202,7 +202,7 @@ def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder]
     may = Access(spec.offline, spec.allow_code, spec.allow)
     place = choose_device(spec.device)
     deadline.feel()
-    deadline.ring_at(0.0, "before the first head")
+    deadline.ring_at(UNWINDING * deadline.slowness, "")
     named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
     network = given_network(given.model, labelled.dataset.task, given.preprocessing, steps, may)
