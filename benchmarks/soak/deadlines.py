@@ -7,7 +7,7 @@ is counted by itself.
 Every run is a process of its own: a set, a rung and a budget by chance. Every second one begins with an empty feature store. The figures
 hold how busy the machine was (load). Runs are kept one by one: the same command goes on after an interruption; shorter budgets come first.
 
-    REGRAFT_DATA=... python benchmarks/soak/deadlines.py [--runs 40] [--seed N] [--minutes M] [--least B] [--out benchmarks/results/deadlines.json]
+    REGRAFT_DATA=... python benchmarks/soak/deadlines.py [--runs 40] [--seed N] [--minutes M] [--least B] [--out FILE]
 """
 
 from __future__ import annotations

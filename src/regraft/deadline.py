@@ -26,7 +26,7 @@ UNWINDING = 0.7
 STARTING = 120.0
 """Seconds that a process may have taken to start; one that is older is another program's, which runs the command inside."""
 
-BUSIEST = 20.0
+BUSIEST = 8.0
 """Times as slow as an idle machine that what cannot be measured beforehand is taken to be at most."""
 
 
