@@ -166,11 +166,11 @@ SAVED = 2 / 3
 """Part of a pass that the best of them saves, mostly."""
 
 
-def may_time_engines(left: float, whole: float, own: float, others: int) -> bool:
+def may_time_engines(left: float, whole: float, own: float, others: int, slowness: float = 1.0) -> bool:
     """Whether looking for a faster engine pays, when so many seconds are left for a pass that takes `whole` seconds in the plain one, whose
-    own opening and timing took `own`: it has to save twice what it costs.
+    own opening and timing took `own`: it has to save twice what it costs. `slowness`: times as long as on an idle machine.
     """
-    return 2 * others * max(TIMING, own / 2) <= SAVED * min(whole, left)
+    return 2 * others * max(TIMING * slowness, own) <= SAVED * min(whole, left)
 
 
 def may_round(left: float, exact: float) -> bool:
