@@ -332,7 +332,7 @@ class _Fit:
             return self._below_head(self.deeper, head, probe, bare, validation, usable, extracted.features, left_out)
         except OutOfTime as late:
             deadline.silence()
-            reason = late.reason or f"the time was over at: {self.recorder.stage}"
+            reason = late.reason or f"the time was over at: {self.recorder.stage or 'preparing it'}"
             return self._head_in_time(self.deeper.rung.name, reason, head, bare, validation, left_out)
 
     def _below_head(

@@ -9,7 +9,7 @@ from typing import Any
 
 from regraft.deadline import Deadline
 from regraft.errors import RunError, UsageError
-from regraft.events import Emit, Event, Measured, Started, Warned
+from regraft.events import Done, Emit, Event, Measured, Started, Warned
 from regraft.jobs.common import Messages
 from regraft.spec import FitSpec
 from regraft.workspace.checkpoints import differences
@@ -57,6 +57,8 @@ class Recorder:
         self.messages(event)
         if isinstance(event, Started):
             self.stage = event.stage
+        elif isinstance(event, Done):
+            self.stage = ""
         self._note_time()
         if isinstance(event, Measured):
             self.costs[event.name] = {"predicted": event.predicted, "measured": round(event.value, 3), "unit": event.unit}
