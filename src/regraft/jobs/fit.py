@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
-from regraft.deadline import Deadline, OutOfTime, too_little
+from regraft.deadline import UNWINDING, Deadline, OutOfTime, too_little
 from regraft.errors import Interrupted, WriteError
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
@@ -165,6 +165,7 @@ def fit(
     )
     given = Arguments(source, test, model, preprocessing)
     held = None if replay is None else replayed(Path(replay), spec)
+    deadline.hush(held)
     return fitted(spec, given, lambda: Recorder(_new_folder(spec, given, held), on_event, None, held, deadline), start, deadline)
 
 
@@ -205,7 +206,7 @@ def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder]
     may = Access(spec.offline, spec.allow_code, spec.allow)
     place = choose_device(spec.device)
     deadline.feel()
-    deadline.ring_at(0.0, "before the first head")
+    deadline.ring_at(UNWINDING * deadline.slowness, "")
     named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
     network = given_network(given.model, labelled.dataset.task, given.preprocessing, steps, may)
@@ -337,7 +338,7 @@ class _Fit:
             return self._below_head(self.deeper, head, probe, bare, validation, usable, extracted.features, left_out)
         except OutOfTime as late:
             deadline.silence()
-            reason = late.reason or f"the time was over at: {self.recorder.stage}"
+            reason = late.reason or f"the time was over at: {self.recorder.stage or 'preparing it'}"
             return self._head_in_time(self.deeper.rung.name, reason, head, bare, validation, left_out)
 
     def _below_head(

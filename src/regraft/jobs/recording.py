@@ -9,7 +9,7 @@ from typing import Any
 
 from regraft.deadline import Deadline
 from regraft.errors import RunError, UsageError
-from regraft.events import Decided, Emit, Event, HeldOut, Measured, Started, Warned
+from regraft.events import Decided, Done, Emit, Event, HeldOut, Measured, Started, Warned
 from regraft.jobs.common import Messages
 from regraft.spec import FitSpec
 from regraft.workspace.checkpoints import differences
@@ -59,6 +59,8 @@ class Recorder:
         self.messages(event)
         if isinstance(event, Started):
             self.stage = event.stage
+        elif isinstance(event, Done):
+            self.stage = ""
         if not isinstance(event, (Decided, HeldOut)):  # another one beside them notes it
             self._note_time()
         if isinstance(event, Measured):
