@@ -319,11 +319,10 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
 
 def _divisions(work: Work) -> dict[str, Any]:
     """What `tune` needs for a batch that memory does not take: where it was so before, and what to do when it is so."""
-    held: list[dict[str, int]] = list(work.recorder.held_decision("divided") or [])
+    held: list[dict[str, int]] = work.recorder.listed("divided")
 
     def divided(training: int, step: int, parts: int) -> None:
-        held.append({"training": training, "step": step, "parts": parts})
-        work.decide(divided=held)
+        work.recorder.lengthen("divided", {"training": training, "step": step, "parts": parts})
         work.emit(Warned(f"memory ran out: a batch is computed in {parts} parts, one after the other; a step still sees all of it"))
 
     return {"parts_at": {(d["training"], d["step"]): d["parts"] for d in held}, "divided": divided}
