@@ -169,10 +169,10 @@ def fit_curve(points: Sequence[Measured], noise: float) -> LearningCurve:
     """The power law error = floor + scale / n^exponent through measured points, in growing order, with its uncertainty.
 
     Every pair of an exponent and a floor on a grid gets the scale that fits best (weighted least squares, not below zero) and the weight
-    that it has for explaining the points: a posterior under a flat prior. Points count by how much draws of them scatter, and the law is not
-    believed to more than MISFIT. `noise` is the standard error that the last point has because it was judged on so few examples: all points
-    share it, so it moves the curve as a whole.
-    (Power laws: Cortes et al. 1994; Hestness et al. 2017. How far such forecasts can be trusted: Viering & Loog 2022.)
+    that it has for explaining the points: a posterior under a flat prior. Points count by how much draws scatter, and the law is believed
+    to MISFIT. `noise` is the standard error that the last point has because it was judged on so few examples: all points share it, so it
+    moves the curve as a whole. (Power laws: Cortes et al. 1994; Hestness et al. 2017. How far such forecasts can be trusted: Viering & Loog
+    2022.)
     """
     points = tuple(points)
     if len(points) < 3:

@@ -10,8 +10,8 @@ from regraft.facts import Figure
 NEAR, MIDDLING, FAR = "near", "middling", "far"
 
 CLOSE = 0.85
-"""Of what a linear layer finds in the features, the part that nearest neighbours must find for data to be near: then classes lie apart in the
-features as they are (a small gap from k nearest neighbours to a linear probe). The figure is regraft's own, set on nine data sets
+"""Of what a linear layer finds in the features, the part that nearest neighbours must find for data to be near: then classes lie apart in
+the features as they are (a small gap from k nearest neighbours to a linear probe). The figure is regraft's own, set on nine data sets
 (docs/inspect.md)."""
 
 HELPS = 0.5
@@ -34,7 +34,7 @@ ADVICE = {
     (False, MIDDLING): "few parameters at every depth (norm, adapters) or the last blocks, starting from the linear layer",
     (True, MIDDLING): "training all layers, starting from the linear layer",
 }
-"""(large, kind) -> what the field advises: the four quadrants of CS231n ("Transfer Learning"), the middle column after the by-size tables of
+"""(large, kind) -> what the field advises: the four quadrants of CS231n ("Transfer Learning"), the middle after the by-size tables of
 PETL-Vision (few parameters win on small data that is not quite near)."""
 
 
@@ -42,9 +42,9 @@ PETL-Vision (few parameters win on small data that is not quite near)."""
 class Similarity:
     """How similar data is to what a network knows: `kind` is near, middling or far, `reasons` say why.
 
-    linear, neighbours, without_network: the skill of a linear layer on the last features, of nearest neighbours in them, and of the same linear
-    layer without any network. Skill is held out; 0 is always saying the same, 1 is no error. `earlier` is what the best earlier depth
-    gains over the last in accuracy (or its like), `earlier_at` where that is; None where depths were not looked at.
+    linear, neighbours, without_network: the skill of a linear layer on the last features, of nearest neighbours in them, and of the same
+    linear layer without any network. Skill is held out; 0 is always saying the same, 1 is no error. `earlier` is what the best earlier
+    depth gains over the last in accuracy (or its like), `earlier_at` where that is; None where depths were not looked at.
     """
 
     kind: str
