@@ -54,7 +54,7 @@ class Modality:
     learn_vectoriser(summaries)         the training summaries -> what `vectorise` needs, as plain data
     vectorise(learnt, summaries)        -> a matrix (n, d) float32
     likeness(decoded, other)            how far two examples show the same, from 0 to 1: from 0.95 on the same but for how it was stored,
-                                        from 0.85 on the same with small changes
+                                        from 0.9 on the same with small changes
     """
 
     name: str

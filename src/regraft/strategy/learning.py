@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
 
 LEVEL = 0.9
 """The part of outcomes that an interval of a forecast is to hold."""
@@ -32,6 +35,10 @@ FLOORS = np.linspace(0.0, 0.975, 40)
 
 MISFIT = 0.02
 """Relative error of the law itself: curves are not exactly its shape (Viering & Loog 2022, "The shape of learning curves")."""
+
+UNSHARED = 0.3
+"""Part of the variance from the judged examples that points do not share: models of two sizes err on different ones, near the end of a
+curve mostly on the same."""
 
 SCATTER = 0.03
 """Relative deviation from one draw to the next that is believed beforehand; it counts as much as two draws."""
@@ -84,9 +91,9 @@ class LearningCurve:
     points: tuple[Measured, ...]
     noise: float
     reason: str = ""
-    laws: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)), repr=False)
-    weights: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
-    spreads: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    laws: Numbers = field(default_factory=lambda: np.zeros((0, 3)), repr=False)
+    weights: Numbers = field(default_factory=lambda: np.zeros(0), repr=False)
+    spreads: Numbers = field(default_factory=lambda: np.zeros(0), repr=False)
     """Of each law the standard error of its scale."""
 
     @property
@@ -146,7 +153,7 @@ class LearningCurve:
             found["forecasts"] = {name: f.to_json() for name, k in FACTORS.items() if (f := self.forecast(k * n)) is not None}
         return found
 
-    def _errors(self, examples: int) -> np.ndarray:
+    def _errors(self, examples: int) -> Numbers:
         """The error that each law expects (laws, deviates)."""
         exponent, floor, scale = self.laws.T
         fall = float(examples) ** -exponent
@@ -181,7 +188,7 @@ def fit_curve(points: Sequence[Measured], noise: float) -> LearningCurve:
     means = np.array([p.mean for p in points])
     if means.max() <= 0 or means[-1] <= 0:
         return LearningCurve(points, noise, "nothing is wrong with all examples: there is no error that could fall")
-    deviations = _deviations(points)
+    deviations = _deviations(points, noise)
     exponents, floors = (grid.reshape(-1) for grid in np.meshgrid(EXPONENTS, FLOORS * means.min(), indexing="ij"))
     fall = n[None, :] ** -exponents[:, None]
     certainty = (1 / deviations**2)[None, :]
@@ -203,25 +210,30 @@ def _untold(curve: LearningCurve) -> str:
     found = curve.forecast(2 * curve.points[-1].examples)
     assert found is not None
     first, last = curve.points[0], curve.points[-1]
-    if first.mean - last.mean <= 2 * _deviations(curve.points)[0]:
+    if first.mean - last.mean <= 2 * _deviations(curve.points, curve.noise)[0]:
         return "the error hardly falls from few examples to all: what more would bring cannot be told"
     if found.gain_high - found.gain_low > MOST * last.mean:
         return "the points fit too many curves: what more examples would bring cannot be told"
     return ""
 
 
-def _deviations(points: Sequence[Measured]) -> np.ndarray:
-    """The standard error of each point by itself: from one draw to the next, and because the law is not exact."""
+def _deviations(points: Sequence[Measured], noise: float) -> Numbers:
+    """The standard error of each point by itself: from one draw to the next, by the examples it was judged on, and because the law is not
+    exact. An error rate's variance on so many examples grows with the rate.
+    """
     squares, count = 2 * SCATTER**2, 2.0
     for p in points:
         if len(p.errors) > 1 and p.mean > 0:
             squares += float(np.sum((np.array(p.errors) / p.mean - 1) ** 2))
             count += len(p.errors) - 1
     scatter = squares / count
-    return np.array([max(p.mean, 1e-6) * (scatter / len(p.errors) + MISFIT**2) ** 0.5 for p in points])
+    last = max(points[-1].mean, 1e-6)
+    judged = [UNSHARED * noise**2 * p.mean / last / len(p.errors) for p in points]
+    own = [p.mean**2 * (scatter / len(p.errors) + MISFIT**2) for p in points]
+    return np.sqrt(np.maximum(np.array(judged) + np.array(own), 1e-18))
 
 
-def _quantiles(values: np.ndarray, weights: np.ndarray, at: np.ndarray) -> np.ndarray:
+def _quantiles(values: Numbers, weights: Numbers, at: Numbers) -> Numbers:
     """Weighted quantiles."""
     order = np.argsort(values)
     return np.interp(at, np.cumsum(weights[order]) - weights[order] / 2, values[order])

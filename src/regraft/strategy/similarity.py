@@ -99,7 +99,8 @@ def similarity_of(
     (Yosinski et al. 2014: late layers are special to the old task; CS231n: *small and different: a linear classifier on earlier
     activations*. The kNN-to-probe gap as a measure of distance: Kornblith et al. 2019 and the PETL-Vision tables show where probes do.)
     """
-    lead, reasons = lead_of(linear, without_network), []
+    lead = lead_of(linear, without_network)
+    reasons: list[str] = []
     shown = neighbours / linear if linear > 0 else 0.0
     if linear <= 0 or lead < HARDLY:
         kind = FAR

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from regraft.evaluation.trust.base import SHOWN, Check, Evidence, Listing, share
-from regraft.strategy.suspicion import Suspicion, suspicious_labels, suspicious_marks, suspicious_numbers
+from regraft.evaluation.trust.suspicion import Suspicion, suspicious_labels, suspicious_marks, suspicious_numbers
 
 COLUMNS = ("name", "label", "suggested", "probability", "probability of label", "score")
 

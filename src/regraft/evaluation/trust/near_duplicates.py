@@ -19,7 +19,7 @@ NEIGHBOUR = 5
 MEASURED_ON = 500
 """Examples that this distance is measured for; its median counts."""
 
-LEVELS = ((0.7, 0.95), (0.5, 0.85))
+LEVELS = ((0.7, 0.95), (0.5, 0.9))
 """(distance at most, as a part of the data's own; likeness at least): the closer two stand, the less alike have they to look."""
 
 AXES = 128

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+Places = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 SUREST = 0.1
 """Part of the predictions, the surest ones, that say how many labels are wrong: a model seldom errs there, so what contradicts it is mostly
@@ -30,11 +35,11 @@ class Suspicion:
 
     expected: float
     of: int
-    named: np.ndarray
-    scores: np.ndarray
+    named: Places
+    scores: Numbers
 
 
-def suspicious_labels(given: np.ndarray, probabilities: np.ndarray) -> Suspicion:
+def suspicious_labels(given: Places, probabilities: Numbers) -> Suspicion:
     """Labels given (n,) of classes against held-out probabilities (n, classes), NaN where there are none.
 
     The score is the log of the given label's probability over that of the likeliest other one. How many labels are wrong is
@@ -57,7 +62,7 @@ def suspicious_labels(given: np.ndarray, probabilities: np.ndarray) -> Suspicion
     return Suspicion(expected, len(held), _most(scores, round(least)), scores)
 
 
-def expected_errors(sureness: np.ndarray, contradicted: np.ndarray) -> tuple[float, float]:
+def expected_errors(sureness: Numbers, contradicted: Flags) -> tuple[float, float]:
     """(how many labels are expected to be wrong, the low end of it) of so many predictions: how sure each is, and whether the given label
     says otherwise.
     """
@@ -70,18 +75,19 @@ def expected_errors(sureness: np.ndarray, contradicted: np.ndarray) -> tuple[flo
     return wrong / count * n, _wilson_low(wrong, count) * n
 
 
-def suspicious_marks(given: np.ndarray, probabilities: np.ndarray) -> list[Suspicion]:
+def suspicious_marks(given: Flags, probabilities: Numbers) -> list[Suspicion]:
     """The same for several labels at once, one entry a label: given (n, labels) bool, probabilities (n, labels). Marks that are too many
     and marks that are missing are counted apart: the model is sure of one long before it is of the other.
     """
-    found = []
+    found: list[Suspicion] = []
     for k in range(given.shape[1]):
         p = probabilities[:, k].astype(np.float64)
         held = np.flatnonzero(np.isfinite(p))
         q = np.clip(p, 1e-12, 1 - 1e-12)
         odds = np.log(q / (1 - q))
         scores = np.where(given[:, k], odds, -odds)
-        expected, named = 0.0, []
+        expected = 0.0
+        named: list[Places] = []
         for said in (odds > 0, odds < 0):
             side = held[said[held]]
             many, least = expected_errors(np.abs(odds[side]), given[side, k] != said[side])
@@ -94,7 +100,7 @@ def suspicious_marks(given: np.ndarray, probabilities: np.ndarray) -> list[Suspi
     return found
 
 
-def suspicious_numbers(given: np.ndarray, predicted: np.ndarray) -> Suspicion:
+def suspicious_numbers(given: Numbers, predicted: Numbers) -> Suspicion:
     """Numbers given (n,) against held-out ones: those whose error is far out by Tukey's fences. Scores are minus the distance from the
     middle error, in interquartile ranges.
     """
@@ -110,7 +116,7 @@ def suspicious_numbers(given: np.ndarray, predicted: np.ndarray) -> Suspicion:
     return Suspicion(float(len(out)), len(held), out[np.argsort(scores[out], kind="stable")], scores)
 
 
-def _most(scores: np.ndarray, count: int) -> np.ndarray:
+def _most(scores: Numbers, count: int) -> Places:
     """Places of the lowest scores, at most so many, as far as another label is likelier."""
     below = np.flatnonzero(scores < 0)
     return below[np.argsort(scores[below], kind="stable")][:count]
