@@ -248,8 +248,8 @@ ENOUGH_WORDS = 6
 
 
 def likeness(text: str, other: str) -> float:
-    """1 for the same words in the same order, whatever their case, accents and punctuation; 0.95 where one word has one letter otherwise;
-    0.9 where one of at least six words is more or less; else 0.
+    """1 for the same words in the same order, whatever their case, accents and punctuation; 0.9 where one word has one letter otherwise, or
+    where one of at least six words is more or less; else 0.
     """
     one, two = _plain_words(text), _plain_words(other)
     if not (one and two):
@@ -261,7 +261,7 @@ def likeness(text: str, other: str) -> float:
     end = next((i for i in range(same - start) if one[-1 - i] != two[-1 - i]), same - start)
     left, right = one[start : len(one) - end], two[start : len(two) - end]
     if len(left) == len(right) == 1:
-        return 0.95 if _slip(left[0], right[0]) else 0.0
+        return 0.9 if _slip(left[0], right[0]) else 0.0
     return 0.9 if len(left) + len(right) == 1 and same >= ENOUGH_WORDS else 0.0
 
 

@@ -122,10 +122,10 @@ class LearningCurve:
         low, gain_low = (1 - LEVEL) / 2, np.array([(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])
         # the measured error is where the curve stands; what a law says of it counts for what changes from there on
         here = self.points[-1].mean
-        change = (now - then).reshape(-1)
+        change = np.ravel(now - then)
         gains = _quantiles(change, weights, gain_low)
-        shaken = then.reshape(-1)[:, None] + self.noise * DEVIATES[None, :]
-        errors = _quantiles(shaken.reshape(-1), np.repeat(weights, len(DEVIATES)) / len(DEVIATES), np.array([low, 0.5, 1 - low]))
+        shaken = np.ravel(then)[:, None] + self.noise * DEVIATES[None, :]
+        errors = _quantiles(np.ravel(shaken), np.repeat(weights, len(DEVIATES)) / len(DEVIATES), np.array([low, 0.5, 1 - low]))
         errors, gains = np.maximum(errors, 0.0), np.minimum(gains, here)
         return Forecast(examples, *map(float, (errors[1], errors[0], errors[2], gains[1], gains[0], gains[2])))
 
@@ -155,8 +155,8 @@ class LearningCurve:
 
     def _errors(self, examples: int) -> Numbers:
         """The error that each law expects (laws, deviates)."""
-        exponent, floor, scale = self.laws.T
-        fall = float(examples) ** -exponent
+        exponent, floor, scale = self.laws[:, 0], self.laws[:, 1], self.laws[:, 2]
+        fall: Numbers = float(examples) ** -exponent
         return np.maximum(floor + scale * fall, 0.0)[:, None] + (self.spreads * fall)[:, None] * DEVIATES[None, :]
 
 
@@ -189,18 +189,18 @@ def fit_curve(points: Sequence[Measured], noise: float) -> LearningCurve:
     if means.max() <= 0 or means[-1] <= 0:
         return LearningCurve(points, noise, "nothing is wrong with all examples: there is no error that could fall")
     deviations = _deviations(points, noise)
-    exponents, floors = (grid.reshape(-1) for grid in np.meshgrid(EXPONENTS, FLOORS * means.min(), indexing="ij"))
-    fall = n[None, :] ** -exponents[:, None]
+    exponents: Numbers = np.repeat(EXPONENTS, len(FLOORS))
+    floors: Numbers = np.tile(FLOORS * means.min(), len(EXPONENTS))
+    fall: Numbers = n[None, :] ** -exponents[:, None]
     certainty = (1 / deviations**2)[None, :]
-    rest = means[None, :] - floors[:, None]
-    information = (certainty * fall**2).sum(1)
-    scales = np.maximum((certainty * fall * rest).sum(1) / information, 0.0)
-    misfit = (certainty * (rest - scales[:, None] * fall) ** 2).sum(1)
-    weights = np.exp(-0.5 * (misfit - misfit.min()))
-    # of a scale that could be anything more laws explain the points than of one that is certain: that is part of the weight
+    rest: Numbers = means[None, :] - floors[:, None]
+    information: Numbers = np.sum(certainty * fall**2, axis=1)
+    scales: Numbers = np.maximum(np.sum(certainty * fall * rest, axis=1) / information, 0.0)
+    misfit: Numbers = np.sum(certainty * (rest - scales[:, None] * fall) ** 2, axis=1)
+    weights: Numbers = np.exp(-0.5 * (misfit - misfit.min()))
     weights /= weights.sum()
     kept = weights > 1e-6 * weights.max()
-    laws = np.stack([exponents, floors, scales], 1)[kept]
+    laws: Numbers = np.stack([exponents, floors, scales], 1)[kept]
     curve = LearningCurve(points, noise, "", laws, weights[kept] / weights[kept].sum(), (information**-0.5)[kept])
     return LearningCurve(points, noise, _untold(curve), curve.laws, curve.weights, curve.spreads)
 

@@ -35,7 +35,7 @@ BLOCK_BYTES = 64 << 20
 HITS = 64
 """Pairs of an example in a block that are looked at, the closest ones; more of them are in a chain with these anyway."""
 
-CHECKED = 5_000
+CHECKED = 10_000
 """Pairs that are decoded and compared at most, the closest first."""
 
 Likeness = Callable[[int, int], float | None]

@@ -19,6 +19,9 @@ one in twenty: docs/inspect.md.)"""
 SURE_AT_LEAST = 60
 """Predictions that this is read from at least, up to half of all."""
 
+SURE = 0.9
+"""Mean probability that the surest predictions must have: a model that is sure of nothing cannot say that a label is wrong."""
+
 Z_LOW = 1.2816
 """The estimate is cut at the low end of its 80 % interval (Wilson 1927), so that clean data is not flooded with names."""
 
@@ -63,14 +66,16 @@ def suspicious_labels(given: Places, probabilities: Numbers) -> Suspicion:
 
 
 def expected_errors(sureness: Numbers, contradicted: Flags) -> tuple[float, float]:
-    """(how many labels are expected to be wrong, the low end of it) of so many predictions: how sure each is, and whether the given label
-    says otherwise.
+    """(how many labels are expected to be wrong, the low end of it) of so many predictions: the probability of each, and whether the given
+    label says otherwise. Nothing is expected of a model that is sure of nothing.
     """
     n = len(sureness)
     if not n:
         return 0.0, 0.0
     count = min(max(round(SUREST * n), SURE_AT_LEAST), max(1, n // 2))
     surest = np.argsort(-sureness, kind="stable")[:count]
+    if sureness[surest].mean() < SURE:
+        return 0.0, 0.0
     wrong = int(contradicted[surest].sum())
     return wrong / count * n, _wilson_low(wrong, count) * n
 
@@ -88,9 +93,9 @@ def suspicious_marks(given: Flags, probabilities: Numbers) -> list[Suspicion]:
         scores = np.where(given[:, k], odds, -odds)
         expected = 0.0
         named: list[Places] = []
-        for said in (odds > 0, odds < 0):
-            side = held[said[held]]
-            many, least = expected_errors(np.abs(odds[side]), given[side, k] != said[side])
+        for there in (True, False):
+            side = held[(odds[held] > 0) == there]
+            many, least = expected_errors(np.maximum(q[side], 1 - q[side]), given[side, k] != there)
             expected += many
             only = np.full(len(scores), np.nan)
             only[side] = scores[side]
