@@ -13,7 +13,8 @@ from regraft.strategy.learning import DRAWS, SHARES, Measured, fit_curve, shares
 def points(error, n: int, scatter: float = 0.02, seed: int = 0) -> list[Measured]:
     random = np.random.default_rng(seed)
     return [
-        Measured(round(s * n), tuple(error(s * n) * (1 + scatter * random.normal(size=draws)))) for s, draws in zip(SHARES, DRAWS, strict=True)
+        Measured(round(s * n), tuple(error(s * n) * (1 + scatter * random.normal(size=draws))))
+        for s, draws in zip(SHARES, DRAWS, strict=True)
     ]
 
 

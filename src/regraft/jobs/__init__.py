@@ -14,6 +14,7 @@ from regraft.jobs.look import cache, clear_cache, runs, show
 from regraft.jobs.network import head, load
 from regraft.jobs.networks import models
 from regraft.jobs.profile import profile
+from regraft.jobs.report import report
 from regraft.jobs.resume import resume
 from regraft.jobs.run import Run, open_run
 from regraft.jobs.use import evaluate, extract_features, predict
@@ -34,6 +35,7 @@ __all__ = [
     "open_run",
     "predict",
     "profile",
+    "report",
     "resume",
     "runs",
     "show",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections import defaultdict
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.data.base import Example
+from regraft.deadline import Deadline
 from regraft.errors import ModelError, RegraftError, UsageError
 from regraft.events import Emit, Said, Warned
 from regraft.jobs.frozen import Frozen, pass_workers
-from regraft.jobs.network import TRUNCATE
+from regraft.strategy.budget import ROUND, may_round, may_time_engines
 from regraft.strategy.engines import Timing, is_short, objection, pick, worth_timing
 from regraft.targets import Target
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
@@ -65,18 +67,24 @@ class Chosen:
     def sentence(self, nouns: str) -> str:
         """What to tell the user; nothing when it is torch float32 and nothing else was looked at."""
         if not self.timings:
-            return f"engine: {self.engine.label} ({self.how})" if self.how == ASKED else ""
+            told = self.how == ASKED or self.how == HERE and self.engine is not reference_engine()
+            return f"engine: {self.engine.label} ({self.how})" if told else ""
         rates = {t.label: t.rate for t in self.timings}
         others = ", ".join(f"{label} {rate:,.0f}" for label, rate in rates.items() if label != self.engine.label)
         return f"engine: {self.engine.label}, {rates[self.engine.label]:,.0f} {nouns} a second when timed ({others}; {self.how})"
 
 
+HURRIED = "the budget leaves no time for looking for another"
+
 ASKED, FEW, TIMED, KNOWN, ALONE = "asked for", "too few examples for another", "timed here", "timed here before", "the only one here"
 
-PROFILED = "the features of a profile are here"
+HERE = "its features are here already"
 
-PROFILED_SAMPLE = 32
-"""Examples that are looked for among them."""
+LOOKED_FOR = 32
+"""Examples whose features are looked for in the store."""
+
+MOSTLY = 0.5
+"""Part of them from which the engine that made those makes the others: another one would have to make all of them."""
 
 
 def reference_engine() -> Engine:
@@ -105,9 +113,13 @@ def choose_engine(
     device: str,
     threads: int,
     more: int = 0,
+    *,
+    keep: bool = True,
+    deadline: Deadline | None = None,
 ) -> Chosen:
-    """The engine for a pass over these examples and so many `more` views of them: the named one, or the fastest of those of a precision
-    (`auto`: of any).
+    """The engine for a pass over these examples and so many `more` views of them: the named one, that of features which are in the store
+    already (where those are used, `keep`), or the fastest of those of a precision (`auto`: of any). Within a deadline others are looked for
+    only where that pays, and those that round are taken only where everything could run again.
     """
     from regraft.features.engines import ENGINES, REFERENCE
 
@@ -116,8 +128,8 @@ def choose_engine(
     count = len(examples) + more
     if not worth_timing(count):
         return Chosen(REFERENCE, FEW)
-    if precision in ("auto", REFERENCE.precision) and _profiled(frozen, examples, device):
-        return Chosen(REFERENCE, PROFILED)
+    if keep and precision in ("auto", REFERENCE.precision) and (there := _with_features(frozen, examples, device)):
+        return Chosen(there, HERE)
     left_out = {e.label: reason for e in ENGINES if e.tried and (reason := e.missing(device))}
     able = [e for e in ENGINES[1:] if e.tried and e.label not in left_out and precision in ("auto", e.precision)]
     if any(e.precision == "bf16" and e.traced for e in able):
@@ -127,13 +139,15 @@ def choose_engine(
         return Chosen(REFERENCE, ALONE, left_out=left_out)
     key = findings_key(_circumstances(frozen, [REFERENCE, *able], device, threads))
     timings, how = _known(key, [REFERENCE, *able]), KNOWN
-    if not timings:
-        timings, how = _timed(frozen, examples, [REFERENCE, *able], device, threads, left_out, count), TIMED
-        if len(timings) == 1 and is_short(timings[0], count):
-            return Chosen(REFERENCE, FEW)
+    # the reference alone was timed before, where it was done soon
+    if not timings or len(timings) == 1 and not is_short(timings[0], count):
+        timings, how = _timed(frozen, examples, [REFERENCE, *able], device, threads, left_out, count, deadline), TIMED
         keep_finding(FINDINGS, key, [t.to_json() for t in timings])
+    if len(timings) == 1 and (is_short(timings[0], count) or deadline):
+        return Chosen(REFERENCE, FEW if is_short(timings[0], count) else HURRIED)
     by_label = {e.label: e for e in ENGINES}
-    best, exact = pick(timings[0], timings[1:], count)
+    left = deadline.left if deadline else math.inf
+    best, exact = pick(timings[0], [t for t in timings[1:] if t.exact or may_round(left, count / timings[0].rate)], count)
     return Chosen(by_label[best.label], how, tuple(timings), by_label[exact.label], left_out)
 
 
@@ -148,18 +162,24 @@ def held_engine(held: Mapping[str, Any], device: str) -> Chosen:
     return Chosen(engine, held["how"], timings, exact, held.get("left_out", {}), free=held["how"] != ASKED)
 
 
-def _profiled(frozen: Frozen, examples: Sequence[Example], device: str) -> bool:
-    """Whether a profile left the features of a network that ends early: told by some examples from all over the data."""
-    if not any(step.get("op") == TRUNCATE for step in frozen.architecture.get("recipe", ())):
-        return False
-    held = Store().held(frozen.maker(device, reference_engine()))
-    if held is None:
-        return False
+def _with_features(frozen: Frozen, examples: Sequence[Example], device: str) -> Engine | None:
+    """The engine, among those that do not round, whose features of most of these examples are in the store: told by some from all over the
+    data. None when there is none.
+    """
+    from regraft.features.engines import ENGINES
+
+    spaces = {e.label: Store().held(frozen.maker(device, e)) for e in ENGINES if e.exact}
+    if not any(spaces.values()):
+        return None
     try:
-        chosen = [examples[k] for k in np.linspace(0, len(examples) - 1, min(len(examples), PROFILED_SAMPLE)).astype(int)]
-        return all(frozen.modality.load(e.source).identity in held for e in chosen)
+        chosen = [examples[k] for k in np.linspace(0, len(examples) - 1, min(len(examples), LOOKED_FOR)).astype(int)]
+        contents = [frozen.modality.load(e.source).identity for e in chosen]
     except Exception:  # the pass says what is wrong with an example
-        return False
+        return None
+    held = {label: sum(content in space for content in contents) for label, space in spaces.items() if space is not None}
+    most = max(held, key=lambda label: held[label])
+    engine = next(e for e in ENGINES if e.label == most)
+    return engine if held[most] >= MOSTLY * len(contents) and not engine.missing(device) else None
 
 
 def _circumstances(frozen: Frozen, engines: Sequence[Engine], device: str, threads: int) -> dict[str, Any]:
@@ -197,24 +217,29 @@ def _timed(
     threads: int,
     left_out: dict[str, str],
     count: int,
+    deadline: Deadline | None = None,
 ) -> list[Timing]:
     """Each engine's making and pace on tiles of real examples, in turns; one that cannot take the network is left out, with the reason. The
-    first alone where a pass over `count` examples is short with it.
+    first alone where a pass over `count` examples is short with it, or the deadline leaves no time for more.
     """
     from regraft.features.engines.graph import forget
     from regraft.features.threads import computing_crew
 
+    start = time.perf_counter()
     workers = pass_workers(device, threads)
     tiles = _tiles(frozen, examples, workers)
     # opened here: every engine needs the network, so that it counts for none
     frozen.trunk(device, engines[0], threads)
     windows = sum(len(tile) for tile in tiles)
     setups: dict[str, float] = {}
+    enough = -math.inf
     fastest: dict[str, float] = {}
     trunks: dict[str, Trunk] = {}
     try:
         with computing_crew(workers) as pool:
             for engine in engines:
+                if deadline and deadline.left < enough:
+                    break  # the others took longer to make than was thought
                 begun = time.perf_counter()
                 try:
                     trunk = frozen.trunk(device, engine, threads)
@@ -231,8 +256,10 @@ def _timed(
                     for _rows in (pool.map if trunk.side_by_side else map)(trunk, tiles):
                         pass
                     alone = Timing(engine.label, setups[engine.label], windows / (time.perf_counter() - begun), engine.exact)
-                    if is_short(alone, count):
+                    own, whole = time.perf_counter() - start, count / alone.rate
+                    if is_short(alone, count) or deadline and not may_time_engines(deadline.left, whole, own, len(engines) - 1):
                         return [alone]
+                    enough = ROUND * deadline.left if deadline else -math.inf
             for _ in range(ROUNDS):
                 for label, trunk in trunks.items():
                     begun = time.perf_counter()

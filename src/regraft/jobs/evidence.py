@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regraft.deadline import Deadline
 from regraft.errors import DataError, ModelError, UsageError
 from regraft.events import Done, Emit, Progress, Said, Started, Warned, silent
 from regraft.facts import Figure
@@ -54,6 +55,7 @@ class Unrecorded(Recorder):
 
     def __init__(self, listener: Emit) -> None:
         self._listener = listener
+        self.deadline = Deadline()
 
     @property
     def path(self) -> Path:

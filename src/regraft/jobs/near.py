@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
+from regraft.deadline import Deadline
 from regraft.errors import Unreadable
 from regraft.events import Done, Emit, Said, Warned
 from regraft.jobs.parts import Parts
@@ -26,6 +27,9 @@ KEPT_DECODED = 4
 
 MOST = 0.5
 """Part of the training examples that one group may hold: beyond it nothing could be held out, and the data is alike as a whole."""
+
+SPENT = 0.05
+"""Part of the time that a budget leaves which the search may take."""
 
 STAGE = "near-duplicates"
 
@@ -88,9 +92,11 @@ def _shown(examples: Sequence[Example], groups: Sequence[Sequence[int]], *, labe
     return "; ".join(", ".join(name(examples[k]) for k in group[:3]) for group in groups[:2])
 
 
-def find_near(examples: Sequence[Example], extracted: Extracted, modality: Modality, emit: Emit, held: Any = None) -> Near:
+def find_near(
+    examples: Sequence[Example], extracted: Extracted, modality: Modality, emit: Emit, held: Any = None, deadline: Deadline | None = None
+) -> Near:
     """Near-duplicates among the usable `examples`, whose features were `extracted`; or the groups that were `held` as `to_json` wrote
-    them: a fit that goes on must not depend on the last bits of a distance.
+    them: a fit that goes on must not depend on the last bits of a distance, nor on a clock. A part of the time to the `deadline` is spent.
     """
     if held is not None:
         return Near(tuple(tuple(bytes.fromhex(i) for i in group) for group in held))
@@ -109,7 +115,12 @@ def find_near(examples: Sequence[Example], extracted: Extracted, modality: Modal
             # it could be read a moment ago: whatever became of it, nothing is known of the pair
             return None
 
-    found = near_duplicates(extracted.features, extracted.identities, likeness)
+    bound = deadline is not None and deadline.bound
+    until = time.perf_counter() + SPENT * deadline.left if deadline is not None and bound else float("inf")
+    found = near_duplicates(extracted.features, extracted.identities, likeness, lambda: time.perf_counter() > until)
+    if found.stopped and deadline is not None:
+        emit(Warned("the search for near-duplicates was ended for the budget: some may be on both sides of a fold or split"))
+        deadline.more["near-duplicates"] = "all near-duplicates looked for"
     groups = tuple(tuple(extracted.identities[k] for k in group) for group in found.groups)
     if not found.candidates:
         return Near((), found)

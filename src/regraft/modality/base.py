@@ -40,6 +40,16 @@ class Loaded:
 
 
 @dataclass(frozen=True)
+class Sketch:
+    """What an example looks like, in little. `kind` says what `content` is: "jpeg" (bytes of a small picture), "text", or "levels"
+    (loudness over time, an array (n,) from 0 to 1).
+    """
+
+    kind: str
+    content: Any
+
+
+@dataclass(frozen=True)
 class Modality:
     """What one kind of input needs. Every function is pure but for reading the file it is given.
 
@@ -55,6 +65,7 @@ class Modality:
     vectorise(learnt, summaries)        -> a matrix (n, d) float32
     likeness(decoded, other)            how far two examples show the same, from 0 to 1: from 0.95 on the same but for how it was stored,
                                         from 0.9 on the same with small changes
+    sketch(decoded)                     -> what it looks like, for a report
     """
 
     name: str
@@ -79,6 +90,7 @@ class Modality:
     learn_vectoriser: Callable[[Sequence[Any]], dict[str, Any]]
     vectorise: Callable[[Mapping[str, Any], Sequence[Any]], np.ndarray]
     likeness: Callable[[Any, Any], float]
+    sketch: Callable[[Any], Sketch]
     pad: Callable[[Sequence[Mapping[str, np.ndarray]], Mapping[str, Any]], list[Mapping[str, np.ndarray]]] | None = None
     """Windows of several lengths brought to the longest, by what a network does not look at; None where that cannot be."""
 

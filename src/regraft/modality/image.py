@@ -14,7 +14,18 @@ import numpy as np
 from PIL import Image
 
 from regraft.errors import ModelError, Unreadable
-from regraft.modality.base import Loaded, Modality, Prepared, Stored, nothing_to_learn, read_file, read_stored, source_kind, stack_rows
+from regraft.modality.base import (
+    Loaded,
+    Modality,
+    Prepared,
+    Sketch,
+    Stored,
+    nothing_to_learn,
+    read_file,
+    read_stored,
+    source_kind,
+    stack_rows,
+)
 from regraft.workspace.store import content_id
 
 if TYPE_CHECKING:
@@ -338,6 +349,19 @@ def _row_of_one(pictures: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
+SKETCHED = 240
+"""Pixels of the longer side of a sketch."""
+
+
+def sketch(image: Image.Image) -> Sketch:
+    """The whole image, small."""
+    small = image.copy()
+    small.thumbnail((SKETCHED, SKETCHED))
+    content = io.BytesIO()
+    small.save(content, "JPEG", quality=80)
+    return Sketch("jpeg", content.getvalue())
+
+
 MODALITY = Modality(
     name="image",
     noun="image",
@@ -358,4 +382,5 @@ MODALITY = Modality(
     learn_vectoriser=nothing_to_learn,
     vectorise=stack_rows,
     likeness=likeness,
+    sketch=sketch,
 )

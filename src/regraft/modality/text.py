@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.errors import MissingExtra, ModelError, Unreadable
-from regraft.modality.base import Loaded, Modality, Prepared, Stored, read_file, read_stored, source_kind
+from regraft.modality.base import Loaded, Modality, Prepared, Sketch, Stored, read_file, read_stored, source_kind
 from regraft.workspace.store import content_id
 
 if TYPE_CHECKING:
@@ -279,6 +279,15 @@ def _slip(word: str, other: str) -> bool:
     return a[1:] == b or a == b[1:] or a[1:] == b[1:] or (a[1::-1] == b[:2] and a[2:] == b[2:])
 
 
+SKETCHED = 300
+"""Characters of a sketch."""
+
+
+def sketch(text: str) -> Sketch:
+    """How the text begins."""
+    return Sketch("text", text if len(text) <= SKETCHED else f"{text[: SKETCHED - 4]} ...")
+
+
 MODALITY = Modality(
     name="text",
     noun="text",
@@ -299,5 +308,6 @@ MODALITY = Modality(
     learn_vectoriser=learn_vectoriser,
     vectorise=vectorise,
     likeness=likeness,
+    sketch=sketch,
     pad=pad,
 )

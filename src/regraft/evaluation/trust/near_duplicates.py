@@ -61,14 +61,18 @@ class NearDuplicates:
     candidates: int = 0
     """Pairs that stand close enough to be looked at."""
     checked: int = 0
+    stopped: bool = False
+    """Whether time ran out before all were looked at."""
 
 
-def near_duplicates(rows: np.ndarray, identities: Sequence[bytes], likeness: Likeness) -> NearDuplicates:
+def near_duplicates(
+    rows: np.ndarray, identities: Sequence[bytes], likeness: Likeness, stop: Callable[[], bool] = lambda: False
+) -> NearDuplicates:
     """Near-duplicates among rows of features (n, d). Exact duplicates (equal identities) count as one example, the first.
 
     Features are centred and brought to length one; two examples are candidates when they stand closer than LEVELS allows, measured by the
     data's own distances (the median distance to the fifth neighbour), so that neither dense data nor another network needs another number.
-    Candidates are near-duplicates when `likeness` confirms it.
+    Candidates are near-duplicates when `likeness` confirms it. What was found when `stop` says so is the result.
     """
     first: dict[bytes, int] = {}
     for k, identity in enumerate(identities):
@@ -76,7 +80,7 @@ def near_duplicates(rows: np.ndarray, identities: Sequence[bytes], likeness: Lik
     places = np.fromiter(first.values(), np.int64, len(first))
     if len(places) < NEIGHBOUR + 2:
         return NearDuplicates()
-    pairs, distances = close_pairs(torch.from_numpy(rows), torch.from_numpy(places))
+    pairs, distances = close_pairs(torch.from_numpy(rows), torch.from_numpy(places), stop)
     tied = _Tied()
     found: list[NearPair] = []
     checked = 0
@@ -84,14 +88,14 @@ def near_duplicates(rows: np.ndarray, identities: Sequence[bytes], likeness: Lik
         one, other = int(places[i]), int(places[j])
         if tied.same(one, other):
             continue
-        if checked == CHECKED:
+        if checked == CHECKED or stop():
             break
         checked += 1
         alike = likeness(one, other)
         if alike is not None and any(distance <= most and alike >= least for most, least in LEVELS):
             found.append(NearPair(one, other, round(distance, 4), round(alike, 4)))
             tied.tie(one, other)
-    return NearDuplicates(tuple(found), tied.groups(), len(pairs), checked)
+    return NearDuplicates(tuple(found), tied.groups(), len(pairs), checked, stop())
 
 
 class _Tied:
@@ -119,7 +123,7 @@ class _Tied:
         return tuple(tuple(members) for _, members in sorted(together.items()))
 
 
-def close_pairs(features: Tensor, places: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def close_pairs(features: Tensor, places: Tensor, stop: Callable[[], bool] = lambda: False) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (m, 2) of positions in `places` that stand close, and their distances (m,) as parts of the data's own; the closest first.
 
     All pairs of n examples are looked at, in blocks of bounded memory: 100,000 of 1,280 features take about a minute on two cores.
@@ -128,7 +132,7 @@ def close_pairs(features: Tensor, places: Tensor) -> tuple[np.ndarray, np.ndarra
     sample = places[torch.linspace(0, n - 1, min(n, DIRECT)).round().long()]
     centre = features[sample].double().mean(0).float()
     own = _own_distance(features, places, centre)
-    if own <= 0:
+    if own <= 0 or stop():
         return np.zeros((0, 2), np.int64), np.zeros(0)
     far = max(most for most, _ in LEVELS) * own
     bound = 1 - far * far / 2
@@ -136,6 +140,8 @@ def close_pairs(features: Tensor, places: Tensor) -> tuple[np.ndarray, np.ndarra
     found: list[Tensor] = []
     step = max(1, BLOCK_BYTES // (4 * n))
     for start in range(0, n, step):
+        if found and stop():
+            break
         block = sought[start : start + step]
         products = block @ sought[start:].T
         # each pair once
