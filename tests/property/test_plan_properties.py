@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regraft.errors import UsageError
-from regraft.strategy.cost import Range, corrected, total
+from regraft.strategy.cost import Range, total
+from regraft.strategy.outcomes import corrected
 from regraft.strategy.plan import Limits, Option, Plan, best_of, choose, value_of, worth
 
 positive = st.floats(0.01, 1e5)

@@ -11,25 +11,21 @@ from regraft.strategy.cost import (
     Amount,
     Body,
     Held,
-    Outcome,
     Pace,
     Range,
     contrastive_stages,
-    corrected,
     deeper_disk,
     deeper_memory,
     deeper_stages,
     head_disk,
     head_memory,
     head_stages,
-    in_stages,
     probe_seconds,
-    ratios,
     scratch_seconds,
-    stage_of,
     total,
     training_seconds,
 )
+from regraft.strategy.outcomes import Outcome, corrected, in_stages, ratios, stage_of
 from regraft.strategy.settings import Settings, folds_to_train, settings_for
 
 AMOUNT = Amount(train=1000, test=200, outputs=5, folds=5, nested=True, windows=1.0, missing=1200, width=1280, rows=768)

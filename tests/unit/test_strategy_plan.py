@@ -5,23 +5,10 @@ from __future__ import annotations
 import pytest
 
 from regraft.errors import UsageError
-from regraft.strategy.cost import Outcome, Range
-from regraft.strategy.plan import (
-    GAINS,
-    Limits,
-    Option,
-    Plan,
-    amount_of,
-    at_size,
-    choose,
-    explained,
-    gain_of,
-    nearness,
-    scaled,
-    subset_size,
-    unscaled,
-    value_of,
-)
+from regraft.strategy.cost import Range
+from regraft.strategy.gains import GAINS, amount_of, at_size, gain_of, nearness, scaled, unscaled
+from regraft.strategy.outcomes import Outcome
+from regraft.strategy.plan import Limits, Option, Plan, choose, explained, subset_size, value_of
 
 
 def option(train: str, figure: float, seconds: float, order: int, **more) -> Option:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from dataclasses import dataclass
 from typing import Any
 
 from regraft.strategy.contrastive import Contrast
-from regraft.strategy.settings import Settings, folds_to_train
+from regraft.strategy.settings import Settings, batch_for, folds_to_train
 
 Z = 1.645
 """Of a normal distribution, nine of ten lie within so many standard deviations."""
@@ -67,7 +66,7 @@ def total(ranges: Iterable[Range]) -> Range:
     """The sum of several, which err in part alike."""
     parts = list(ranges)
     value = sum(r.value for r in parts)
-    below, above = (_both([getattr(r, "value") - r.low for r in parts]), _both([r.high - r.value for r in parts]))
+    below, above = (_both([r.value - r.low for r in parts]), _both([r.high - r.value for r in parts]))
     return Range(value, max(0.0, value - below), value + above)
 
 
@@ -164,8 +163,8 @@ work on a quiet machine vary by a tenth."""
 
 
 def probe_seconds(n: int, width: int, outputs: int, *, nested: bool) -> float:
-    """Seconds of a linear head with all folds and strengths on one core, as measured for 60 to 4,000 rows of 128 to 1,280 numbers and 2 to 50
-    classes (docs/how-it-decides.md). Many more rows than numbers need fewer steps each, so that they cost little more.
+    """Seconds of a linear head with all folds and strengths on one core, as measured for 60 to 4,000 rows of 128 to 1,280 numbers and 2
+    to 50 classes (docs/how-it-decides.md). Many more rows than numbers need fewer steps each, so that they cost little more.
     """
     square = min(n, 2 * width) * min(n, width)
     work = 0.15 + 0.02 * outputs + (2e-6 + 1e-7 * outputs) * square + 1e-8 * n * width * outputs
@@ -244,7 +243,7 @@ def contrastive_stages(amount: Amount, pace: Pace, body: Body, contrast: Contras
     found = head_stages(amount, pace)
     found["preparing"] = Range.around(max(0.02, amount.examples * pace.reading), ROUGH)
     batches = contrast.steps * contrast.batch * amount.windows
-    each = 3 * pace.judged if body.step is None else body.step / max(1, _batch_of(amount))
+    each = 3 * pace.judged if body.step is None else body.step / max(1, batch_for(amount.train))
     encoding = amount.train * amount.windows * pace.judged
     heads = pace.probe * probe_seconds(amount.train, amount.width, amount.outputs, nested=False)
 
@@ -256,12 +255,6 @@ def contrastive_stages(amount: Amount, pace: Pace, body: Body, contrast: Contras
     found["training"] = Range(took(1.0), min(tried), max(tried))
     found["judging"] = Range.around(max(0.02, amount.test * amount.windows * pace.judged), ROUGH)
     return found
-
-
-def _batch_of(amount: Amount) -> int:
-    from regraft.strategy.settings import batch_for
-
-    return batch_for(amount.train)
 
 
 @dataclass(frozen=True)
@@ -317,97 +310,3 @@ def scratch_seconds(amount: Amount, settings: Settings, macs_a_second: float, ma
     """Training the same network from random weights, once: from multiply-adds alone."""
     seconds = LONGER * settings.epochs * amount.train * amount.windows * 3 * macs / macs_a_second
     return Range.around(seconds, GUESSED)
-
-
-# ---------------------------------------------------------------- what became of earlier predictions
-
-BELIEF = 2.0
-"""A prediction counts as much as so many outcomes."""
-
-MOST = 30
-"""Outcomes that are looked at: the latest."""
-
-
-def corrected(predicted: Range, ratios: Sequence[float]) -> Range:
-    """A prediction after what came of earlier ones: `ratios` are measured over predicted, the latest last. Their median moves it, their
-    spread (1.48 times the median deviation, which a few odd ones do not change) widens or narrows it; few ratios do little of either.
-    """
-    logs = [math.log(r) for r in ratios[-MOST:] if r > 0 and math.isfinite(r)]
-    if not logs or predicted.value <= 0:
-        return predicted
-    share = len(logs) / (len(logs) + BELIEF)
-    middle = median(logs)
-    factor = math.exp(share * middle)
-    moved = predicted.times(factor)
-    if len(logs) < 4:
-        return moved
-    wide = Z * 1.48 * median(abs(v - middle) for v in logs)
-
-    def blended(width: float) -> float:
-        return math.exp(math.sqrt((1 - share) * width**2 + share * wide**2))
-
-    below = blended(math.log(moved.value / moved.low)) if moved.low > 0 else math.inf
-    return Range(moved.value, moved.value / below, moved.value * blended(math.log(moved.high / moved.value)))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What was predicted of a fit, and what came of it. `stages` are seconds by name, (predicted, measured), as predictions were before
-    earlier outcomes corrected them; so is `memory` in MB. `figure` is on the scale of `strategy.plan.scaled`.
-    """
-
-    train: str
-    model: str
-    device: str
-    stages: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
-    memory: tuple[float, float] | None = None
-    figure: tuple[float, float] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        found: dict[str, Any] = {"train": self.train, "model": self.model, "device": self.device}
-        found["stages"] = {name: [round(v, 4) for v in pair] for name, pair in self.stages.items()}
-        more = {"memory": self.memory, "figure": self.figure}
-        return {**found, **{k: [round(x, 4) for x in v] for k, v in more.items() if v is not None}}
-
-    @classmethod
-    def from_json(cls, values: Any) -> Outcome:
-        """What `to_json` gave; ValueError, TypeError or KeyError for anything else."""
-        stages = {str(name): _pair(pair) for name, pair in dict(values["stages"]).items()}
-        both = [_pair(values[k]) if values.get(k) is not None else None for k in ("memory", "figure")]
-        return cls(str(values["train"]), str(values["model"]), str(values["device"]), stages, *both)
-
-
-def _pair(values: Any) -> tuple[float, float]:
-    predicted, measured = map(float, values)
-    if not math.isfinite(predicted) or not math.isfinite(measured):
-        raise ValueError("a number that is none")
-    return predicted, measured
-
-
-def ratios(outcomes: Sequence[Outcome], stage: str, device: str) -> list[float]:
-    """Measured over predicted seconds of a stage, on such a device."""
-    pairs = [o.stages[stage] for o in outcomes if stage in o.stages and o.device == device]
-    return [measured / predicted for predicted, measured in pairs if predicted > 0 and measured > 0]
-
-
-def memory_ratios(outcomes: Sequence[Outcome], *, deeper: bool, device: str) -> list[float]:
-    """Measured over predicted memory of fits of the head, or of deeper ones."""
-    shallow = ("head", "none")
-    pairs = [o.memory for o in outcomes if o.memory and o.device == device and (o.train not in shallow) == deeper]
-    return [measured / predicted for predicted, measured in pairs if predicted > 0 and measured > 0]
-
-
-def in_stages(predicted: Mapping[str, Range], outcomes: Sequence[Outcome], device: str) -> dict[str, Range]:
-    """The stages after what came of earlier ones."""
-    return {name: corrected(r, ratios(outcomes, name, device)) for name, r in predicted.items()}
-
-
-def stage_of(name: str) -> str:
-    """What a stage of a fit's events counts as here; empty for what no prediction is made of."""
-    plain = name.removesuffix(" of views")
-    if plain.startswith(("training, ", "contrastive, ")):
-        return "training"
-    if plain in ("comparison", "features again"):
-        return "features"
-    return plain if plain in ("features", "output layer", "without the network", "frozen part", "preparing") else ""

@@ -7,207 +7,20 @@ for an equal one, constraints always hold, and more budget never gives a worse p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import median
 from typing import Any
 
 from regraft.errors import UsageError
-from regraft.strategy.cost import BELIEF, Outcome, Range, Z
-
-# ---------------------------------------------------------------- figures on a scale on which they can be added to
-
-SHARES = ("accuracy", "f1_micro")
-"""Figures from 0 to 1, of which more is better; the other one is a mean error, of which less is."""
-
-EDGE = 1e-4
-
-
-def scaled(metric: str, value: float) -> float:
-    """A figure on a scale without ends, on which more is better: the log odds of being right (as Kornblith et al. 2019 compare transfer), or
-    minus the log of an error.
-    """
-    if metric in SHARES:
-        share = min(1 - EDGE, max(EDGE, value))
-        return math.log(share / (1 - share))
-    return -math.log(max(EDGE, value))
-
-
-def unscaled(metric: str, value: float) -> float:
-    """Back from `scaled`."""
-    return 1 / (1 + math.exp(-value)) if metric in SHARES else math.exp(-value)
-
-
-@dataclass(frozen=True)
-class Expected:
-    """A figure on the scale of `scaled`: the mean of what is expected, and the standard deviation."""
-
-    mean: float
-    deviation: float
-
-    def plus(self, other: Expected) -> Expected:
-        """With a gain, which errs by itself."""
-        return Expected(self.mean + other.mean, math.hypot(self.deviation, other.deviation))
-
-    def figure(self, metric: str) -> Range:
-        """The figure itself."""
-        ends = [unscaled(metric, self.mean + sign * Z * self.deviation) for sign in (-1, 1)]
-        return Range(unscaled(metric, self.mean), min(ends), max(ends))
-
-
-RATE = Expected(0.25, 0.2)
-"""How fast a linear head's errors fall: by n to the power of minus this. Hestness et al. 2017 find 0.07 to 0.35 for deep networks on many
-tasks; a linear head on fixed features levels off, or goes down to 0."""
-
-FLOOR = 0.03
-"""The deviation that stays however many examples were seen: folds and strengths fall otherwise."""
-
-
-def at_size(metric: str, value: float, seen: int, n: int) -> Expected:
-    """A linear head's cross-validated figure on all `n` examples, from that on `seen` of them.
-
-    What was seen is a part of what will be judged: of its sampling error the part 1/seen - 1/n is left. An error or success more than was
-    seen is counted to each, so that none at all does not mean never.
-    """
-    if n <= seen:
-        return Expected(scaled(metric, value), FLOOR)
-    growth = Expected(RATE.mean * math.log(n / seen), RATE.deviation * math.log(n / seen))
-    if metric in SHARES:
-        share = (value * seen + 1) / (seen + 2)
-        sampling = math.sqrt(max(0.0, 1 / seen - 1 / n) / (share * (1 - share)))
-        return Expected(scaled(metric, share), math.hypot(sampling, FLOOR)).plus(growth)
-    return Expected(scaled(metric, value), math.hypot(math.sqrt(max(0.0, 1 / seen - 1 / n)), FLOOR)).plus(growth)
-
-
-# ---------------------------------------------------------------- how much to train: rules, each with its source
-
-FEW, SOME, DECENT, LOT = "few", "some", "decent", "many"
-"""Examples a class: up to 5, to 25, to 250, more."""
-
-NEAR, FAR, UNKNOWN = "near", "far", "unknown"
-"""How similar the data is to what the network knows."""
-
-
-def amount_of(per_class: float) -> str:
-    """The name of so many examples a class."""
-    return FEW if per_class <= 5 else SOME if per_class <= 25 else DECENT if per_class <= 250 else LOT
-
-
-def nearness(head: float, constant: float) -> str:
-    """How near the data is, by how much of what saying always the same gets wrong a linear head gets right: the table of Kornblith et al.
-    2019 has gains below a point where it is right nine times of ten, and 14 to 25 where it is right five to seven times.
-    """
-    part = (head - constant) / max(1e-9, 1 - constant)
-    return NEAR if part >= 0.85 else FAR if part < 0.65 else UNKNOWN
-
-
-CS231N = "CS231n, Transfer Learning: small and similar, a linear classifier on the top; large, fine-tune all; different, go deeper"
-KORNBLITH = (
-    "Kornblith et al. 2019, table of linear and fine-tuned: within a point on Pets, DTD, Caltech, 14 to 25 points on Food, Cars, Aircraft"
-)
-VTAB = "Zhai et al. 2019 and its results for ViT-B/16: tuning scales and biases, +13 points over a linear head on natural images at 1,000 examples"
-RESISC = "the same, Resisc45 at 5 images a class: 54.7 for a linear head, 73.0 for everything"
-SETFIT = "Tunstall et al. 2022 (SetFit), 8 and 64 texts a class against a linear head on the same encoder: +0 to +11 and +1 to +25 points"
-YOSINSKI = "Yosinski et al. 2014: the last layers are the specific ones"
-NAMES = "the network's own classes, where they mean the same"
-
-GAINS: dict[tuple[str, str, str], tuple[float, float, str]] = {
-    ("norm", FEW, NEAR): (0.10, 0.30, VTAB),
-    ("norm", SOME, NEAR): (0.15, 0.30, VTAB),
-    ("norm", DECENT, NEAR): (0.20, 0.30, VTAB),
-    ("norm", LOT, NEAR): (0.35, 0.35, VTAB),
-    ("norm", FEW, FAR): (0.15, 0.40, VTAB),
-    ("norm", SOME, FAR): (0.35, 0.40, VTAB),
-    ("norm", DECENT, FAR): (0.50, 0.40, VTAB),
-    ("norm", LOT, FAR): (0.70, 0.50, VTAB),
-    ("top=1", FEW, NEAR): (0.00, 0.25, CS231N),
-    ("top=1", SOME, NEAR): (0.05, 0.25, CS231N),
-    ("top=1", DECENT, NEAR): (0.15, 0.25, YOSINSKI),
-    ("top=1", LOT, NEAR): (0.35, 0.30, YOSINSKI),
-    ("top=1", FEW, FAR): (0.10, 0.30, CS231N),
-    ("top=1", SOME, FAR): (0.25, 0.35, CS231N),
-    ("top=1", DECENT, FAR): (0.45, 0.40, YOSINSKI),
-    ("top=1", LOT, FAR): (0.70, 0.50, YOSINSKI),
-    ("full", FEW, NEAR): (-0.05, 0.35, CS231N),
-    ("full", SOME, NEAR): (0.05, 0.35, KORNBLITH),
-    ("full", DECENT, NEAR): (0.25, 0.40, KORNBLITH),
-    ("full", LOT, NEAR): (0.60, 0.50, KORNBLITH),
-    ("full", FEW, FAR): (0.20, 0.50, RESISC),
-    ("full", SOME, FAR): (0.50, 0.50, RESISC),
-    ("full", DECENT, FAR): (0.90, 0.60, KORNBLITH),
-    ("full", LOT, FAR): (1.40, 0.70, KORNBLITH),
-    ("contrastive", FEW, NEAR): (0.15, 0.35, SETFIT),
-    ("contrastive", SOME, NEAR): (0.25, 0.35, SETFIT),
-    ("contrastive", FEW, FAR): (0.30, 0.40, SETFIT),
-    ("contrastive", SOME, FAR): (0.40, 0.40, SETFIT),
-    ("contrastive", DECENT, NEAR): (0.25, 0.35, SETFIT),
-    ("contrastive", DECENT, FAR): (0.50, 0.45, SETFIT),
-}
-"""What a rung gains over the linear head: mean and standard deviation of the log odds of being right, and where that is from. The figures of
-the papers were put on this scale (docs/how-it-decides.md has the sum); where training goes astray, the head's weights are kept (WiSE-FT) or
-the head ships, so that losses are smaller than in the papers, which keep what they trained."""
-
-AS_IT_IS_GAIN = (-0.4, 0.8, NAMES)
-
-
-@dataclass(frozen=True)
-class Gain:
-    """What a rung is expected to gain over the head, and why: the rule, with its source."""
-
-    expected: Expected
-    why: str
-
-
-def gain_of(train: str, per_class: float, near: str, outcomes: Sequence[Outcome] = ()) -> Gain:
-    """The rule for a rung, moved by what came of earlier fits of the same rung."""
-    if train == "none":
-        mean, deviation, source = AS_IT_IS_GAIN
-        return _moved(Gain(Expected(mean, deviation), f"nothing is learnt: {source}"), train, outcomes)
-    amount = amount_of(per_class)
-    mean, deviation, source = _rule(train, amount, near)
-    how = "near to what the network knows" if near == NEAR else "far from it" if near == FAR else "how near is not clear"
-    why = f"{amount} examples a class ({per_class:,.0f}), {how}: {mean:+.2f} in log odds over the head, give or take {deviation:.2f} ({source})"
-    return _moved(Gain(Expected(mean, deviation), why), train, outcomes)
-
-
-def _rule(train: str, amount: str, near: str) -> tuple[float, float, str]:
-    if train.startswith("top=") and train != "top=1":
-        one, whole = _rule("top=1", amount, near), _rule("full", amount, near)
-        share = 1 - 0.6 ** (int(train[4:]) - 1)
-        return one[0] + share * (whole[0] - one[0]), max(one[1], whole[1]), f"between top=1 and full; {YOSINSKI}"
-    if near == UNKNOWN:
-        a, b = _rule(train, amount, NEAR), _rule(train, amount, FAR)
-        return (a[0] + b[0]) / 2, math.hypot((a[1] + b[1]) / 2, abs(a[0] - b[0]) / 2), b[2]
-    return GAINS[train, amount, near]
-
-
-LATEST = 30
-DOUBT = 4.0
-"""Outcomes that a rule counts as."""
-
-
-def _moved(gain: Gain, train: str, outcomes: Sequence[Outcome]) -> Gain:
-    """With the median of what earlier fits of this rung gave more than was predicted."""
-    kind = _kind(train)
-    found = [o.figure[1] - o.figure[0] for o in outcomes if o.figure and _kind(o.train) == kind][-LATEST:]
-    if len(found) < 3:
-        return gain
-    shift = len(found) / (len(found) + DOUBT) * median(found)
-    expected = Expected(gain.expected.mean + shift, gain.expected.deviation)
-    return Gain(expected, f"{gain.why}; {len(found)} earlier fits here move that by {shift:+.2f}")
-
-
-def _kind(train: str) -> str:
-    return "top" if train.startswith("top") else train
-
-
-# ---------------------------------------------------------------- options, and the choice
+from regraft.strategy.cost import Range
+from regraft.strategy.gains import SHARES, scaled
 
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that could be done. `order` is its place on the ladder, from the fewest changes; `memory` and `disk` are in MB, `latency` in
-    milliseconds an example; `reasons` say where the numbers are from. `settings` are those that the rules give.
+    """One thing that could be done. `order` is its place on the ladder, from the fewest changes; `memory` and `disk` are in MB, `latency`
+    in milliseconds an example; `reasons` say where the numbers are from. `raw` are predictions as they were before earlier outcomes
+    corrected them: seconds by stage, `memory`, and `figure` on the scale of `strategy.gains.scaled`.
     """
 
     model: str
@@ -224,9 +37,7 @@ class Option:
     latency: float | None = None
     stages: Mapping[str, Range] = field(default_factory=dict[str, Range])
     reasons: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()
-    raw_stages: Mapping[str, float] = field(default_factory=dict[str, float])
-    raw_memory: float = 0.0
+    raw: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def name(self) -> str:
@@ -234,43 +45,43 @@ class Option:
         return f"{self.model} {self.train}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, which `option_from` reads."""
+        """Plain data, which `from_json` reads."""
         plain = {f: getattr(self, f) for f in ("model", "train", "order", "parameters", "trained", "licence", "licence_kind")}
         ranges = {f: getattr(self, f).to_json() for f in ("figure", "seconds", "memory")}
         more = {"disk": round(self.disk, 1), "latency": None if self.latency is None else round(self.latency, 2)}
         stages = {name: r.to_json() for name, r in self.stages.items()}
-        raw = {"raw_stages": {k: float(f"{v:.4g}") for k, v in self.raw_stages.items()}, "raw_memory": round(self.raw_memory, 1)}
-        return {**plain, **ranges, **more, "stages": stages, "reasons": list(self.reasons), "settings": list(self.settings), **raw}
+        return {**plain, **ranges, **more, "stages": stages, "reasons": list(self.reasons), "raw": dict(self.raw)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Option:
         """What `to_json` gave; ValueError, TypeError or KeyError for anything else."""
-        ranges = {f: Range.from_json(values[f]) for f in ("figure", "seconds", "memory")}
-        stages = {str(k): Range.from_json(v) for k, v in dict(values.get("stages") or {}).items()}
-        lists = {f: tuple(str(v) for v in values.get(f) or ()) for f in ("reasons", "settings")}
-        words = {f: str(values.get(f) or "") for f in ("licence", "licence_kind")}
-        numbers = {f: int(values.get(f) or 0) for f in ("order", "parameters", "trained")}
-        latency = None if values.get("latency") is None else float(values["latency"])
-        raw = {str(k): float(v) for k, v in dict(values.get("raw_stages") or {}).items()}
         return cls(
-            str(values["model"]),
-            str(values["train"]),
+            model=str(values["model"]),
+            train=str(values["train"]),
+            order=int(values.get("order") or 0),
+            figure=Range.from_json(values["figure"]),
+            seconds=Range.from_json(values["seconds"]),
+            memory=Range.from_json(values["memory"]),
             disk=float(values.get("disk") or 0.0),
-            latency=latency,
-            stages=stages,
-            raw_stages=raw,
-            raw_memory=float(values.get("raw_memory") or 0.0),
-            **ranges,
-            **lists,
-            **words,
-            **numbers,
+            parameters=int(values.get("parameters") or 0),
+            trained=int(values.get("trained") or 0),
+            licence=str(values.get("licence") or ""),
+            licence_kind=str(values.get("licence_kind") or ""),
+            latency=None if values.get("latency") is None else float(values["latency"]),
+            stages={str(k): Range.from_json(v) for k, v in dict(values.get("stages") or {}).items()},
+            reasons=_texts(values, "reasons"),
+            raw=dict(values.get("raw") or {}),
         )
+
+
+def _texts(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    return tuple(str(v) for v in values.get(name) or ())
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a plan has to keep. `budget` is in seconds, `memory` in MB, `latency` in milliseconds an example, `parameters` those of the whole
-    network; `licence` a licence or a kind of one.
+    """What a plan has to keep. `budget` is in seconds, `memory` in MB, `latency` in milliseconds an example, `parameters` those of the
+    whole network; `licence` a licence or a kind of one.
     """
 
     budget: float | None = None
@@ -281,7 +92,7 @@ class Limits:
 
     def broken(self, option: Option) -> tuple[str, ...]:
         """Which of them an option would break, by name. What is predicted counts at the end of its interval that is against it."""
-        found = []
+        found: list[str] = []
         if self.budget is not None and option.seconds.high > self.budget:
             found.append("budget")
         if self.memory is not None and option.memory.high > self.memory:
@@ -309,8 +120,8 @@ class Limits:
 
 
 WORTH = {"share": 0.005, "error": 0.02}
-"""What an option has to give more than a quicker one to be taken for it: half a point, or a fiftieth of an error. Less is nothing that a user
-would see, or that a few hundred examples could tell."""
+"""What an option has to give more than a quicker one to be taken for it: half a point, or a fiftieth of an error. Less is nothing that a
+user would see, or that a few hundred examples could tell."""
 
 
 def worth(metric: str) -> float:
@@ -404,25 +215,22 @@ class Plan:
         if key not in by_name:
             shown = ", ".join(o.name for o in options)
             raise UsageError(f"the plan chooses {' '.join(key)}, which is none of its options", expected=shown)
-        binds = {
-            str(k): by_name[v["model"], v["train"]]
-            for k, v in dict(given.get("binds") or {}).items()
-            if (v["model"], v["train"]) in by_name
-        }
-        rest = {name: tuple(str(v) for v in given.get(name) or ()) for name in ("changes", "said", "warned")}
-        more = {name: dict(given.get(name) or {}) for name in ("scratch", "evidence")}
+        held = dict(given.get("binds") or {}).items()
         return cls(
-            metric,
-            options,
-            by_name[key],
-            limits,
-            binds,
+            metric=metric,
+            options=options,
+            chosen=by_name[key],
+            limits=limits,
+            binds={str(k): by_name[v["model"], v["train"]] for k, v in held if (v["model"], v["train"]) in by_name},
+            changes=_texts(given, "changes"),
             data=str(given.get("data") or ""),
             known=known,
+            scratch=dict(given.get("scratch") or {}),
+            evidence=dict(given.get("evidence") or {}),
             asked=asked,
             seconds=float(given.get("seconds") or 0.0),
-            **rest,
-            **more,
+            said=_texts(given, "said"),
+            warned=_texts(given, "warned"),
         )
 
     def explain(self) -> str:
@@ -430,7 +238,7 @@ class Plan:
         return "\n".join(explained(self))
 
 
-LEAST = {
+LEAST: dict[str, Callable[[Option], float]] = {
     "budget": lambda o: o.seconds.high,
     "memory": lambda o: o.memory.high,
     "latency": lambda o: math.inf if o.latency is None else o.latency,
@@ -582,6 +390,3 @@ def subset_size(seconds: float, example: float, examples: int, outputs: int) -> 
     """
     least = min(examples, max(32, 4 * outputs))
     return max(least, min(examples, 1000, int(seconds / max(1e-4, example))))
-
-
-__all__ = ["BELIEF", "Expected", "Limits", "Option", "Plan", "choose", "explained", "gain_of"]
