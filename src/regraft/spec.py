@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -180,6 +181,30 @@ def _fits(value: object, kind: str) -> bool:
         return isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in cast("Sequence[object]", value))
     kinds = {"str": str, "int": int, "bool": bool, "None": type(None)}
     return type(value) in [kinds[k.strip()] for k in kind.split("|")]
+
+
+BUDGETS = (1.0, 30 * 86400.0)
+"""Seconds of the least and the longest budget."""
+
+_TIME = re.compile(r"(?:(?P<h>[\d.]+)h)?(?:(?P<m>[\d.]+)m(?:in)?)?(?:(?P<s>[\d.]+)s)?|(?P<plain>[\d.]+)")
+
+
+def seconds_in(text: str) -> float | str:
+    """The seconds that a budget such as 90, 90s, 10m or 1h30m names; what was expected, as a sentence, for another text."""
+    expected = "expected a time such as 90s, 10m, 1h30m, or seconds"
+    given = "".join(text.split()).lower()
+    found = _TIME.fullmatch(given)
+    if not given or found is None:
+        return expected
+    worth = {"h": 3600.0, "m": 60.0, "s": 1.0, "plain": 1.0}
+    try:
+        seconds = sum(worth[unit] * float(value) for unit, value in found.groupdict().items() if value)
+    except ValueError:
+        return expected
+    least, most = BUDGETS
+    if not least <= seconds <= most:
+        return f"expected {least:g} second to {most / 86400:g} days"
+    return seconds
 
 
 def views_fault(option: str, views: str | None) -> list[str]:

@@ -144,9 +144,7 @@ def _watched(network: nn.Module, inputs: Mapping[str, Tensor], *, meta: bool) ->
             stack.pop()
         path, _, given, whole, order, before = stack.pop()
         # a multiply-add is counted as two operations
-        calls.setdefault(path, []).append(
-            Call(order, given, shapes(output), (counter.get_total_flops() - before) // 2, whole)
-        )
+        calls.setdefault(path, []).append(Call(order, given, shapes(output), (counter.get_total_flops() - before) // 2, whole))
 
     for module in names:
         # first of all, so that what other hooks do is seen as a part of the layer

@@ -47,7 +47,7 @@ def _settled(deeper: Deeper, usual: Settings, work: Work) -> Settings:
     return settings
 
 
-def _convolves(network: nn.Module) -> bool:
+def convolves(network: nn.Module) -> bool:
     """Whether most weights stand in convolutions."""
     from torch import nn
 
@@ -59,11 +59,18 @@ LEAST_SAVED = 0.05
 """Share of a network's work that a cut has to save: below, what it keeps costs more than it is worth."""
 
 
+NOTHING_FROZEN = "nothing frozen that costs multiply-adds comes before what trains"
+
+
 def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: Work) -> Cut:
     """The network divided where its frozen part ends, or whole where that is impossible or not worth it; said either way."""
     from regraft.features.cut import find_cut, no_cut
 
     emit = work.emit
+    frozen.apply(module)
+    if all(p.requires_grad for p in module.parameters()):
+        # no graph is needed to know: making one takes a second or two
+        return no_cut(module, inputs, frozen, NOTHING_FROZEN)
     try:
         cut = find_cut(module, inputs, frozen)
     except ModelError as error:
@@ -90,7 +97,7 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
-def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learner, Cut, Trunk | None]:
+def whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learner, Cut, Trunk | None]:
     """The network with what trains in it, ready for the loop; where it is cut; and its frozen part, where that runs once."""
     import torch
 
@@ -260,13 +267,13 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     from regraft.training.afterwards import MIXES
     from regraft.training.deeper import Task, tune
 
-    convolutions = _convolves(deeper.whole.net.module)
+    convolutions = convolves(deeper.whole.net.module)
     images = MODALITIES[deeper.facts.task].name == "image"
     weights = deeper.whole.net.totals()[0]
     kind = {"convolutions": convolutions, "whole": deeper.rung.whole, "scales": deeper.trains_scales_alone, "images": images}
     usual = settings_for(len(work.train), weights, **kind)
     settings = _settled(deeper, usual, work)
-    learner, cut, trunk = _whole_learner(deeper, settings, work)
+    learner, cut, trunk = whole_learner(deeper, settings, work)
     place = work.folder / MATERIAL
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()

@@ -125,7 +125,7 @@ def choose_engine(
         able = [e for e in able if e.label != "torch bf16"]
     if not able:
         return Chosen(REFERENCE, ALONE, left_out=left_out)
-    key = findings_key(_circumstances(frozen, [REFERENCE, *able], device, threads))
+    key = findings_key(circumstances(frozen, [REFERENCE, *able], device, threads))
     timings, how = _known(key, [REFERENCE, *able]), KNOWN
     if not timings:
         timings, how = _timed(frozen, examples, [REFERENCE, *able], device, threads, left_out, count), TIMED
@@ -162,7 +162,7 @@ def _profiled(frozen: Frozen, examples: Sequence[Example], device: str) -> bool:
         return False
 
 
-def _circumstances(frozen: Frozen, engines: Sequence[Engine], device: str, threads: int) -> dict[str, Any]:
+def circumstances(frozen: Frozen, engines: Sequence[Engine], device: str, threads: int) -> dict[str, Any]:
     """Everything that timings depend on."""
     makers = [frozen.maker(device, engine) for engine in engines]
     return {"makers": makers, "threads": threads, "machine": [platform.machine(), platform.processor(), _processor()]}

@@ -28,6 +28,7 @@ from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.network import Edited, given_network, named_model, written_steps
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
+from regraft.jobs.planned import Expected, Followed, follow
 from regraft.jobs.recording import DATA, Recorder, replayed
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from regraft.anatomy import Net
     from regraft.features import Extracted
     from regraft.features.engines import Engine
+    from regraft.strategy.plan import Plan
     from regraft.training.probe import Probe
 
 BASELINE_STRENGTHS = slice(1, None, 2)
@@ -95,6 +97,7 @@ def fit(
     balance: bool = False,
     store: bool = True,
     replay: str | os.PathLike[str] | None = None,
+    plan: Plan | Followed | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     on_event: Emit = silent,
 ) -> Run:
     """Fit a model to labelled data and return its run.
@@ -104,13 +107,16 @@ def fit(
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
     window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as {"lr": 1e-3}. `replay`
-    names a run of the same data and spec whose decisions are used. The other arguments are those of the command line; `on_event` is
+    names a run of the same data and spec whose decisions are used. `plan` is what `regraft.plan` gave for this data, or the path of its
+    JSON: network, rung and settings are then its own. The other arguments are those of the command line; `on_event` is
     called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
     network cannot be had, RunError when the folder is taken, Interrupted after Ctrl-C: `resume` goes on.
     """
     start = time.perf_counter()
+    if plan is not None and not isinstance(plan, Followed):
+        return fit(**follow(plan, {**locals()}))
     source, data_text, test_text = named_data(data, test)
     spec = FitSpec(
         data=data_text,
@@ -151,7 +157,7 @@ def fit(
         balance=balance,
         store=store,
     )
-    given = Arguments(source, test, model, preprocessing)
+    given = Arguments(source, test, model, preprocessing, plan)
     held = None if replay is None else replayed(Path(replay), spec)
     return fitted(spec, given, lambda: Recorder(_new_folder(spec, given, held), on_event, replay=held), start)
 
@@ -164,6 +170,7 @@ class Arguments:
     test: Any
     model: str | nn.Module | Net | None
     preprocessing: Mapping[str, Any] | None
+    plan: Followed | None = None
 
     @property
     def objects(self) -> list[str]:
@@ -179,6 +186,8 @@ def _new_folder(spec: FitSpec, given: Arguments, replay: Mapping[str, Any] | Non
 def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder], start: float) -> Run:
     """Fit what was asked for to what was given; `recorder_of` opens the run's folder, once it is clear that the fit can begin."""
     labelled = open_labelled(spec, given.data, given.test)
+    if given.plan is not None:
+        given.plan.check(labelled)
     _check_options(spec, labelled.target)
     modality = MODALITIES[labelled.dataset.task]
     may = Access(spec.offline, spec.allow_code, spec.allow)
@@ -195,7 +204,10 @@ def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder],
     recorder = recorder_of()
     path = recorder.path
     try:
-        return _Fit(spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start)()
+        fit = _Fit(
+            spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start, given.plan
+        )
+        return fit()
     except KeyboardInterrupt:
         raise Interrupted(str(path), best=(path / BUNDLE).is_dir()) from None
     except WriteError as error:
@@ -239,6 +251,7 @@ class _Fit:
     device: str
     recorder: Recorder
     start: float
+    plan: Followed | None = None
     over_head: Figure | None = None
     """What the model that ships gains over the linear head, where it is another one."""
 
@@ -266,6 +279,7 @@ class _Fit:
             versions=versions(),
             **self.dataset.decisions,
         )
+        self.expected = Expected.of(spec, self.labelled, self.plan, facts.name, self.device, self.threads, self.recorder)
         with computing_threads(self.threads):
             return self._compute()
 
@@ -460,7 +474,7 @@ class _Fit:
         if verdict := verdict_of(comparison, self.target.difference(comparison)):
             self.emit(Warned(verdict))
         seconds = time.perf_counter() - self.start
-        self.emit(Measured("seconds", seconds, None, "s"))
+        self._compare_with_plan(seconds, validation, judged)
         self.recorder.folder.finish(
             {
                 "format": 1,
@@ -495,6 +509,16 @@ class _Fit:
             }
         )
         return Run(self.recorder.path)
+
+    def _compare_with_plan(self, seconds: float, validation: Validation, judged: Judged) -> None:
+        """Say what was predicted beside what was measured, and keep both for the next predictions."""
+        expected, metric = self.expected, self.target.metrics[0]
+        self.emit(Measured("seconds", seconds, expected.value("seconds"), "s"))
+        if (memory := peak_memory_mb()) is not None:
+            self.emit(Measured("peak_memory_mb", memory, expected.value("peak_memory_mb"), "MB"))
+        figure = validation.figures(judged)[metric].value
+        self.emit(Measured(metric, figure, expected.value(metric)))
+        expected.keep(self.spec, self.facts.name, self.device, seconds, figure, self.recorder)
 
     def _write_without_network(self, bare: _Bare) -> None:
         path = self.recorder.path

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.errors import RunError, UsageError
-from regraft.events import Emit, Event, Measured, Warned
+from regraft.events import Done, Emit, Event, Measured, Warned
 from regraft.jobs.common import Messages
 from regraft.spec import FitSpec
 from regraft.workspace.checkpoints import differences
@@ -32,6 +32,7 @@ class Recorder:
         self.folder = folder
         self.messages = Messages(listener)
         self.costs: dict[str, Any] = {}
+        self.stages: dict[str, float] = {}
         self._taken, self._replay = dict(taken or {}), dict(replay or {})
 
     @property
@@ -45,6 +46,13 @@ class Recorder:
         self.messages(event)
         if isinstance(event, Measured):
             self.costs[event.name] = {"predicted": event.predicted, "measured": round(event.value, 3), "unit": event.unit}
+        if isinstance(event, Done):
+            self.stages[event.stage] = self.stages.get(event.stage, 0.0) + event.seconds
+
+    @property
+    def anew(self) -> bool:
+        """Whether nothing was done before: what is measured is that of a whole fit."""
+        return not self._taken
 
     def held_decision(self, name: str) -> Any:
         """What was decided before; None when nothing was."""

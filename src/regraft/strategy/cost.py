@@ -306,7 +306,8 @@ LONGER = 17.0
 1,151 on the mean over their data sets, to nine tenths of the final odds)."""
 
 
-def scratch_seconds(amount: Amount, settings: Settings, macs_a_second: float, macs: int) -> Range:
-    """Training the same network from random weights, once: from multiply-adds alone."""
-    seconds = LONGER * settings.epochs * amount.train * amount.windows * 3 * macs / macs_a_second
-    return Range.around(seconds, GUESSED)
+def scratch_seconds(amount: Amount, settings: Settings, forward: float) -> Range:
+    """Training the same network from random weights, once: from multiply-adds alone, which take `forward` seconds a window here, and three
+    times that in a step.
+    """
+    return Range.around(LONGER * settings.epochs * amount.train * amount.windows * 3 * forward, GUESSED)

@@ -19,7 +19,8 @@ from regraft.strategy.gains import SHARES, scaled
 @dataclass(frozen=True)
 class Option:
     """One thing that could be done. `order` is its place on the ladder, from the fewest changes; `memory` and `disk` are in MB, `latency`
-    in milliseconds an example; `reasons` say where the numbers are from. `raw` are predictions as they were before earlier outcomes
+    in milliseconds an example; `reasons` say where the numbers are from; `settings` take the place of those that the rules give, where
+    somebody edits a plan. `raw` are predictions as they were before earlier outcomes
     corrected them: seconds by stage, `memory`, and `figure` on the scale of `strategy.gains.scaled`.
     """
 
@@ -37,6 +38,7 @@ class Option:
     latency: float | None = None
     stages: Mapping[str, Range] = field(default_factory=dict[str, Range])
     reasons: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
@@ -50,7 +52,15 @@ class Option:
         ranges = {f: getattr(self, f).to_json() for f in ("figure", "seconds", "memory")}
         more = {"disk": round(self.disk, 1), "latency": None if self.latency is None else round(self.latency, 2)}
         stages = {name: r.to_json() for name, r in self.stages.items()}
-        return {**plain, **ranges, **more, "stages": stages, "reasons": list(self.reasons), "raw": dict(self.raw)}
+        return {
+            **plain,
+            **ranges,
+            **more,
+            "stages": stages,
+            "reasons": list(self.reasons),
+            "settings": dict(self.settings),
+            "raw": dict(self.raw),
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Option:
@@ -70,6 +80,7 @@ class Option:
             latency=None if values.get("latency") is None else float(values["latency"]),
             stages={str(k): Range.from_json(v) for k, v in dict(values.get("stages") or {}).items()},
             reasons=_texts(values, "reasons"),
+            settings=dict(values.get("settings") or {}),
             raw=dict(values.get("raw") or {}),
         )
 
@@ -273,15 +284,16 @@ def nothing_left(options: Sequence[Option], limits: Limits) -> UsageError:
             moves.append(f"--licence: {', '.join(sorted({o.licence for o in able}))}")
             continue
         nearest = min(able, key=LEAST[name])
-        moves.append(f"{_flag(name)} {_amount(name, LEAST[name](nearest))} leaves {nearest.name}")
-    asked = ", ".join(f"{_flag(name)} {_amount(name, getattr(limits, name))}" for name in limits.given)
+        moves.append(f"{flag(name)} {_amount(name, LEAST[name](nearest))} leaves {nearest.name}")
+    asked = ", ".join(f"{flag(name)} {_amount(name, getattr(limits, name))}" for name in limits.given)
     if not moves:
-        moves = [f"{o.name} would break {', '.join(_flag(n) for n in limits.broken(o))}" for o in options[:5]]
+        moves = [f"{o.name} would break {', '.join(flag(n) for n in limits.broken(o))}" for o in options[:5]]
         return UsageError(f"no option keeps {asked}, nor all but one of them", faults=moves, move="relax two of them")
     return UsageError(f"no option keeps {asked}", faults=moves, move="relax one of these, or leave it away")
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """The option that a limit is asked for with."""
     return {"budget": "--budget", "licence": "--licence", "parameters": "--max-params"}.get(name, f"--max-{name}")
 
 
@@ -310,7 +322,7 @@ def _changes(plan: Plan) -> list[str]:
         if name == "licence":
             said.append(f"another licence would allow {other.name}: {gain} expected")
         else:
-            said.append(f"{_flag(name)} {_amount(name, LEAST[name](other))} would allow {other.name}: {gain} expected")
+            said.append(f"{flag(name)} {_amount(name, LEAST[name](other))} would allow {other.name}: {gain} expected")
     if not said:
         able = [o for o in plan.options if not plan.limits.broken(o) and o is not chosen]
         nearest = max(able, key=lambda o: value_of(metric, o), default=None)
@@ -341,7 +353,7 @@ def explained(plan: Plan) -> list[str]:
         of = f", {near}" if near else ""
         lines.append(f"{evidence['examples']:,} examples, {evidence['per_class']:,.0f} a class{of}: {approach(evidence['per_class'])}")
     lines.append(
-        f"{chosen.name}: {metric.replace('_', ' ')} {_shown(metric, chosen.figure)} expected, in {_time(chosen.seconds)}, "
+        f"{chosen.name}: {metric.replace('_', ' ')} {shown(metric, chosen.figure)} expected, in {_time(chosen.seconds)}, "
         f"{chosen.memory.value:,.0f} MB of memory"
     )
     for option in plan.options:
@@ -350,7 +362,7 @@ def explained(plan: Plan) -> list[str]:
         broken = plan.limits.broken(option)
         if broken:
             lines.append(
-                f"not {option.name}: over {', '.join(_flag(n) for n in broken)} ({_time(option.seconds)}, {option.memory.value:,.0f} MB)"
+                f"not {option.name}: over {', '.join(flag(n) for n in broken)} ({_time(option.seconds)}, {option.memory.value:,.0f} MB)"
             )
         elif value_of(metric, option) > value_of(metric, chosen):
             lines.append(f"not {option.name}: {_gain(metric, chosen, option)} more is not worth {_time(option.seconds)}")
@@ -367,7 +379,8 @@ def approach(per_class: float) -> str:
     return "a decent amount of data: freeze the early layers" if per_class <= 250 else "a lot of data: everything may train"
 
 
-def _shown(metric: str, figure: Range) -> str:
+def shown(metric: str, figure: Range) -> str:
+    """A figure with its interval."""
     return (
         f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
         if metric in SHARES
