@@ -10,6 +10,8 @@ from regraft.strategy.cost import Range, total
 from regraft.strategy.outcomes import corrected
 from regraft.strategy.plan import Limits, Option, Plan, best_of, choose, value_of, worth
 
+FEW = settings(max_examples=60, deadline=None)
+
 positive = st.floats(0.01, 1e5)
 
 
@@ -53,6 +55,7 @@ def chosen(given_options, given_limits, metric):
         return None
 
 
+@FEW
 @given(several, limits, metrics)
 def test_limits_always_hold(given_options, given_limits, metric):
     plan = chosen(given_options, given_limits, metric)
@@ -61,6 +64,7 @@ def test_limits_always_hold(given_options, given_limits, metric):
         assert all(given_limits.without(name).broken(o) == () for name, o in plan.binds.items())
 
 
+@FEW
 @given(several, limits, metrics)
 def test_a_dearer_option_is_never_taken_for_an_equal_one(given_options, given_limits, metric):
     plan = chosen(given_options, given_limits, metric)
@@ -69,6 +73,7 @@ def test_a_dearer_option_is_never_taken_for_an_equal_one(given_options, given_li
             assert value_of(metric, other) < value_of(metric, plan.chosen)
 
 
+@FEW
 @given(several, limits, metrics)
 def test_nothing_allowed_is_worth_so_much_more(given_options, given_limits, metric):
     plan = chosen(given_options, given_limits, metric)
@@ -77,7 +82,7 @@ def test_nothing_allowed_is_worth_so_much_more(given_options, given_limits, metr
             assert value_of(metric, other) <= value_of(metric, plan.chosen) + worth(metric) + 1e-12
 
 
-@settings(max_examples=300)
+@FEW
 @given(several, limits, metrics, st.floats(1, 1200), st.floats(1, 1200))
 def test_more_budget_never_gives_a_worse_plan(given_options, given_limits, metric, one, other):
     less, more = sorted((one, other))
@@ -86,6 +91,7 @@ def test_more_budget_never_gives_a_worse_plan(given_options, given_limits, metri
         assert large is not None and value_of(metric, large.chosen) >= value_of(metric, small.chosen)
 
 
+@FEW
 @given(several, limits, metrics, st.randoms())
 def test_the_order_of_the_options_does_not_matter(given_options, given_limits, metric, random):
     shuffled = list(given_options)
@@ -94,6 +100,7 @@ def test_the_order_of_the_options_does_not_matter(given_options, given_limits, m
     assert (one and one.chosen) == (two and two.chosen)
 
 
+@FEW
 @given(several, limits, metrics)
 def test_a_plan_is_read_back_as_it_was_written(given_options, given_limits, metric):
     plan = chosen(given_options, given_limits, metric)
@@ -102,6 +109,7 @@ def test_a_plan_is_read_back_as_it_was_written(given_options, given_limits, metr
         assert again.to_json() == plan.to_json() and again.chosen.name == plan.chosen.name
 
 
+@FEW
 @given(st.lists(ranges(0.1, 100), min_size=1, max_size=6), st.lists(st.floats(0.01, 100), max_size=20))
 def test_sums_and_corrections_stay_intervals(parts, ratios):
     whole = total(parts)

@@ -114,9 +114,9 @@ def fit(
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
     network cannot be had, RunError when the folder is taken, Interrupted after Ctrl-C: `resume` goes on.
     """
-    start = time.perf_counter()
     if plan is not None and not isinstance(plan, Followed):
         return fit(**follow(plan, {**locals()}))
+    start = time.perf_counter()
     source, data_text, test_text = named_data(data, test)
     spec = FitSpec(
         data=data_text,

@@ -221,7 +221,8 @@ class _Making:
         self.metric = self.labelled.target.metrics[0]
         self.outcomes, bad = earlier_outcomes()
         if bad:
-            self.emit(Warned(f"{bad:,} lines of the local record of predictions cannot be used and are passed over (outcomes.jsonl)"))
+            lines = "1 line" if bad == 1 else f"{bad:,} lines"
+            self.emit(Warned(f"{lines} of the local record of predictions (outcomes.jsonl) passed over: damaged, or of another version"))
         self.end = self.start + allowance(self.limits.budget)
 
     @property
@@ -346,7 +347,8 @@ class _Looked:
 
         deeper = _rungs(making, given, labelled)
         times = read_timed(known.get("timed", {}))
-        lacking = [r for r in TIMED if r in deeper and r not in times]
+        # where something is known already, the rungs that the others are told from are enough
+        lacking = [r for r in (TIMED[:2] if times else TIMED) if r in deeper and r not in times]
         usable = [examples[k] for k in extracted.kept][:CALIBRATED]
         sample = Sample(
             usable, extracted.features[:CALIBRATED], validation, probe, making.device, max(2, making.threads), spec.seed, spec.store
