@@ -42,8 +42,8 @@ def test_what_is_taken_and_what_binds(limits, taken, binds):
     assert plan.chosen.train == taken and {k: o.train for k, o in plan.binds.items()} == binds
 
 
-def test_half_a_point_is_not_worth_more_time():
-    near = (*LADDER[:2], option("full", 0.854, 300, 5))
+def test_less_than_a_point_is_not_worth_more_time():
+    near = (*LADDER[:2], option("full", 0.858, 300, 5))
     plan = choose(near, Limits(), "accuracy")
     assert plan.chosen.train == "head" and "too little for its time" in plan.changes[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
     from regraft.training.loop import Learner
     from regraft.training.probe import Probe
 
-BF16_BATCH = 4
-"""Examples on which bfloat16 is compared with float32."""
+LEAST = 4
+"""Examples of the smallest step that is timed: a whole one is thought to take as many times as long as it has more."""
 
-JUDGED = 2
-"""Times that examples are judged for a timing, after once to warm up; the fastest counts."""
+JUDGED = 16
+"""Examples that are judged for a timing, twice; the faster counts."""
 
 
 class Aside:
@@ -133,9 +134,19 @@ def usual_settings(deeper: Deeper, examples: int) -> Settings:
     return changed(settings, deeper.rung.settings, deeper.asked)
 
 
-def timed(deeper: Deeper, sample: Sample, settings: Settings, examples: int) -> Timed:
-    """Find the cut, make what training reads of the sample, and time steps and judging; nothing moves. `examples` is how many the fit will
-    have. RegraftError when the network cannot be trained so.
+def seconds_to_time(example: float, batch: int, windows: int) -> float:
+    """What timing a rung takes, about: three steps, what is judged, and what is read, when an example takes so many seconds in the pass."""
+    return example * (3 * 3 * batch + 3 * JUDGED + windows)
+
+
+def batch_to_time(example: float, seconds: float, batch: int) -> int:
+    """How many examples of a step of `batch` are timed, in about so many seconds."""
+    return max(min(LEAST, batch), min(batch, int(seconds / max(1e-6, 18 * example))))
+
+
+def timed(deeper: Deeper, sample: Sample, settings: Settings, examples: int, batch: int, *, rounded: bool) -> Timed:
+    """Find the cut, make what training reads of the sample, and time steps of `batch` examples and judging; nothing moves. `examples` is
+    how many the fit will have, `rounded` says whether bfloat16 may be timed too. RegraftError when the network cannot be trained so.
     """
     from regraft.training.deeper import Task, seconds_of_steps
     from regraft.training.losses import LOSSES
@@ -148,15 +159,11 @@ def timed(deeper: Deeper, sample: Sample, settings: Settings, examples: int) -> 
         material, _ = material_of(deeper, work, cut, trunk, work.folder)
         reading = (time.perf_counter() - begun) / len(work.examples)
         task = Task(material, LOSSES[sample.validation.target.loss], work.values, work.train, work.weights, work.folds)
-        fp32 = seconds_of_steps(learner, task, replace(settings, precision="fp32"), work.seed)
+        took = lambda name: seconds_of_steps(learner, task, replace(settings, precision=name, batch=batch), work.seed)
         # as many examples as a step has are not always there
-        scale = settings.batch / min(settings.batch, len(work.train))
-        rounded = None
-        if settings.precision == "auto" and worth_timing(fp32 * scale, settings.steps(examples)):
-            # where the processor has no instructions for it, a whole step takes ten times as long: a few examples tell that too
-            few = [replace(settings, precision=name, batch=BF16_BATCH) for name in ("fp32", "bf16")]
-            plain, half = (seconds_of_steps(learner, task, each, work.seed) for each in few)
-            rounded = scale * fp32 * half / plain
+        scale = settings.batch / min(batch, len(work.train))
+        step = scale * took("fp32")
+        worth = rounded and settings.precision == "auto" and worth_timing(step, settings.steps(examples))
         judged, latency = _judging(learner, material, work.train)
         every, live = deeper.whole.net.totals()
         body = Body(
@@ -168,8 +175,8 @@ def timed(deeper: Deeper, sample: Sample, settings: Settings, examples: int) -> 
             prepared=_bytes(material) if cut.empty else 0,
             activations=kept_for_gradient(learner, material, work.train),
             cutting=cutting,
-            step=scale * fp32,
-            rounded=rounded,
+            step=step,
+            rounded=scale * took("bf16") if worth else None,
         )
         windows = len(material.example) / len(work.examples)
         return Timed(body, judged, reading, latency, windows, _length(deeper, material))
@@ -192,17 +199,17 @@ def _bytes(material: Material) -> int:
 
 def _judging(learner: Learner, material: Material, train: np.ndarray) -> tuple[float, float]:
     """(seconds of a window that is judged among others, milliseconds of one example alone)."""
-    from regraft.training.loop import JUDGED_AT_ONCE, judge
+    from regraft.training.loop import judge
 
     def fastest(examples: np.ndarray) -> float:
         spent: list[float] = []
-        for _ in range(JUDGED):
+        for _ in range(2):
             begun = time.perf_counter()
             judge(learner, material, examples)
             spent.append(time.perf_counter() - begun)
         return min(spent)
 
-    together = train[: JUDGED_AT_ONCE // 2]
+    together = train[:JUDGED]
     return fastest(together) / max(1, len(material.windows_of(together))), 1000 * fastest(train[:1])
 
 
@@ -231,6 +238,16 @@ def kept_for_gradient(learner: Learner, material: Material, train: np.ndarray) -
     finally:
         learner.eval_mode()
     return sum(seen.values()) // max(1, len(windows))
+
+
+def untimed(deeper: Deeper, example: float) -> Timed:
+    """The whole network where there was no time to time it, from the seconds of an example in the pass, a third of which is reading."""
+    net = deeper.whole.net
+    every, live = net.totals()
+    sizes = [math.prod(row.output) * max(1, row.calls) for row in net.rows() if row.output and not row.children]
+    prepared = sum(t[0].numel() * t.element_size() for t in net.inputs.values())
+    body = Body(macs=net.seen.macs, parameters=every, trained=live, prepared=prepared, activations=4 * sum(sizes))
+    return Timed(body, 2 * example / 3, example / 3, 1000 * example, 1.0, 32 if MODALITIES[deeper.facts.task].pad else 1)
 
 
 def guessed(deeper: Deeper, whole: Timed, saved: float) -> Timed:

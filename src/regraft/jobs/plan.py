@@ -15,7 +15,19 @@ import numpy as np
 from regraft.data.base import TEST, TRAIN
 from regraft.errors import ModelError, RegraftError, UsageError
 from regraft.events import Done, Emit, Event, Progress, Said, Started, Warned, silent
-from regraft.jobs.calibrate import Sample, Timed, guessed, read_timed, saved_of, timed, usual_settings
+from regraft.jobs.calibrate import (
+    JUDGED,
+    Sample,
+    Timed,
+    batch_to_time,
+    guessed,
+    read_timed,
+    saved_of,
+    seconds_to_time,
+    timed,
+    untimed,
+    usual_settings,
+)
 from regraft.jobs.common import Messages, check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, resident_mb
 from regraft.jobs.engines import choose_engine, circumstances, reference_engine
 from regraft.jobs.frozen import frozen_pretrained
@@ -73,11 +85,8 @@ TIMED = ("full", "top=1", "norm", "top=2")
 FIRST = 32
 """Examples that go through the network to see how fast it is."""
 
-CALIBRATED = 64
-"""Examples that steps are timed on: two steps' worth."""
-
-PASS_SHARE, TIMING = 0.5, 4.0
-"""Part of the time left that goes into features; seconds that timing a rung is thought to take before one was timed."""
+PASS_SHARE, CUTTING = 0.4, 3.0
+"""Part of the time left that goes into features; seconds that finding a cut takes."""
 
 FEW_TEXTS = (2, 50, 2000)
 """Examples a class, least and most, and of all, for which few-shot training is planned (docs/rungs.md)."""
@@ -164,6 +173,11 @@ def plan(
         found, asked={k: v for k, v in asked.items() if v is not None}, said=tuple(messages.said), warned=tuple(messages.warned)
     )
     found = replace(found, seconds=time.perf_counter() - start)
+    if limits.budget is not None and found.seconds > allowance(limits.budget):
+        took = f"making the plan took {found.seconds:.0f} s, more than 15 % of the budget"
+        said = f"{took}; made again it takes less, as what was measured is kept"
+        messages(Warned(said))
+        found = replace(found, warned=(*found.warned, said))
     keep_expectations(found, making.device, making.threads)
     if out is not None:
         write_json(Path(out), found.to_json())
@@ -349,28 +363,40 @@ class _Looked:
         times = read_timed(known.get("timed", {}))
         # where something is known already, the rungs that the others are told from are enough
         lacking = [r for r in (TIMED[:2] if times else TIMED) if r in deeper and r not in times]
-        usable = [examples[k] for k in extracted.kept][:CALIBRATED]
+        batch = batch_to_time(pace.example, max(0.0, left()), 32)
+        few = max(JUDGED, batch)
         sample = Sample(
-            usable, extracted.features[:CALIBRATED], validation, probe, making.device, max(2, making.threads), spec.seed, spec.store
+            [examples[k] for k in extracted.kept][:few],
+            extracted.features[:few],
+            validation,
+            probe,
+            making.device,
+            max(2, making.threads),
+            spec.seed,
+            spec.store,
         )
-        cost = TIMING
-        for rung in lacking:
+        for number, rung in enumerate(lacking):
+            cost = CUTTING * bool(number) + seconds_to_time(pace.example, batch, few)
             if cost > left() and (making.limits.budget is not None or rung not in TIMED[:2]):
                 break
-            begun = time.perf_counter()
+            settings = usual_settings(deeper[rung], len(train))
             try:
-                times[rung] = timed(deeper[rung], sample, usual_settings(deeper[rung], len(train)), len(train))
+                times[rung] = timed(
+                    deeper[rung], sample, settings, len(train), min(batch, settings.batch), rounded=left() > 12 * batch * pace.example
+                )
             except Exception as error:  # a network may do anything in training: the other rungs can still be planned
                 reason = (
                     error.found if isinstance(error, RegraftError) else str(error).splitlines()[0] if str(error) else type(error).__name__
                 )
                 making.emit(Warned(f"--train {rung} is left out: {reason}"))
                 del deeper[rung]
-            cost = time.perf_counter() - begun
         windows = next((t.windows for t in times.values()), 1.0)
         if "full" in times:
             whole = times["full"]
             pace = replace(pace, judged=whole.judged, reading=whole.reading, measured=(*pace.measured, "judged"))
+        elif "full" in deeper:
+            whole = untimed(deeper["full"], pace.example)
+            pace = replace(pace, judged=whole.judged, reading=whole.reading)
         keep_finding(FINDINGS, key, {"pace": pace.to_json(), "timed": {name: t.to_json() for name, t in times.items()}})
         seen = len(extracted.kept)
         amount = Amount(
@@ -463,16 +489,16 @@ class _Looked:
         name = "full" if train == "contrastive" else train
         if name in self.timed:
             return self.timed[name]
-        if "full" not in self.timed:
+        if "full" not in self.deeper:
             return None
-        saved = saved_of(self.deeper[train])
-        return guessed(self.deeper[train], self.timed["full"], saved)
+        whole = self.timed.get("full") or untimed(self.deeper["full"], self.pace.example)
+        return guessed(self.deeper[train], whole, saved_of(self.deeper[train]))
 
     def _cost_reason(self, train: str) -> str:
         one = self._timed(train)
-        assert one is not None and one.body.step is not None
-        what = f"a step takes {one.body.step:.2g} s"
-        how = "timed here" if train in self.timed else "from the multiply-adds of the part that trains, against the whole network's"
+        assert one is not None
+        what = "no step was timed: seconds are from multiply-adds" if one.body.step is None else f"a step takes {one.body.step:.2g} s"
+        how = "timed here" if train in self.timed else "the part that trains, against the whole network's multiply-adds"
         saved = f"; {one.body.saved:.0%} of the work runs once" if one.body.saved else "; nothing runs once"
         return f"{what} ({how}){saved}"
 

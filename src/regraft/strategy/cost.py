@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regraft.strategy.contrastive import Contrast
-from regraft.strategy.settings import Settings, batch_for, folds_to_train
+from regraft.strategy.settings import Settings, batch_for, folds_to_train, worth_timing
 
 Z = 1.645
 """Of a normal distribution, nine of ten lie within so many standard deviations."""
@@ -232,10 +232,24 @@ def deeper_stages(amount: Amount, pace: Pace, body: Body, settings: Settings, pr
     step = step_seconds(body, amount, pace, settings.batch, precision)
     judged = (1 - body.saved) * pace.judged * amount.windows
     training = training_seconds(amount, settings, step, judged)
-    timing = (3 * step.value + (3 * (body.rounded or 0.0))) if settings.precision == "auto" else 0.0
-    found["training"] = training.plus(timing)
+    found["training"] = total([training, _precision_timing(body, settings, step, amount)])
     found["judging"] = Range.around(max(0.02, amount.test * judged), rough)
     return found
+
+
+SLOWEST = 10.0
+"""Times as long as in float32 that a step in bfloat16 takes where the processor has no instructions for it."""
+
+
+def _precision_timing(body: Body, settings: Settings, step: Range, amount: Amount) -> Range:
+    """What a fit takes to find out how to compute: three steps in float32, and where that may pay three in bfloat16."""
+    if settings.precision != "auto":
+        return Range(0.0, 0.0, 0.0)
+    plain = step.times(3)
+    if not worth_timing(step.value, settings.steps(amount.train)):
+        return plain
+    other = Range(plain.value, plain.low / 2, SLOWEST * plain.high) if body.rounded is None else Range.around(3 * body.rounded, MEASURED)
+    return total([plain, other])
 
 
 def contrastive_stages(amount: Amount, pace: Pace, body: Body, contrast: Contrast) -> dict[str, Range]:

@@ -109,8 +109,8 @@ NAMES = "the network's own classes, where they mean the same"
 
 GAINS: dict[tuple[str, str, str], tuple[float, float, str]] = {
     ("norm", FEW, NEAR): (0.10, 0.30, VTAB),
-    ("norm", SOME, NEAR): (0.15, 0.30, VTAB),
-    ("norm", DECENT, NEAR): (0.20, 0.30, VTAB),
+    ("norm", SOME, NEAR): (0.10, 0.30, VTAB),
+    ("norm", DECENT, NEAR): (0.15, 0.30, VTAB),
     ("norm", LOT, NEAR): (0.35, 0.35, VTAB),
     ("norm", FEW, FAR): (0.15, 0.40, VTAB),
     ("norm", SOME, FAR): (0.35, 0.40, VTAB),
@@ -118,7 +118,7 @@ GAINS: dict[tuple[str, str, str], tuple[float, float, str]] = {
     ("norm", LOT, FAR): (0.70, 0.50, VTAB),
     ("top=1", FEW, NEAR): (0.00, 0.25, CS231N),
     ("top=1", SOME, NEAR): (0.05, 0.25, CS231N),
-    ("top=1", DECENT, NEAR): (0.15, 0.25, YOSINSKI),
+    ("top=1", DECENT, NEAR): (0.10, 0.25, YOSINSKI),
     ("top=1", LOT, NEAR): (0.35, 0.30, YOSINSKI),
     ("top=1", FEW, FAR): (0.10, 0.30, CS231N),
     ("top=1", SOME, FAR): (0.25, 0.35, CS231N),
@@ -126,7 +126,7 @@ GAINS: dict[tuple[str, str, str], tuple[float, float, str]] = {
     ("top=1", LOT, FAR): (0.70, 0.50, YOSINSKI),
     ("full", FEW, NEAR): (-0.05, 0.35, CS231N),
     ("full", SOME, NEAR): (0.05, 0.35, KORNBLITH),
-    ("full", DECENT, NEAR): (0.25, 0.40, KORNBLITH),
+    ("full", DECENT, NEAR): (0.20, 0.45, KORNBLITH),
     ("full", LOT, NEAR): (0.60, 0.50, KORNBLITH),
     ("full", FEW, FAR): (0.20, 0.50, RESISC),
     ("full", SOME, FAR): (0.50, 0.50, RESISC),

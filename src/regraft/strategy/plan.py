@@ -130,8 +130,8 @@ class Limits:
         return dict(vars(self))
 
 
-WORTH = {"share": 0.005, "error": 0.02}
-"""What an option has to give more than a quicker one to be taken for it: half a point, or a fiftieth of an error. Less is nothing that a
+WORTH = {"share": 0.01, "error": 0.02}
+"""What an option has to give more than a quicker one to be taken for it: a point, or a fiftieth of an error. Less is nothing that a
 user would see, or that a few hundred examples could tell."""
 
 
