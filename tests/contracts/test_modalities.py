@@ -182,3 +182,17 @@ def test_damaged_input_is_unreadable_with_a_reason_or_read(name: str, damage: st
 def test_what_is_no_example_is_unreadable(name: str, source: Any):
     with pytest.raises(Unreadable):
         MODALITIES[name].load(source).decode()
+
+
+SKETCHES = {"jpeg": bytes, "text": str, "levels": np.ndarray}
+
+
+def test_a_sketch_is_small_and_of_a_kind_that_a_report_draws(name: str):
+    from regraft.evaluation.report.wrong import DRAWN
+
+    modality = MODALITIES[name]
+    for source in modality.made_up():
+        sketch = modality.sketch(modality.load(source).decode())
+        assert isinstance(sketch.content, SKETCHES[sketch.kind]) and len(sketch.content) < 40_000
+        assert DRAWN[sketch.kind](sketch.content).startswith("<")
+    assert set(DRAWN) == set(SKETCHES)

@@ -147,8 +147,29 @@ def test_engines_are_timed_on_real_tiles_and_remembered(photos, own_home, eager,
     assert decisions["engine"]["how"] == "timed here"
     assert run.model.manifest["engine"]["name"] == decisions["engine"]["name"]
     monkeypatch.setattr(choosing, "_timed", lambda *_: pytest.fail("timed again"))
-    _, again, _ = fitted(photos)
+    _, again, _ = fitted(photos, store=False)
     assert again["engine"]["how"] == "timed here before" and again["engine"]["timings"] == decisions["engine"]["timings"]
+
+
+@needs_openvino
+def test_features_that_are_here_are_used_whatever_made_them(photos, own_home, eager, monkeypatch):
+    """The load of a machine changes from one fit to the next: what is faster now does not make everything be computed again."""
+    monkeypatch.setattr(choosing, "_timed", lambda *_: pytest.fail("engines were timed"))
+    for engine in ("openvino", "torch"):
+        fitted(photos, engine=engine)
+        _, decisions, heard = fitted(photos)
+        # of two the reference
+        assert decisions["engine"] == {"name": engine, "precision": "fp32", "how": "its features are here already"}
+        assert any("24 already there" in line for line in heard) or decisions["features"]["engine"] == f"{engine} fp32"
+
+
+@needs_openvino
+def test_of_features_that_are_mostly_missing_nothing_follows(photos, own_home, eager, monkeypatch, tmp_path, make_images):
+    more = make_images(tmp_path / "more", count=17)
+    monkeypatch.setattr(choosing, "_timed", lambda *_: [Timing("torch fp32", 0.1, 40, True)])
+    fitted(photos, engine="openvino")
+    held = sum(1 for _ in more.glob("*/*.png"))
+    assert held > 2 * 24 and fitted(more)[1]["engine"]["how"] == "timed here"
 
 
 @needs_openvino
@@ -156,18 +177,20 @@ def test_a_pass_that_is_short_in_torch_looks_for_no_other_engine(photos, own_hom
     monkeypatch.setattr(choosing, "worth_timing", lambda examples: True)
     run, decisions, heard = fitted(photos)
     assert decisions["engine"] == {"name": "torch", "precision": "fp32", "how": "too few examples for another"}
-    assert not [line for line in heard if line.startswith("engine")] and not (own_home / "engines.json").exists()
+    assert not [line for line in heard if line.startswith("engine")]
+    monkeypatch.setattr(choosing, "_timed", lambda *_: pytest.fail("timed again"))
+    assert fitted(photos, store=False)[1]["engine"] == decisions["engine"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"x": 1}'])
 def test_damaged_findings_are_measured_again(photos, own_home, eager, monkeypatch, content):
     monkeypatch.setattr(choosing, "_timed", lambda *_: [Timing("torch fp32", 0.1, 40, True)])
-    fitted(photos)
+    fitted(photos, store=False)
     (own_home / "engines.json").write_text(content)
-    assert fitted(photos)[1]["engine"]["how"] == "timed here"
+    assert fitted(photos, store=False)[1]["engine"]["how"] == "timed here"
     kept = {key: [{"engine": "torch fp32", "rate": "fast"}] for key in json.loads((own_home / "engines.json").read_text())}
     (own_home / "engines.json").write_text(json.dumps(kept))
-    assert fitted(photos)[1]["engine"]["how"] == "timed here"
+    assert fitted(photos, store=False)[1]["engine"]["how"] == "timed here"
 
 
 TIMINGS = [Timing("torch fp32", 0.0, 1, True), Timing("openvino fp32", 0.0, 3, True), Timing("openvino bf16", 0.0, 1000, False)]
@@ -195,7 +218,7 @@ def test_an_engine_that_rounds_is_kept_when_predictions_stay(photos, rounding):
 @pytest.mark.parametrize("looks", [0, 1], ids=["on a sample before the pass", "on everything after it"])
 def test_an_engine_whose_predictions_differ_is_replaced(photos, rounding, monkeypatch, looks):
     """The fastest exact engine runs instead, and the run is what it would have been with that one."""
-    expected, _, _ = fitted(photos, engine="openvino", precision="fp32")
+    expected, _, _ = fitted(photos, engine="openvino", precision="fp32", store=False)
     answers = iter([""] * looks + ["7 of 24 predictions differ"])
     monkeypatch.setattr(choosing, "objection", lambda *_: next(answers))
     run, decisions, heard = fitted(photos)
@@ -240,9 +263,9 @@ def test_an_engine_that_breaks_in_the_middle_is_replaced_by_torch(photos, plain,
 
 @needs_bfloat16
 def test_texts_and_numbers_too(text_table, rounding, tmp_path):
-    assert fitted(text_table)[1]["agreement"]["equal"] == 16
+    assert fitted(text_table, store=False)[1]["agreement"]["equal"] == 16
     lines = text_table.read_text().splitlines()
     numbers = tmp_path / "numbers.csv"
     numbers.write_text("\n".join(["text,label", *(f"{line.rsplit(',', 1)[0]},{i / 7:.3f}" for i, line in enumerate(lines[1:]))]))
-    _, decisions, _ = fitted(numbers, target="number")
+    _, decisions, _ = fitted(numbers, target="number", store=False)
     assert decisions["agreement"]["examples"] == 16 and decisions["agreement"]["metric"] == "mae"

@@ -106,12 +106,22 @@ def test_what_ships_is_what_was_judged(image_folder, command):
     assert len(rows) == run.result["n"]
 
 
-def test_the_same_command_gives_the_same_bytes(image_folder, command):
-    for out in ("a", "b"):
-        assert command("fit", image_folder, *MODEL, "--train", "full", "--out", out).code == 0
-    for name in ("bundle.json", "model.safetensors"):
-        assert (Path("a/bundle") / name).read_bytes() == (Path("b/bundle") / name).read_bytes()
-    assert Path("a/out_of_fold.npy").read_bytes() == Path("b/out_of_fold.npy").read_bytes()
+def test_three_runs_with_the_same_decisions_give_the_same_bytes(image_folder, command, tmp_path):
+    """With dropout, views and weights between start and end; from another place, without the store, whatever chance was drawn before."""
+    options = ["--train", "top=2", "--views", 3, "--augment", "crop,flip", "--set", "epochs=3", "--test", 0.2]
+    moved_data = Path(shutil.copytree(image_folder, tmp_path / "elsewhere" / "photos"))
+    more = {"a": (image_folder, []), "b": (moved_data, ["--no-store"]), "c": (image_folder, ["--replay", "a"])}
+    for number, (out, (data, extra)) in enumerate(more.items()):
+        torch.manual_seed(number)
+        answer = command("fit", data, *MODEL, *options, *extra, "--out", out)
+        assert answer.code == 0, answer.err
+        assert "not as in the run that is replayed" not in answer.err
+    files = [{p.name: p.read_bytes() for p in (Path(out) / "bundle").iterdir()} for out in more]
+    decisions = [json.loads((Path(out) / "decisions.json").read_text()) | {"precision_timed": 0} for out in more]
+    assert files[0] == files[1] == files[2] and len(files[0]) >= 2
+    assert decisions[0] == decisions[1] == decisions[2]
+    assert decisions[0]["wise"]["mix"] in decisions[0]["wise"]["mixes"] and decisions[0]["views"]["count"] == 3
+    assert len({(Path(out) / "out_of_fold.npy").read_bytes() for out in more}) == 1
 
 
 def test_what_the_cut_gave_is_there_the_next_time_and_changes_no_bit(image_folder, command):

@@ -80,7 +80,7 @@ def test_a_profile_pays_for_the_fits_that_follow(text_table, command, monkeypatc
     many: list = []
     run = regraft.fit(text_table, model=MODEL, at="encoder.encoder.layer.3", threads=1, out="many", on_event=many.append)
     assert passes(many) == [f"0 computed, {found['n']} already there"]
-    assert json.loads((run.path / "decisions.json").read_text())["engine"]["how"] == "the features of a profile are here"
+    assert json.loads((run.path / "decisions.json").read_text())["engine"]["how"] == "its features are here already"
 
     sizes = [sum(f.stat().st_size for f in Path(n, "bundle").iterdir()) for n in ("ended", "whole")]
     gone = found["depths"][-1]["parameters"] - found["depths"][1]["parameters"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 import regraft
 from regraft.jobs.validation import Validation
 from regraft.pretrained import Access, find_model, source_of
+from regraft.strategy.settings import LIMITS
 from regraft.training.afterwards import MIXES, Choice
 
 OWN = """
@@ -75,6 +77,9 @@ def test_a_rung_in_a_file_and_settings_beside_it(image_folder, command):
     Path("gentle.yaml").unlink()
     shown = command("show", "run")
     assert "epochs 2 (--set)" in shown.out and "lr 0.001 (the rung gentle)" in shown.out
+    # what is not used is named too
+    words = set(re.split(r"[\s,]+", shown.out))
+    assert set(LIMITS) <= words and set(settings) == set(LIMITS)
     assert json.loads(Path("run/spec.json").read_text())["settings"] == ["epochs=2", "checkpointing=true"]
 
 

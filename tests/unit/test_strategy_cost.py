@@ -63,7 +63,7 @@ def test_training_follows_the_rule_for_folds(step):
     settings = Settings(epochs=10, batch=32, lr=1e-4, layer_decay=0.75)
     own = 800
     one = settings.steps(own) * step
-    folds = folds_to_train(5, one)
+    folds = folds_to_train(5, one, 1000)
     assert training_seconds(AMOUNT, settings, Range(step, step, step), 0.0).value == pytest.approx(
         folds * one + settings.steps(1000) * step
     )
@@ -71,7 +71,8 @@ def test_training_follows_the_rule_for_folds(step):
     around = training_seconds(AMOUNT, settings, Range.around(step, 0.12), 0.0)
     assert around.low <= around.value <= around.high
     if step == 0.2:
-        assert around.high > 1.3 * around.value or around.low < 0.75 * around.value
+        # a fifth longer, and one fold fewer fits
+            assert around.high < 1.1 * around.value
 
 
 def test_memory_is_that_of_what_trains():

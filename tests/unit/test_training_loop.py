@@ -7,9 +7,20 @@ import pytest
 import torch
 from torch import nn
 
+from regraft.errors import RunError
 from regraft.features.material import Material, of_rows
 from regraft.strategy.rungs import rung_of
-from regraft.strategy.settings import EPOCHS, Settings, batch_for, epochs_for, folds_to_train, follows_batches, head_settings, settings_for
+from regraft.strategy.settings import (
+    EPOCHS,
+    Settings,
+    batch_for,
+    epochs_for,
+    folds_said,
+    folds_to_train,
+    follows_batches,
+    head_settings,
+    settings_for,
+)
 from regraft.training.loop import Learner, Problem, _height, judge, train
 from regraft.training.losses import SIGMOID, SOFTMAX, SQUARED
 
@@ -116,6 +127,44 @@ def test_a_training_that_diverges_begins_again_at_lower_rates():
     assert set(after) == set(slower.state())
 
 
+def spoilt(ours: Learner, spoil) -> Learner:
+    """A learner whose scores of the n-th batch are `spoil(scores, n)`."""
+    calls: list[int] = []
+
+    def scores(arrays):
+        calls.append(1)
+        return spoil(ours.scores(arrays), len(calls))
+
+    return Learner(ours.module, scores, ours.train_mode, ours.eval_mode, ours.groups, ours.output)
+
+
+def bad(ours: Learner) -> Problem:
+    rows = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    return Problem(ours, of_rows(rows), torch.arange(8) % 3, np.ones(8), np.arange(8), SOFTMAX, SETTINGS, 0)
+
+
+def test_a_loss_that_explodes_is_one_that_is_no_number():
+    # the first epoch of two steps ends in a mean loss of hundreds
+    found = train(bad(spoilt(learner(small()), lambda scores, n: scores * (1e4 if n == 2 else 1.0))))
+    assert found.restarts == 1 and found.lr == pytest.approx(1e-2 / 3) and max(found.losses) < 10
+
+
+def test_weights_that_are_no_numbers_are_never_the_result():
+    ours = learner(small())
+    plain = [p.detach().clone() for p in ours.module.parameters()]
+
+    def late(scores, n):
+        # in the very last step, where no loss tells of it any more
+        if n in (4, 8, 12, 16):
+            scores.register_hook(lambda gradient: (ours.module[0].weight.data.fill_(float("inf")), gradient)[1])
+        return scores
+
+    with pytest.raises(RunError, match="does not hold"):
+        train(bad(spoilt(ours, late)))
+    # and what is left is where it began
+    assert all(torch.equal(a, b) for a, b in zip(plain, ours.module.parameters(), strict=True))
+
+
 @pytest.mark.parametrize(("step", "height"), [(0, 0.1), (9, 1.0), (10, 1.0), (55, 0.5), (99, 0.0003)])
 def test_rates_rise_and_fall(step, height):
     assert _height(step, 100, 0.1) == pytest.approx(height, abs=2e-3)
@@ -141,9 +190,24 @@ def test_settings_by_the_network():
     assert Settings(3, 16, 1e-3, 1.0).steps(17) == 6
 
 
-@pytest.mark.parametrize(("folds", "seconds", "trained"), [(5, 10.0, 5), (5, 50.0, 5), (5, 51.0, 1), (3, 75.0, 3)])
-def test_folds_that_are_trained(folds, seconds, trained):
-    assert folds_to_train(folds, seconds) == trained
+@pytest.mark.parametrize(
+    ("folds", "seconds", "examples", "trained"),
+    [
+        *((5, 10.0, n, k) for n, k in ((60, 5), (1000, 5), (1250, 4), (2000, 3), (2500, 2), (100_000, 2))),
+        # the final training is one more
+        *((5, seconds, 200, k) for seconds, k in ((0.0, 5), (50.0, 5), (51.0, 4), (75.0, 3), (100.0, 2), (101.0, 1), (1e4, 1))),
+        *((5, seconds, 2000, k) for seconds, k in ((75.0, 3), (76.0, 2), (101.0, 1))),
+        (3, 75.0, 30, 3),
+        (2, 1.0, 10**6, 2),
+    ],
+)
+def test_folds_that_are_trained(folds, seconds, examples, trained):
+    assert folds_to_train(folds, seconds, examples) == trained
+
+
+@pytest.mark.parametrize(("judged", "why"), [(999, "would take too long"), (1000, "as many as the figures need")])
+def test_why_not_all_folds_are_trained(judged, why):
+    assert why in folds_said(3, 5, judged) and folds_said(3, 5, judged).startswith("3 of 5 folds held out")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "Predict labels with probabilities for files, folders or tables.",
     "evaluate": "Figures with intervals on labelled data, and the confusion table.",
     "compare": "Compare runs of the same data, in pairs on the same examples.",
+    "report": "Write a run as one HTML page, with its worst mistakes to look at.",
     "export": "Write a run's model as a file for other programs (ONNX).",
     "features": "Write a frozen network's features of a data set to a file.",
     "show": "Show a run: its model, origin, licence and figures.",

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from regraft.errors import printable
+from regraft.evaluation.names import METRIC_NAMES, duration, figure, first_key, number
 from regraft.events import Done, Event, Progress, Said, Started, Warned
 
 PLAIN_EVERY = 15.0
@@ -106,18 +107,6 @@ class Screen:
             self._bar = None
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def figure(value: Mapping[str, float]) -> str:
-    """A figure with its interval."""
-    return f"{number(value['value'])} ({number(value['low'])} to {number(value['high'])})"
-
-
 def amount(value: float) -> str:
     """A size: whole from ten on, else three digits."""
     return f"{value:,.0f}" if abs(value) >= 10 or value == int(value) else f"{value:.3g}"
@@ -145,34 +134,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence
     return out
 
 
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "f1_micro": "F1, over all decisions",
-    "f1_macro": "F1, mean of classes",
-    "mean_average_precision": "mean average precision",
-    "exact": "all labels right",
-    "log_loss": "log-loss",
-    "calibration_error": "calibration error",
-    "mae": "mean absolute error",
-    "rmse": "root mean square error",
-    "r2": "R²",
-    "coverage": "inside the 90 % interval",
-}
-
-FIRST = ("accuracy", "f1_micro", "mae")
-"""The figure that stands for all, where there is room for one."""
-
-
 def first_metric(metrics: Mapping[str, Any]) -> tuple[str, str]:
     """(name, value) of the figure that stands for all."""
-    key = next(k for k in FIRST if k in metrics)
+    key = first_key(metrics)
     return METRIC_NAMES[key], number(metrics[key]["value"])
-
-
-def number(value: float) -> str:
-    """Three decimals, or three digits where that says more."""
-    return f"{value:.3f}" if 0.01 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
 
 
 def metrics_table(parts: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]], without: str) -> Table:
@@ -183,7 +148,7 @@ def metrics_table(parts: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any
         if key in shown:
             rows.append([name, *(figure(metrics[key]) if key in metrics else "" for _, metrics, _ in parts)])
     rows.append(["", *("" for _ in parts)])
-    first = next(k for k in FIRST if k in shown)
+    first = first_key(shown)
     name = METRIC_NAMES[first]
     if any("without_network" in baseline for _, _, baseline in parts):
         cells = [figure(b["without_network"]["metrics"][first]) if "without_network" in b else "" for _, _, b in parts]

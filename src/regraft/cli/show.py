@@ -191,7 +191,7 @@ def _show_run(run: str, as_json: bool) -> None:
 
 
 def _settings(decisions: Mapping[str, Any]) -> list[list[str]]:
-    """How the network was trained: every setting that does something, with who said so where it does not follow from the data."""
+    """How the network was trained: every setting, with who said so where it does not follow from the data, and views."""
     rows: list[list[str]] = []
     settings = decisions.get("settings") or decisions.get("head_settings")
     if isinstance(settings, dict):
@@ -202,6 +202,12 @@ def _settings(decisions: Mapping[str, Any]) -> list[list[str]]:
             if v or k in said
         ]
         rows.append(["settings", ", ".join(told)])
+        if off := [k for k, v in settings.items() if not v and k not in said]:
+            rows.append(["off", ", ".join(off)])
+    if views := decisions.get("views"):
+        rows.append(
+            ["views", f"{views['count']} of each training example: {', '.join(kind['name'] for kind in views['augment']) or 'as it is'}"]
+        )
     if wise := decisions.get("wise"):
         rows.append(["weights", f"{wise['mix']:.0%} of the way from the head's solution to the end of the training"])
     if (temperature := decisions.get("temperature")) and temperature["kept"]:

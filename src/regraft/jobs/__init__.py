@@ -15,6 +15,7 @@ from regraft.jobs.network import head, load
 from regraft.jobs.networks import models
 from regraft.jobs.plan import plan
 from regraft.jobs.profile import profile
+from regraft.jobs.report import report
 from regraft.jobs.resume import resume
 from regraft.jobs.run import Run, open_run
 from regraft.jobs.use import evaluate, extract_features, predict
@@ -36,6 +37,7 @@ __all__ = [
     "plan",
     "predict",
     "profile",
+    "report",
     "resume",
     "runs",
     "show",

@@ -15,6 +15,7 @@ from regraft.jobs.common import versions
 from regraft.jobs.parts import rows_at
 from regraft.jobs.validation import Validation
 from regraft.pretrained import source_of
+from regraft.strategy.settings import folds_said
 from regraft.targets import Target
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ def trained_candidate(trained: Trained, validation: Validation, engine: Engine, 
         how = f"{of}-fold cross-validation of the whole training"
         how += f", and of the choice among weights ({trained.mixed})" if trained.mixed else ""
     else:
-        how = f"{folds} of {of} folds held out: {int(there.sum()):,} examples; training in all folds would take too long"
-        how += f"; the choice among weights ({trained.mixed}) on the other half of them" if trained.mixed else ""
+        how = folds_said(folds, of, int(there.sum()))
+        others = "in the other ones" if folds > 1 else "on the other half of them"
+        how += f"; the choice among weights ({trained.mixed}) {others}" if trained.mixed else ""
     rung, facts, on_features = trained.deeper.rung.name, trained.deeper.facts, trained.deeper.on_features
     averaged = FEATURES if on_features else SCORES
     # what was trained below the head was trained and judged in torch

@@ -20,7 +20,7 @@ from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper, Work
 from regraft.modality import MODALITIES
 from regraft.strategy.contrastive import contrast_for
-from regraft.strategy.settings import folds_to_train
+from regraft.strategy.settings import folds_said, folds_to_train
 from regraft.targets import Target
 from regraft.workspace.runs import MATERIAL
 
@@ -83,7 +83,7 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
             task,
             settings,
             seed=work.seed,
-            folds_for=folds_to_train,
+            folds_for=lambda folds, seconds: folds_to_train(folds, seconds, len(work.train)),
             decided=lambda folds: work.decide(folds_trained=folds),
             chose=lambda strength, losses: work.decide(tuned_strength=strength, tuned_losses=[round(v, 6) for v in losses]),
             watch=watch_training(work.emit, "contrastive"),
@@ -143,8 +143,8 @@ class TunedEncoder:
         if found.folds == of:
             how = f"{of}-fold cross-validation of the whole training, the head's strength chosen in the other folds"
         else:
-            judged = int(np.isfinite(found.held_out).all(1).sum())
-            how = f"{found.folds} of {of} folds held out: {judged:,} examples; training in all folds would take too long"
+            how = folds_said(found.folds, of, int(np.isfinite(found.held_out).all(1).sum()))
+            how += ", the head's strength chosen in the other ones" if found.folds > 1 else ""
         rung, facts, features = self.deeper.rung.name, self.deeper.facts, found.layer[0].shape[1]
         return Candidate(rung, found.held_out, how, self.scores, facts, self.tensors, FEATURES, reference_engine(), features, self.cool)
 

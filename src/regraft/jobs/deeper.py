@@ -59,9 +59,6 @@ LEAST_SAVED = 0.05
 """Share of a network's work that a cut has to save: below, what it keeps costs more than it is worth."""
 
 
-NOTHING_FROZEN = "nothing frozen that costs multiply-adds comes before what trains"
-
-
 def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: Work) -> Cut:
     """The network divided where its frozen part ends, or whole where that is impossible or not worth it; said either way."""
     from regraft.features.cut import find_cut, no_cut
@@ -69,8 +66,8 @@ def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: 
     emit = work.emit
     frozen.apply(module)
     if all(p.requires_grad for p in module.parameters()):
-        # no graph is needed to know: making one takes a second or two
-        return no_cut(module, inputs, frozen, NOTHING_FROZEN)
+        # what torch.export would find in seconds
+        return no_cut(module, inputs, frozen, "everything trains")
     try:
         cut = find_cut(module, inputs, frozen)
     except ModelError as error:
@@ -287,7 +284,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
         held = work.recorder.held_decision("folds_trained")
         options = {
             "starts": starts,
-            "folds_for": folds_to_train if held is None else lambda folds, seconds: held,
+            "folds_for": lambda folds, seconds: held or folds_to_train(folds, seconds, len(work.train)),
             "decided": lambda count: work.decide(folds_trained=count),
             "watch": watch_training(work.emit, "training"),
             "mixes": mixes,

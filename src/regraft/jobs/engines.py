@@ -15,7 +15,6 @@ from regraft.data.base import Example
 from regraft.errors import ModelError, RegraftError, UsageError
 from regraft.events import Emit, Said, Warned
 from regraft.jobs.frozen import Frozen, pass_workers
-from regraft.jobs.network import TRUNCATE
 from regraft.strategy.engines import Timing, is_short, objection, pick, worth_timing
 from regraft.targets import Target
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
@@ -65,7 +64,8 @@ class Chosen:
     def sentence(self, nouns: str) -> str:
         """What to tell the user; nothing when it is torch float32 and nothing else was looked at."""
         if not self.timings:
-            return f"engine: {self.engine.label} ({self.how})" if self.how == ASKED else ""
+            told = self.how == ASKED or self.how == HERE and self.engine is not reference_engine()
+            return f"engine: {self.engine.label} ({self.how})" if told else ""
         rates = {t.label: t.rate for t in self.timings}
         others = ", ".join(f"{label} {rate:,.0f}" for label, rate in rates.items() if label != self.engine.label)
         return f"engine: {self.engine.label}, {rates[self.engine.label]:,.0f} {nouns} a second when timed ({others}; {self.how})"
@@ -73,10 +73,13 @@ class Chosen:
 
 ASKED, FEW, TIMED, KNOWN, ALONE = "asked for", "too few examples for another", "timed here", "timed here before", "the only one here"
 
-PROFILED = "the features of a profile are here"
+HERE = "its features are here already"
 
-PROFILED_SAMPLE = 32
-"""Examples that are looked for among them."""
+LOOKED_FOR = 32
+"""Examples whose features are looked for in the store."""
+
+MOSTLY = 0.5
+"""Part of them from which the engine that made those makes the others: another one would have to make all of them."""
 
 
 def reference_engine() -> Engine:
@@ -105,9 +108,11 @@ def choose_engine(
     device: str,
     threads: int,
     more: int = 0,
+    *,
+    keep: bool = True,
 ) -> Chosen:
-    """The engine for a pass over these examples and so many `more` views of them: the named one, or the fastest of those of a precision
-    (`auto`: of any).
+    """The engine for a pass over these examples and so many `more` views of them: the named one, that of features which are in the store
+    already (where those are used, `keep`), or the fastest of those of a precision (`auto`: of any).
     """
     from regraft.features.engines import ENGINES, REFERENCE
 
@@ -116,8 +121,8 @@ def choose_engine(
     count = len(examples) + more
     if not worth_timing(count):
         return Chosen(REFERENCE, FEW)
-    if precision in ("auto", REFERENCE.precision) and _profiled(frozen, examples, device):
-        return Chosen(REFERENCE, PROFILED)
+    if keep and precision in ("auto", REFERENCE.precision) and (there := _with_features(frozen, examples, device)):
+        return Chosen(there, HERE)
     left_out = {e.label: reason for e in ENGINES if e.tried and (reason := e.missing(device))}
     able = [e for e in ENGINES[1:] if e.tried and e.label not in left_out and precision in ("auto", e.precision)]
     if any(e.precision == "bf16" and e.traced for e in able):
@@ -127,11 +132,12 @@ def choose_engine(
         return Chosen(REFERENCE, ALONE, left_out=left_out)
     key = findings_key(circumstances(frozen, [REFERENCE, *able], device, threads))
     timings, how = _known(key, [REFERENCE, *able]), KNOWN
-    if not timings:
+    # the reference alone was timed before, where it was done soon
+    if not timings or len(timings) == 1 and not is_short(timings[0], count):
         timings, how = _timed(frozen, examples, [REFERENCE, *able], device, threads, left_out, count), TIMED
-        if len(timings) == 1 and is_short(timings[0], count):
-            return Chosen(REFERENCE, FEW)
         keep_finding(FINDINGS, key, [t.to_json() for t in timings])
+    if len(timings) == 1 and is_short(timings[0], count):
+        return Chosen(REFERENCE, FEW)
     by_label = {e.label: e for e in ENGINES}
     best, exact = pick(timings[0], timings[1:], count)
     return Chosen(by_label[best.label], how, tuple(timings), by_label[exact.label], left_out)
@@ -148,18 +154,24 @@ def held_engine(held: Mapping[str, Any], device: str) -> Chosen:
     return Chosen(engine, held["how"], timings, exact, held.get("left_out", {}), free=held["how"] != ASKED)
 
 
-def _profiled(frozen: Frozen, examples: Sequence[Example], device: str) -> bool:
-    """Whether a profile left the features of a network that ends early: told by some examples from all over the data."""
-    if not any(step.get("op") == TRUNCATE for step in frozen.architecture.get("recipe", ())):
-        return False
-    held = Store().held(frozen.maker(device, reference_engine()))
-    if held is None:
-        return False
+def _with_features(frozen: Frozen, examples: Sequence[Example], device: str) -> Engine | None:
+    """The engine, among those that do not round, whose features of most of these examples are in the store: told by some from all over the
+    data. None when there is none.
+    """
+    from regraft.features.engines import ENGINES
+
+    spaces = {e.label: Store().held(frozen.maker(device, e)) for e in ENGINES if e.exact}
+    if not any(spaces.values()):
+        return None
     try:
-        chosen = [examples[k] for k in np.linspace(0, len(examples) - 1, min(len(examples), PROFILED_SAMPLE)).astype(int)]
-        return all(frozen.modality.load(e.source).identity in held for e in chosen)
+        chosen = [examples[k] for k in np.linspace(0, len(examples) - 1, min(len(examples), LOOKED_FOR)).astype(int)]
+        contents = [frozen.modality.load(e.source).identity for e in chosen]
     except Exception:  # the pass says what is wrong with an example
-        return False
+        return None
+    held = {label: sum(content in space for content in contents) for label, space in spaces.items() if space is not None}
+    most = max(held, key=lambda label: held[label])
+    engine = next(e for e in ENGINES if e.label == most)
+    return engine if held[most] >= MOSTLY * len(contents) and not engine.missing(device) else None
 
 
 def circumstances(frozen: Frozen, engines: Sequence[Engine], device: str, threads: int) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from regraft.jobs.network import Edited, given_network, named_model, written_ste
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
 from regraft.jobs.planned import Expected, Followed, follow
 from regraft.jobs.recording import DATA, Recorder, replayed
+from regraft.jobs.report import write_report
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
 from regraft.jobs.validation import Judged, Validation
@@ -207,7 +208,9 @@ def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder],
         fit = _Fit(
             spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start, given.plan
         )
-        return fit()
+        run = fit()
+        write_report(run.path, labelled.part(TRAIN)[0])
+        return run
     except KeyboardInterrupt:
         raise Interrupted(str(path), best=(path / BUNDLE).is_dir()) from None
     except WriteError as error:

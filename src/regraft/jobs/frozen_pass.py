@@ -58,7 +58,7 @@ class FrozenPass:
         """The network of these facts and weights, in the `named` engine or the best one for these examples and so many `more` views."""
         frozen = frozen_pretrained(facts, lambda: dict(backbone))
         held = recorder.held_decision("engine")
-        chosen = held_engine(held, device) if held else choose_engine(frozen, examples, named, precision, device, threads, more)
+        chosen = held_engine(held, device) if held else choose_engine(frozen, examples, named, precision, device, threads, more, keep=keep)
         if said := chosen.sentence(frozen.modality.nouns):
             recorder.emit(Said(said))
         return cls(frozen, device, threads, keep, chosen, recorder)

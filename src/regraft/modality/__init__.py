@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from regraft.modality import audio, image, text
 from regraft.modality.augmentations import AUGMENTATIONS, Augmentation, augmentations_of
-from regraft.modality.base import Modality, Prepared
+from regraft.modality.base import Modality, Prepared, Sketch
 from regraft.modality.views import View, Views
 
 MODALITIES: dict[str, Modality] = {m.name: m for m in (image.MODALITY, text.MODALITY, audio.MODALITY)}
 
-__all__ = ["AUGMENTATIONS", "MODALITIES", "Augmentation", "Modality", "Prepared", "View", "Views", "augmentations_of"]
+__all__ = ["AUGMENTATIONS", "MODALITIES", "Augmentation", "Modality", "Prepared", "Sketch", "View", "Views", "augmentations_of"]

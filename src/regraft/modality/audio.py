@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.errors import MissingExtra, ModelError, Unreadable
-from regraft.modality.base import Loaded, Modality, Prepared, Stored, nothing_to_learn, read_stored, source_kind, stack_rows
+from regraft.modality.base import Loaded, Modality, Prepared, Sketch, Stored, nothing_to_learn, read_stored, source_kind, stack_rows
 from regraft.workspace.store import ID_BYTES, content_id
 
 if TYPE_CHECKING:
@@ -468,6 +468,16 @@ def summary(samples: np.ndarray) -> np.ndarray:
     return np.concatenate([mel.mean(1), mel.std(1), [math.log(len(samples) / RATE)]]).astype(np.float32)
 
 
+SKETCHED = 120
+"""Moments of a sketch."""
+
+
+def sketch(samples: np.ndarray) -> Sketch:
+    """How loud it is over its time, the loudest moment being 1."""
+    loud = np.array([float(np.abs(part).max(initial=0.0)) for part in np.array_split(samples, SKETCHED)])
+    return Sketch("levels", loud / (loud.max() or 1.0))
+
+
 MODALITY = Modality(
     name="audio",
     noun="sound",
@@ -487,4 +497,5 @@ MODALITY = Modality(
     summary_version="log-mel-1",
     learn_vectoriser=nothing_to_learn,
     vectorise=stack_rows,
+    sketch=sketch,
 )

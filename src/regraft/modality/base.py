@@ -40,6 +40,16 @@ class Loaded:
 
 
 @dataclass(frozen=True)
+class Sketch:
+    """What an example looks like, in little. `kind` says what `content` is: "jpeg" (bytes of a small picture), "text", or "levels"
+    (loudness over time, an array (n,) from 0 to 1).
+    """
+
+    kind: str
+    content: Any
+
+
+@dataclass(frozen=True)
 class Modality:
     """What one kind of input needs. Every function is pure but for reading the file it is given.
 
@@ -53,6 +63,7 @@ class Modality:
     summary(decoded)                    -> a row (d,) float32 for the model without a network, or the text itself
     learn_vectoriser(summaries)         the training summaries -> what `vectorise` needs, as plain data
     vectorise(learnt, summaries)        -> a matrix (n, d) float32
+    sketch(decoded)                     -> what it looks like, for a report
     """
 
     name: str
@@ -76,6 +87,7 @@ class Modality:
     """Changes when `summary` gives other rows; empty when summaries are not kept in the store."""
     learn_vectoriser: Callable[[Sequence[Any]], dict[str, Any]]
     vectorise: Callable[[Mapping[str, Any], Sequence[Any]], np.ndarray]
+    sketch: Callable[[Any], Sketch]
     pad: Callable[[Sequence[Mapping[str, np.ndarray]], Mapping[str, Any]], list[Mapping[str, np.ndarray]]] | None = None
     """Windows of several lengths brought to the longest, by what a network does not look at; None where that cannot be."""
 

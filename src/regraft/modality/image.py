@@ -14,7 +14,18 @@ import numpy as np
 from PIL import Image
 
 from regraft.errors import ModelError, Unreadable
-from regraft.modality.base import Loaded, Modality, Prepared, Stored, nothing_to_learn, read_file, read_stored, source_kind, stack_rows
+from regraft.modality.base import (
+    Loaded,
+    Modality,
+    Prepared,
+    Sketch,
+    Stored,
+    nothing_to_learn,
+    read_file,
+    read_stored,
+    source_kind,
+    stack_rows,
+)
 from regraft.workspace.store import content_id
 
 if TYPE_CHECKING:
@@ -298,6 +309,19 @@ def summary(image: Image.Image) -> np.ndarray:
     return np.asarray(image.resize((TINY, TINY), Image.Resampling.BOX), dtype=np.float32).reshape(-1) / 255
 
 
+SKETCHED = 240
+"""Pixels of the longer side of a sketch."""
+
+
+def sketch(image: Image.Image) -> Sketch:
+    """The whole image, small."""
+    small = image.copy()
+    small.thumbnail((SKETCHED, SKETCHED))
+    content = io.BytesIO()
+    small.save(content, "JPEG", quality=80)
+    return Sketch("jpeg", content.getvalue())
+
+
 MODALITY = Modality(
     name="image",
     noun="image",
@@ -317,4 +341,5 @@ MODALITY = Modality(
     summary_version=f"pixels-{TINY}-2",
     learn_vectoriser=nothing_to_learn,
     vectorise=stack_rows,
+    sketch=sketch,
 )

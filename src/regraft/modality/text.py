@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.errors import MissingExtra, ModelError, Unreadable
-from regraft.modality.base import Loaded, Modality, Prepared, Stored, read_file, read_stored, source_kind
+from regraft.modality.base import Loaded, Modality, Prepared, Sketch, Stored, read_file, read_stored, source_kind
 from regraft.workspace.store import content_id
 
 if TYPE_CHECKING:
@@ -239,6 +239,15 @@ def vectorise(learnt: Mapping[str, Any], texts: Sequence[str]) -> np.ndarray:
     return out
 
 
+SKETCHED = 300
+"""Characters of a sketch."""
+
+
+def sketch(text: str) -> Sketch:
+    """How the text begins."""
+    return Sketch("text", text if len(text) <= SKETCHED else f"{text[: SKETCHED - 4]} ...")
+
+
 MODALITY = Modality(
     name="text",
     noun="text",
@@ -258,5 +267,6 @@ MODALITY = Modality(
     summary_version="",
     learn_vectoriser=learn_vectoriser,
     vectorise=vectorise,
+    sketch=sketch,
     pad=pad,
 )

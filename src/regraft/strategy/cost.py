@@ -213,7 +213,7 @@ def training_seconds(amount: Amount, settings: Settings, step: Range, judged: fl
 
     def took(seconds: float) -> float:
         one = settings.steps(own) * seconds + held
-        return folds_to_train(amount.folds, one) * one + settings.steps(amount.train) * seconds
+        return folds_to_train(amount.folds, one, amount.train) * one + settings.steps(amount.train) * seconds
 
     # near the border between all folds and one, what takes longer may be done sooner
     tried = [took(step.low * (step.high / step.low) ** (k / 16)) for k in range(17)]
@@ -263,7 +263,7 @@ def contrastive_stages(amount: Amount, pace: Pace, body: Body, contrast: Contras
 
     def took(scale: float) -> float:
         one = scale * (batches * each / max(1.0, amount.windows) + encoding) + heads
-        return (folds_to_train(amount.folds, one) + 1) * one
+        return (folds_to_train(amount.folds, one, amount.train) + 1) * one
 
     tried = [took(math.exp(Z * ROUGH * k / 8)) for k in range(-8, 9)]
     found["training"] = Range(took(1.0), min(tried), max(tried))

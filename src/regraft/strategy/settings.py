@@ -14,6 +14,16 @@ ADAPTERS = 5.0
 whose own weights get 1e-5 to 3e-5)."""
 
 
+WARM_UP = 0.1
+"""A tenth of the steps (Mosbach et al. 2021); BiT-HyperRule has a fifth, Devlin et al. 2019 a hundredth to a tenth."""
+
+CLIP = 1.0
+"""As BERT's own code has it (Devlin et al. 2019); Pascanu et al. 2013 on why."""
+
+WEIGHT_DECAY = 0.01
+"""At the rate that `rates_for` gives: AdamW's own (Loshchilov & Hutter 2019)."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a network is trained from where the output layer's own fit ended. What each means stands in `LIMITS`."""
@@ -22,9 +32,9 @@ class Settings:
     batch: int
     lr: float
     layer_decay: float
-    warm_up: float = 0.1
-    weight_decay: float = 0.01
-    clip: float = 1.0
+    warm_up: float = WARM_UP
+    weight_decay: float = WEIGHT_DECAY
+    clip: float = CLIP
     adapters: float = ADAPTERS
     adapt: bool = False
     find: bool = False
@@ -185,9 +195,6 @@ SCALES = 3.0
 """Times the rate where biases and scales alone train below the head. BitFit (Ben Zaken et al. 2022) takes 1e-4 to 1e-3 where whole networks
 get 1e-5 to 5e-5. Measured on 200 questions, two folds: 0.69 right at 3e-5, 0.75 at 3e-4, 0.79 at 1e-3 (docs/log.md)."""
 
-WEIGHT_DECAY = 0.01
-"""At the rate that `rates_for` gives: AdamW's own (Loshchilov & Hutter 2019)."""
-
 
 def weight_decay_for(lr: float, usual: float) -> float:
     """The weight decay that goes with a rate, where the `usual` one has WEIGHT_DECAY: their product stays, so that weights shrink as much
@@ -267,12 +274,29 @@ def head_settings(examples: int) -> Settings:
 
 
 WHOLE_SECONDS = 300.0
-"""What training in every fold may take together; beyond, one fold is held out and judged."""
+"""What training in folds and on everything may take together."""
+
+ENOUGH_JUDGED = 1000
+"""Held-out examples from which more folds say little more: at 0.9 right the interval is 3.7 points wide, and 2.6 with twice as many (it
+shrinks with the root of their number), for as much time again."""
 
 
-def folds_to_train(folds: int, seconds_of_one: float) -> int:
-    """In how many folds to train, when one took so long: all and the final one within WHOLE_SECONDS, else one."""
-    return folds if (folds + 1) * seconds_of_one <= WHOLE_SECONDS else 1
+def folds_to_train(folds: int, seconds_of_one: float, examples: int) -> int:
+    """In how many of the folds to train, when one of them took so long: as many as give ENOUGH_JUDGED held-out examples, and two at
+    least, so that what is chosen on held-out examples (weights, a temperature) is judged by another training; and no more than fit into
+    WHOLE_SECONDS with the final training, but for one.
+
+    Blum, Kalai & Langford 1999: the figure of a single fold is as honest as the mean of all; more folds narrow its spread.
+    """
+    needed = max(2, math.ceil(ENOUGH_JUDGED * folds / max(1, examples)))
+    fitting = int(WHOLE_SECONDS / seconds_of_one) - 1 if seconds_of_one > 0 else folds
+    return max(1, min(folds, needed, fitting))
+
+
+def folds_said(folds: int, of: int, judged: int) -> str:
+    """How so many of the folds were trained, which held so many examples out."""
+    why = "as many as the figures need" if judged >= ENOUGH_JUDGED else "training in all folds would take too long"
+    return f"{folds} of {of} folds held out: {judged:,} examples; {why}"
 
 
 CLEARLY = 0.8

@@ -195,6 +195,10 @@ class Target(ABC):
         """(truth, decision) of what `cells` wrote, as values for `array`; no decision where there is none. ValueError for other cells."""
 
     @abstractmethod
+    def off(self, cells: Sequence[str]) -> float | None:
+        """How wrong what `cells` wrote is, 0 for right; None where nothing was said of the example. ValueError for other cells."""
+
+    @abstractmethod
     def in_words(self) -> str:
         """How a network's scores become a prediction, for people who do it elsewhere."""
 

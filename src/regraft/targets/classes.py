@@ -143,6 +143,11 @@ class Classes(Target):
             raise ValueError(f"{' or '.join(cells[:2])} is none of the labels")
         return truth, decided
 
+    def off(self, cells: Sequence[str]) -> float | None:
+        """How much more probable the wrong class was said to be than the right one."""
+        label, said, probability, own = cells
+        return None if not said else 0.0 if said == label else max(1e-6, float(probability) - float(own))
+
     def in_words(self) -> str:
         return "softmax over the scores gives the probabilities of the labels, in their order; the largest is predicted"
 

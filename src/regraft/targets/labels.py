@@ -301,6 +301,14 @@ class Labels(Target):
             raise ValueError(f"{cell[:80]} is not a list of its labels")
         return tuple(name in names for name in self.outputs)
 
+    def off(self, cells: Sequence[str]) -> float | None:
+        """How far the probabilities of the labels that were decided wrongly lie on the wrong side, added up."""
+        truth, decided = self.read_cells(cells)
+        if decided is None:
+            return None
+        chances = json.loads(cells[2])
+        return float(sum(max(1e-6, abs(t - p)) for t, d, p in zip(truth, decided, chances, strict=True) if t != d))
+
     def in_words(self) -> str:
         return "1 / (1 + exp(-score)) is the probability of each label, in their order; those at or above their thresholds are predicted"
 

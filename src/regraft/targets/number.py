@@ -171,6 +171,13 @@ class Number(Target):
     def read_cells(self, cells: Sequence[str]) -> tuple[float, float | None]:
         return float(cells[0]), float(cells[1]) if cells[1] else None
 
+    def off(self, cells: Sequence[str]) -> float | None:
+        """The distance between the two, where the value lies outside of the interval."""
+        if not cells[1]:
+            return None
+        value, said, low, high = map(float, cells)
+        return 0.0 if low <= value <= high else abs(said - value)
+
     def in_words(self) -> str:
         return (
             f"the score is the value, in the unit of the labels; the value less and plus half_width should hold {LEVEL:.0%} of new examples"

@@ -186,7 +186,10 @@ class Course:
                 raise _Diverged
             if len(problem.inner):
                 self._look_at_inner()
-        problem.learner.move(self._result())
+        result = self._result()
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in result.values() if tensor.is_floating_point()):
+            raise _Diverged
+        problem.learner.move(result)
         return self.means
 
     @property
@@ -247,6 +250,14 @@ class Course:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or self.parts >= self.problem.settings.batch:
                     raise
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise RunError(
+                    "a batch norm cannot follow one example at a time: there is no variance to divide by",
+                    expected="at least two examples in each part of a batch",
+                    move="a larger batch (--set batch=16), fewer parts of it (--set accumulate=1), or kept statistics (--set adapt=false)",
+                ) from None
             # outside of the handler, which holds what was computed
             self.optimiser.zero_grad(set_to_none=True)
             _set_random_state(random, self.device)

@@ -32,6 +32,7 @@ from regraft.workspace.lock import LOCK, Lock, read_lock
 RESULT = "run.json"
 BUNDLE = "bundle"
 OUT_OF_FOLD = "out_of_fold.csv"
+PAGE = "report.html"
 MATERIAL = "material"
 """What training reads, while it runs."""
 
@@ -49,6 +50,7 @@ _OWN = {
     "out_of_fold.npy",
     "without_network.npz",
     "without_network.json",
+    PAGE,
     BUNDLE,
     MATERIAL,
     CHECKPOINTS,

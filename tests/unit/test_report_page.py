@@ -1,0 +1,156 @@
+"""The page of a run: what it tells of each kind of target, and that what stands in data is never more than text."""
+
+from __future__ import annotations
+
+import csv
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regraft.errors import RunError
+from regraft.evaluation.report import SECTIONS, Judged, Report, Shown, page
+from regraft.jobs.report import read_judged
+from regraft.modality import Sketch
+from regraft.targets import TARGETS
+
+FIGURE = {"value": 0.8, "low": 0.7, "high": 0.9}
+HOSTILE = "</style><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m\" ' &lt;"
+
+
+def result(**more: Any) -> dict[str, Any]:
+    return {
+        "run": "runs/one-1", "data": "one", "train": "head", "model": "packaged:none", "task": "text", "n": 120, "seconds": 12.0,
+        "estimate": {"accuracy": FIGURE, "calibration_error": FIGURE}, "estimate_how": "5-fold cross-validation",
+        "baseline": {"constant": {"says": "a", "metrics": {"accuracy": FIGURE}}, "without_network": {"metrics": {"accuracy": FIGURE}}},
+        "better_than_no_network": {"accuracy": {"value": 0.2, "low": 0.1, "high": 0.3}},
+        "costs": {"seconds": {"predicted": None, "measured": 12.0, "unit": "s"}}, "left_out": [], "said": [], "warned": [],
+    } | more  # fmt: skip
+
+
+MANIFEST = {
+    "model": {"name": "packaged:none", "about": "a network", "trained_on": "much", "licence": "MIT", "origin": "somewhere"},
+    "train": "head",
+    "versions": {"regraft": "0"},
+}
+
+
+def told(found: dict[str, Any], judged: list[Judged] | None = None, wrong: list[Shown] | None = None, **more: Any) -> str:
+    return page(Report(found, more.pop("decisions", {}), MANIFEST, "texts", "word counts", judged or [], wrong or [], **more), SECTIONS)
+
+
+class Seen(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def one(label: str, said: str, probability: float, name: str = "x") -> Judged:
+    cells = {"label": label, "predicted": said, "probability": f"{probability:.6f}", "probability_of_label": f"{1 - probability:.6f}"}
+    return Judged(name, cells, 0.0 if label == said else probability)
+
+
+def test_what_stands_in_data_is_text_and_nothing_on_the_page_runs_or_loads():
+    shown = [Shown(one(HOSTILE, "b", 0.9, HOSTILE), Sketch("text", HOSTILE)), Shown(one("a", HOSTILE, 0.8), Sketch("jpeg", b"\xff\xd8"))]
+    confusion = {"labels": [HOSTILE, "b"], "rows": [[1, 2], [0, 3]]}
+    found = result(run=HOSTILE, data=HOSTILE, train=HOSTILE, said=[HOSTILE], warned=[HOSTILE], confusion=confusion)
+    found["left_out"] = [{"name": HOSTILE, "reason": HOSTILE}]
+    found["baseline"]["constant"]["says"] = HOSTILE
+    html = told(found, [s.judged for s in shown], shown, unseen=HOSTILE, decisions={"trained": [HOSTILE]})
+    seen = Seen(html)
+    assert not {tag for tag, _ in seen.tags} & {"script", "iframe", "object", "link", "form", "base"}
+    assert all(not name.startswith("on") for _, attributes in seen.tags for name in attributes)
+    sources = [a["src"] for tag, a in seen.tags if "src" in a]
+    assert sources == ["data:image/jpeg;base64,/9g="] and "url(" not in html
+    assert seen.words.count("<script>alert(1)</script>") >= 10 and "\x1b" not in html
+    policy = next(a["content"] for tag, a in seen.tags if tag == "meta" and "http-equiv" in a)
+    assert policy and policy.startswith("default-src 'none'")
+
+
+def test_figures_gains_and_costs_are_told():
+    found = result(
+        train="top=1", better_than_head={"accuracy": {"value": -0.05, "low": -0.1, "high": -0.01}},
+        test={"n": 30, "metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}},
+        costs={"seconds of features": {"predicted": 7.4, "measured": 9.0, "unit": "s"}},
+    )  # fmt: skip
+    words = Seen(told(found)).words
+    for wanted in ("0.800 (0.700 to 0.900)", "0.500 (0.400 to 0.600) on 30 test texts", "+20 points (+10 to +30)", "clearly better",
+                   "-5 points (-10 to -1)", "clearly worse", "seconds of features7 s9 s"):  # fmt: skip
+        assert wanted in words, wanted
+
+
+def test_many_classes_show_the_pairs_that_are_mistaken_most():
+    labels = [f"class {i}" for i in range(40)]
+    rows = [[9 if i == j else 3 if (i, j) == (4, 7) else 0 for j in range(40)] for i in range(40)]
+    words = Seen(told(result(confusion={"labels": labels, "rows": rows}))).words
+    assert "class 4class 73" in words and "class 5" not in words
+    assert "No mistakes." in told(result(confusion={"labels": labels, "rows": np.diag(range(40)).tolist()}))
+
+
+def test_probabilities_are_drawn_where_there_are_enough():
+    judged = [one("a", "a" if i % 4 else "b", 0.5 + i / 200) for i in range(80)]
+    assert "Whether its probabilities hold" in told(result(), judged)
+    assert "Whether its probabilities hold" not in told(result(), judged[:39])
+    drawn = re.search(r'class="line" points="([^"]+)"', told(result(), judged))
+    assert drawn and len(drawn[1].split()) == 10
+
+
+def test_numbers_are_drawn_against_what_is_true():
+    judged = [Judged("x", {"value": str(i), "predicted": str(i + 1), "low": "0", "high": "9"}, 1.0) for i in range(3000)]
+    base = result()
+    found = result(estimate={"mae": FIGURE}, baseline={"constant": {"says": "4", "metrics": {"mae": FIGURE}}})
+    html = told(found | {"better_than_no_network": base["better_than_no_network"]}, judged, [Shown(judged[0], None)])
+    assert 1000 <= html.count("<circle") <= 2000 and "is 0.000, said" in Seen(html).words
+
+
+CELLS = {
+    "class": (["a", "b", "0.9", "0.1"], ["a", "a", "0.9", "0.9"], ["a", "", "", ""], 0.8),
+    "multilabel": (['["a"]', '["b"]', "[0.25, 0.75]"], ['["a"]', '["a"]', "[0.8, 0.1]"], ['["a"]', "", ""], 1.5),
+    "number": (["3", "5", "4", "6"], ["3", "3.5", "2.5", "4.5"], ["3", "", "", ""], 2.0),
+}
+LEARNT = {
+    "class": {},
+    "multilabel": {"counts": [3, 3], "examples": 6, "thresholds": [0.5, 0.5]},
+    "number": {"mean": 4.0, "median": 4.0, "half_width": 1.0, "low": 0.0, "high": 9.0},
+}
+
+
+@pytest.mark.parametrize("name", list(TARGETS))
+def test_how_wrong_an_example_was_is_told_by_each_target(name, tmp_path):
+    kind = TARGETS[name]
+    outputs = ["value"] if name == "number" else ["a", "b"]
+    target = kind.from_json({"kind": name, **LEARNT[name]}, outputs)
+    wrong, right, unsaid, off = CELLS[name]
+    assert target.off(wrong) == pytest.approx(off) and target.off(right) == 0 and target.off(unsaid) is None
+    file = tmp_path / "out_of_fold.csv"
+    lines = [["name", "fold", *target.cell_names], ["one", "0", *wrong], ["two", "1", *right], ["three", "-1", *unsaid]]
+    with open(file, "w", newline="") as out:
+        csv.writer(out).writerows(lines)
+    assert [(j.name, j.off) for j in read_judged(file, target)] == [("one", pytest.approx(off)), ("two", 0.0)]
+    file.write_text(file.read_text().replace("two", "two,more\ntwo"))
+    with pytest.raises(RunError, match="cannot be read"):
+        read_judged(file, target)
+
+
+def test_a_table_that_is_another_is_refused(tmp_path):
+    target = TARGETS["class"].from_json({"kind": "class"}, ["a", "b"])
+    file = tmp_path / "out_of_fold.csv"
+    for content in ("", "name,fold\n", "name,fold,label,predicted,probability,probability_of_label\nx,0,a,b,much,0\n"):
+        file.write_text(content)
+        with pytest.raises(RunError, match="cannot be read"):
+            read_judged(file, target)
+    with pytest.raises(RunError, match="cannot be read"):
+        read_judged(Path(tmp_path / "none.csv"), target)
