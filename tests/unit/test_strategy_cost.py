@@ -72,7 +72,7 @@ def test_training_follows_the_rule_for_folds(step):
     assert around.low <= around.value <= around.high
     if step == 0.2:
         # a fifth longer, and one fold fewer fits
-            assert around.high < 1.1 * around.value
+        assert around.high < 1.1 * around.value
 
 
 def test_memory_is_that_of_what_trains():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from regraft.errors import UsageError
@@ -153,6 +155,13 @@ def test_a_head_on_all_examples_is_known_and_one_on_few_is_not():
 )
 def test_how_many_examples_a_plan_looks_at(seconds, example, examples, outputs, size):
     assert subset_size(seconds, example, examples, outputs) == size
+
+
+def test_a_price_is_that_of_the_time():
+    plan = replace(choose(LADDER, Limits(), "accuracy"), price_per_hour=3.6)
+    prices = [o["price"]["value"] for o in plan.to_json()["options"]]
+    assert prices == [pytest.approx(o.seconds.value / 1000) for o in plan.options]
+    assert Plan.from_json(plan.to_json()).price_per_hour == 3.6
 
 
 def test_a_plan_explains_itself_and_can_be_edited():

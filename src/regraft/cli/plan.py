@@ -59,7 +59,7 @@ def report(plan: Plan, options: dict[str, Any], *, why: bool) -> list[Any]:
     """The options as a table, the choice in words, and the command that does it."""
     from regraft.cli.render import METRIC_NAMES, duration, table
 
-    price = options.get("price_per_hour")
+    price = plan.price_per_hour
     several = len({o.model for o in plan.options}) > 1
     columns = ["", *(["network"] if several else []), "train", f"{METRIC_NAMES[plan.metric]} expected", "time", "memory", "disk"]
     columns += ["price"] if price is not None else []

@@ -166,8 +166,8 @@ class Plan:
     """Options in the order of the ladder, the one to take, and why.
 
     `binds` are the limits without which another option would be taken, with that option; `changes` says in words what would change the
-    choice. `known` tells the data that it was made for, `scratch` what training from random weights would cost, `pace` how fast this
-    machine was found to be, `asked` what else was asked for.
+    choice. `known` tells the data that it was made for, `evidence` what was found of it, `scratch`
+    what training from random weights would cost, `asked` what else was asked for.
     """
 
     metric: str
@@ -181,6 +181,7 @@ class Plan:
     scratch: Mapping[str, Any] = field(default_factory=dict[str, Any])
     evidence: Mapping[str, Any] = field(default_factory=dict[str, Any])
     asked: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    price_per_hour: float | None = None
     seconds: float = 0.0
     said: tuple[str, ...] = ()
     warned: tuple[str, ...] = ()
@@ -193,13 +194,14 @@ class Plan:
             "known": dict(self.known),
             "metric": self.metric,
             "chosen": {"model": self.chosen.model, "train": self.chosen.train},
-            "options": [{**o.to_json(), "broken": list(self.limits.broken(o))} for o in self.options],
+            "options": [{**o.to_json(), **self._price(o), "broken": list(self.limits.broken(o))} for o in self.options],
             "limits": self.limits.to_json(),
             "binds": {name: {"model": o.model, "train": o.train} for name, o in self.binds.items()},
             "changes": list(self.changes),
             "scratch": dict(self.scratch),
             "evidence": dict(self.evidence),
             "asked": dict(self.asked),
+            **({"price_per_hour": self.price_per_hour} if self.price_per_hour is not None else {}),
             "seconds": round(self.seconds, 2),
             "said": list(self.said),
             "warned": list(self.warned),
@@ -239,10 +241,14 @@ class Plan:
             scratch=dict(given.get("scratch") or {}),
             evidence=dict(given.get("evidence") or {}),
             asked=asked,
+            price_per_hour=None if given.get("price_per_hour") is None else float(given["price_per_hour"]),
             seconds=float(given.get("seconds") or 0.0),
             said=_texts(given, "said"),
             warned=_texts(given, "warned"),
         )
+
+    def _price(self, option: Option) -> dict[str, Any]:
+        return {} if self.price_per_hour is None else {"price": option.seconds.times(self.price_per_hour / 3600).to_json()}
 
     def explain(self) -> str:
         """The plan in words: what to do, what is expected, why nothing else, what would change it."""
