@@ -15,7 +15,7 @@ import numpy as np
 
 from regraft.data.base import Example
 from regraft.events import Emit, silent
-from regraft.jobs.deeper import convolves, whole_learner
+from regraft.jobs.deeper import convolves, has_bfloat16, whole_learner
 from regraft.jobs.reading import material_of
 from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper, Work
@@ -163,7 +163,8 @@ def timed(deeper: Deeper, sample: Sample, settings: Settings, examples: int, bat
         # as many examples as a step has are not always there
         scale = settings.batch / min(batch, len(work.train))
         step = scale * took("fp32")
-        worth = rounded and settings.precision == "auto" and worth_timing(step, settings.steps(examples))
+        rounds = has_bfloat16(sample.device)
+        worth = rounded and rounds and settings.precision == "auto" and worth_timing(step, settings.steps(examples))
         judged, latency = _judging(learner, material, work.train)
         every, live = deeper.whole.net.totals()
         body = Body(
@@ -177,6 +178,7 @@ def timed(deeper: Deeper, sample: Sample, settings: Settings, examples: int, bat
             cutting=cutting,
             step=step,
             rounded=scale * took("bf16") if worth else None,
+            rounds=rounds,
         )
         windows = len(material.example) / len(work.examples)
         return Timed(body, judged, reading, latency, windows, _length(deeper, material))
@@ -246,14 +248,17 @@ def untimed(deeper: Deeper, example: float) -> Timed:
     every, live = net.totals()
     sizes = [math.prod(row.output) * max(1, row.calls) for row in net.rows() if row.output and not row.children]
     prepared = sum(t[0].numel() * t.element_size() for t in net.inputs.values())
-    body = Body(macs=net.seen.macs, parameters=every, trained=live, prepared=prepared, activations=4 * sum(sizes))
+    body = Body(macs=net.seen.macs, parameters=every, trained=live, prepared=prepared, activations=4 * sum(sizes), rounds=False)
     return Timed(body, 2 * example / 3, example / 3, 1000 * example, 1.0, 32 if MODALITIES[deeper.facts.task].pad else 1)
 
 
 def guessed(deeper: Deeper, whole: Timed, saved: float) -> Timed:
-    """A rung that was not timed, from the whole network that was: what a cut saves of the work it saves of a step."""
+    """A rung that was not timed, from the whole network that was: what a cut saves of the work it saves of a step. Where biases and scales
+    alone train, the gradients of weights, a third of a step, are not made.
+    """
     every, live = deeper.whole.net.totals()
     share = 1 - saved
+    steps = share * (0.75 if deeper.trains_scales_alone else 1.0)
     body = replace(
         whole.body,
         trained=live,
@@ -261,8 +266,8 @@ def guessed(deeper: Deeper, whole: Timed, saved: float) -> Timed:
         saved=saved,
         kept=whole.body.prepared if saved else 0,
         activations=int(whole.body.activations * share),
-        step=None if whole.body.step is None else share * whole.body.step,
-        rounded=None if whole.body.rounded is None else share * whole.body.rounded,
+        step=None if whole.body.step is None else steps * whole.body.step,
+        rounded=None if whole.body.rounded is None else steps * whole.body.rounded,
     )
     return replace(whole, body=body, judged=whole.judged * share)
 

@@ -158,6 +158,13 @@ def _why_whole(settings: Settings, seen: Seen | None) -> str:
     return ""
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for bfloat16: emulated, a step takes ten times as long, and timing it minutes."""
+    from regraft.features.engines.base import without_bfloat16
+
+    return device != "cpu" or not without_bfloat16()
+
+
 def _in_the_precision(learner: Learner, task: Task, settings: Settings, work: Work) -> Settings:
     """The settings with the precision that a few timed steps speak for, where it was left open; the timing is a decision."""
     from regraft.training.deeper import seconds_of_steps
@@ -168,7 +175,7 @@ def _in_the_precision(learner: Learner, task: Task, settings: Settings, work: Wo
     if held is None:
         fp32 = seconds_of_steps(learner, task, replace(settings, precision="fp32"), work.seed)
         held = {"fp32": round(fp32, 4)}
-        if worth_timing(fp32, settings.steps(len(work.train))):
+        if worth_timing(fp32, settings.steps(len(work.train))) and has_bfloat16(work.device):
             held["bf16"] = round(seconds_of_steps(learner, task, replace(settings, precision="bf16"), work.seed), 4)
     work.decide(precision_timed=held)
     precision = precision_for(held["fp32"], held["bf16"]) if "bf16" in held else "fp32"

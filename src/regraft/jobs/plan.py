@@ -474,13 +474,14 @@ class _Looked:
     def _as_it_is(self, parameters: int) -> Option | None:
         """The network's own output layer, where it has one."""
         facts, target = self.given.facts, self.making.labelled.target
-        if not facts.outputs or self.given.edited is not None:
+        old = None if self.given.edited is not None else source_of(facts).old(facts)
+        if old is None:
             return None
-        named = target.name == "class" and match_names(target.outputs, facts.labels).complete
+        named = target.name == "class" and match_names(target.outputs, old.labels).complete
         gain = gain_of("none, by name" if named else "none", self.per_class, self.near, self.making.outcomes)
-        amount = replace(self.amount, width=facts.outputs, missing=self.amount.examples)
+        amount = replace(self.amount, width=old.outputs, missing=self.amount.examples)
         memory = head_memory(amount, self.held, self.seen)
-        counts = (parameters + facts.features * facts.outputs, 0 if named else (facts.outputs + 1) * amount.outputs)
+        counts = (parameters + facts.features * old.outputs, 0 if named else (old.outputs + 1) * amount.outputs)
         disk = head_disk(amount, counts[0])
         return self._put("none", gain, head_stages(amount, self.pace), memory, disk, counts, [gain.why])
 

@@ -134,6 +134,7 @@ class Body:
     cutting      seconds to find the cut
     step         seconds of a step in float32; None where none was timed
     rounded      the same in bfloat16
+    rounds       whether the device computes in bfloat16, so that a fit may time it
     """
 
     macs: int
@@ -146,6 +147,7 @@ class Body:
     cutting: float = 1.0
     step: float | None = None
     rounded: float | None = None
+    rounds: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -237,18 +239,14 @@ def deeper_stages(amount: Amount, pace: Pace, body: Body, settings: Settings, pr
     return found
 
 
-SLOWEST = 10.0
-"""Times as long as in float32 that a step in bfloat16 takes where the processor has no instructions for it."""
-
-
 def _precision_timing(body: Body, settings: Settings, step: Range, amount: Amount) -> Range:
     """What a fit takes to find out how to compute: three steps in float32, and where that may pay three in bfloat16."""
     if settings.precision != "auto":
         return Range(0.0, 0.0, 0.0)
     plain = step.times(3)
-    if not worth_timing(step.value, settings.steps(amount.train)):
+    if not body.rounds or not worth_timing(step.value, settings.steps(amount.train)):
         return plain
-    other = Range(plain.value, plain.low / 2, SLOWEST * plain.high) if body.rounded is None else Range.around(3 * body.rounded, MEASURED)
+    other = Range.around(plain.value, GUESSED) if body.rounded is None else Range.around(3 * body.rounded, MEASURED)
     return total([plain, other])
 
 
