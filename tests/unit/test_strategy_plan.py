@@ -167,7 +167,7 @@ def test_a_price_is_that_of_the_time():
 def test_a_plan_explains_itself_and_can_be_edited():
     plan = choose(LADDER, Limits(budget=350), "accuracy")
     words = "\n".join(explained(plan))
-    assert "net top=1: accuracy 0.870" in words and "not net full: over --budget" in words
+    assert "to take: top=1. accuracy 0.870" in words and "not full: over --budget" in words
     assert "would allow net full: +3.0 points expected" in words and words == plan.explain()
     written = plan.to_json()
     written["chosen"]["train"] = "head"

@@ -67,7 +67,7 @@ def report(plan: Plan, options: dict[str, Any], *, why: bool) -> list[Any]:
     lines: list[Any] = ["", table([*columns, ""], rows), ""]
     lines += plan.explain().splitlines()
     if plan.scratch:
-        cost = f", {plan.scratch['price']:.2g}" if "price" in plan.scratch else ""
+        cost = f", for {price * plan.scratch['seconds']['value'] / 3600:.2g}" if price is not None else ""
         low, high = plan.scratch["behind"]
         took = duration(plan.scratch["seconds"]["value"])
         ends = f"{low} to {high} points behind everything fine-tuned (from multiply-adds and published figures; nothing was trained)"

@@ -82,8 +82,8 @@ LADDER = ("none", "head", "norm", "top=1", "top=2", "contrastive", "full")
 TIMED = ("full", "top=1", "norm", "top=2")
 """The rungs whose steps are timed, as long as there is time, in this order: from the first two the others can be told."""
 
-FIRST = 32
-"""Examples that go through the network to see how fast it is."""
+FIRST = 16
+"""Examples that go through the network to see how fast it is; the first tile takes longer than the others."""
 
 PASS_SHARE, CUTTING = 0.4, 3.0
 """Part of the time left that goes into features; seconds that finding a cut takes."""
@@ -167,12 +167,16 @@ def plan(
     labelled = open_labelled(spec, source, test)
     making = _Making(spec, labelled, limits, start, messages)
     with computing_threads(making.threads):
-        found = making(names or [None], price_per_hour)
+        found = making(names or [None])
     asked = {name: getattr(spec, name) for name in OF_PLAN}
     found = replace(
-        found, asked={k: v for k, v in asked.items() if v is not None}, said=tuple(messages.said), warned=tuple(messages.warned)
+        found,
+        asked={k: v for k, v in asked.items() if v is not None},
+        price_per_hour=price_per_hour,
+        said=tuple(messages.said),
+        warned=tuple(messages.warned),
+        seconds=time.perf_counter() - start,
     )
-    found = replace(found, seconds=time.perf_counter() - start)
     if limits.budget is not None and found.seconds > allowance(limits.budget):
         took = f"making the plan took {found.seconds:.0f} s, more than 15 % of the budget"
         said = f"{took}; made again it takes less, as what was measured is kept"
@@ -244,7 +248,7 @@ class _Making:
         """Seconds that making the plan may still take."""
         return self.end - time.perf_counter()
 
-    def __call__(self, models: Sequence[str | None], price: float | None) -> Plan:
+    def __call__(self, models: Sequence[str | None]) -> Plan:
         train, test = self.labelled.part(TRAIN)[0], self.labelled.part(TEST)[0]
         noun = self.modality.nouns if len(train) != 1 else self.modality.noun
         counted = f"{len(train):,} {noun} {self.labelled.target.described(self.labelled.train_cells)} to train on"
@@ -256,7 +260,7 @@ class _Making:
         for number, name in enumerate(models):
             try:
                 found = _Looked.at(self, name, share=1 / (len(models) - number))
-                options += found.options(price)
+                options += found.options()
                 looked.append(found)
             except ModelError as error:
                 if len(models) == 1:
@@ -267,7 +271,7 @@ class _Making:
         chosen = choose(options, self.limits, self.metric)
         first = next(found for found in looked if found.name == chosen.chosen.model)
         known = known_of(self.labelled)
-        return replace(chosen, data=self.spec.data, known=known, scratch=first.scratch(price), evidence=first.evidence)
+        return replace(chosen, data=self.spec.data, known=known, scratch=first.scratch(), evidence=first.evidence)
 
 
 @dataclass
@@ -435,12 +439,12 @@ class _Looked:
             "earlier_outcomes": len(self.making.outcomes),
         }
 
-    def options(self, price: float | None) -> list[Option]:
+    def options(self) -> list[Option]:
         """What can be done with this network."""
-        found = [self._option(train, price) for train in LADDER]
+        found = [self._option(train) for train in LADDER]
         return [option for option in found if option is not None]
 
-    def _option(self, train: str, price: float | None) -> Option | None:
+    def _option(self, train: str) -> Option | None:
         facts, amount, pace = self.given.facts, self.amount, self.pace
         parameters = facts.parameters + (amount.width + 1) * amount.outputs
         if train == "head":
@@ -546,7 +550,7 @@ class _Looked:
             raw=raw,
         )
 
-    def scratch(self, price: float | None) -> dict[str, Any]:
+    def scratch(self) -> dict[str, Any]:
         """What training the same network from random weights would take."""
         if "full" not in self.deeper:
             return {}
@@ -557,7 +561,6 @@ class _Looked:
             "how": "from multiply-adds alone: 17 times the steps of fine-tuning (Kornblith et al. 2019), three times a pass each",
             "behind": [10, 78],
             "behind_how": "points behind fine-tuning at 1,000 examples, from EuroSAT to Pets (VTAB-1k, Zhai et al. 2019)",
-            **({"price": round(price * seconds.value / 3600, 4)} if price is not None else {}),
         }
 
 
@@ -603,7 +606,7 @@ def _pace(known: Mapping[str, Any], begin: float, first: Extracted, whole: Extra
     """How fast the pass was; where everything was stored, how fast it was before."""
     pace, measured = Pace(begin=begin), ["begin"]
     later = whole.computed if whole is not first else 0
-    if later >= FIRST // 2:
+    if later >= FIRST:
         pace = replace(pace, example=whole.seconds / later, setup=max(0.0, first.seconds - first.computed * whole.seconds / later))
         measured.append("example")
     elif first.computed:

@@ -352,37 +352,51 @@ def _gain(metric: str, chosen: Option, other: Option) -> str:
 def explained(plan: Plan) -> list[str]:
     """The sentences of `Plan.explain`."""
     chosen, metric = plan.chosen, plan.metric
+    one = len({o.model for o in plan.options}) == 1
+
+    def called(option: Option) -> str:
+        return option.train if one else option.name
+
     lines: list[str] = []
     evidence = plan.evidence
     if evidence.get("examples"):
-        near = {"near": "near to what the network knows", "far": "far from what the network knows"}.get(str(evidence.get("near")), "")
-        of = f", {near}" if near else ""
-        lines.append(f"{evidence['examples']:,} examples, {evidence['per_class']:,.0f} a class{of}: {approach(evidence['per_class'])}")
-    lines.append(
-        f"{chosen.name}: {metric.replace('_', ' ')} {shown(metric, chosen.figure)} expected, in {_time(chosen.seconds)}, "
-        f"{chosen.memory.value:,.0f} MB of memory"
-    )
+        found = f"a head on {evidence['seen']:,} of them: {metric} {evidence['head']:.3f}"
+        how = approach(float(evidence["per_class"]), str(evidence.get("near")))
+        lines.append(f"{evidence['examples']:,} examples, {evidence['per_class']:,.0f} for each output; {found}. {how}")
+    expected = f"{metric.replace('_', ' ')} {shown(metric, chosen.figure)} expected"
+    lines.append(f"to take: {called(chosen)}. {expected}, in {_time(chosen.seconds)}, {chosen.memory.value:,.0f} MB of memory")
     for option in plan.options:
         if option is chosen:
             continue
         broken = plan.limits.broken(option)
         if broken:
-            lines.append(
-                f"not {option.name}: over {', '.join(flag(n) for n in broken)} ({_time(option.seconds)}, {option.memory.value:,.0f} MB)"
-            )
+            over = ", ".join(flag(n) for n in broken)
+            lines.append(f"not {called(option)}: over {over} ({_time(option.seconds)}, {option.memory.value:,.0f} MB)")
         elif value_of(metric, option) > value_of(metric, chosen):
-            lines.append(f"not {option.name}: {_gain(metric, chosen, option)} more is not worth {_time(option.seconds)}")
+            lines.append(f"not {called(option)}: {_gain(metric, chosen, option)} more is not worth {_time(option.seconds)}")
         else:
-            lines.append(f"not {option.name}: {_gain(metric, chosen, option)} expected, in {_time(option.seconds)}")
+            lines.append(f"not {called(option)}: {_gain(metric, chosen, option)} expected, in {_time(option.seconds)}")
     lines += [f"what would change this: {change}" for change in plan.changes]
     return lines
 
 
-def approach(per_class: float) -> str:
-    """The field's table of how much to train, for so many examples a class (Ng, Deep Learning Specialization, C4W2)."""
-    if per_class <= 25:
-        return "little data: freeze everything, train a new output layer"
-    return "a decent amount of data: freeze the early layers" if per_class <= 250 else "a lot of data: everything may train"
+APPROACHES = {
+    (False, "near"): "Little data, near to what the network knows: a linear head on frozen features is hard to beat",
+    (
+        False,
+        "far",
+    ): "Little data, far from what the network knows: its last layers are made for something else, so that training them may help",
+    (True, "near"): "A lot of data, near to what the network knows: everything may train, and gains little",
+    (True, "far"): "A lot of data, far from what the network knows: everything may train, from the pretrained weights",
+}
+"""The field's four quadrants of size and similarity (CS231n, Transfer Learning)."""
+
+
+def approach(per_class: float, near: str) -> str:
+    """What the field says of so many examples a class, so near to what the network knows."""
+    lot = per_class > 250
+    told = APPROACHES.get((lot, near))
+    return told or f"{'A lot of' if lot else 'Little'} data; how near it is to what the network knows is not clear"
 
 
 def shown(metric: str, figure: Range) -> str:
