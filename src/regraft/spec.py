@@ -118,6 +118,9 @@ class FitSpec:
     """Stop when an example is broken instead of leaving it out."""
     allow_outside: bool = False
     """Let relative paths in a table leave the table's folder."""
+    budget: str | None = None
+    """The time that the command may take from its start to the written model: 10m, 90s, 1h30m or seconds. There is a valid model from the
+    first head on; what does not fit is left out and said. No limit when not given."""
     balance: bool = False
     """Give every class the same weight, whatever its number of examples."""
     store: bool = True
@@ -144,6 +147,8 @@ class FitSpec:
         if fraction is not None and not 0 < fraction < 1:
             faults.append(f"--test {self.test}: a fraction lies between 0 and 1, such as 0.2")
         faults += views_fault("--views", self.views)
+        if self.budget is not None and isinstance(found := seconds_in(self.budget), str):
+            faults.append(f"--budget {self.budget}: {found}")
         if self.resize_input is not None and not 16 <= self.resize_input <= 2048:
             faults.append(f"--resize-input {self.resize_input}: expected 16 to 2048 pixels")
         refuse(faults)
@@ -186,7 +191,7 @@ def _fits(value: object, kind: str) -> bool:
 BUDGETS = (1.0, 30 * 86400.0)
 """Seconds of the least and the longest budget."""
 
-_TIME = re.compile(r"(?:(?P<h>[\d.]+)h)?(?:(?P<m>[\d.]+)m(?:in)?)?(?:(?P<s>[\d.]+)s)?|(?P<plain>[\d.]+)")
+_TIME = re.compile(r"(?:(?P<h>[0-9.]+)h)?(?:(?P<m>[0-9.]+)m(?:in)?)?(?:(?P<s>[0-9.]+)s)?|(?P<plain>[0-9.]+)")
 
 
 def seconds_in(text: str) -> float | str:
@@ -205,6 +210,14 @@ def seconds_in(text: str) -> float | str:
     if not least <= seconds <= most:
         return f"expected {least:g} second to {most / 86400:g} days"
     return seconds
+
+
+def clock_time(seconds: float) -> str:
+    """Seconds as a budget says them: 90 s, 10 min, 1 h 30 min."""
+    if seconds < 120 or seconds % 60 and seconds < 600:
+        return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return " ".join([*([f"{hours} h"] if hours else []), *([f"{minutes} min"] if minutes or not hours else [])])
 
 
 def views_fault(option: str, views: str | None) -> list[str]:

@@ -35,6 +35,7 @@ from regraft.spec import ALL_METRICS
 @click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help=setting_help())
 @machine_options
 @engine_options
+@option("--budget", metavar="TIME")
 @option("--out", metavar="DIR")
 @option("--seed", type=int, default=0, show_default=True)
 @strict_option
@@ -50,11 +51,18 @@ def command(data: str, as_json: bool, **options: Any) -> None:
     The network is frozen and gets a new output layer for what you predict: one class, several labels, or a number. The
     estimate is cross-validated; a test part is only ever used for the figures that carry its name.
     """
-    from regraft import jobs
-    from regraft.cli.render import Screen, console, show
+    from regraft.deadline import Deadline, OutOfTime, too_little
 
-    with Screen(quiet=as_json) as screen:
-        run = jobs.fit(data, **options, on_event=screen)
+    # what it took to start counts too, and what it takes to load the rest
+    deadline = Deadline.of(options["budget"], process=True)
+    try:
+        run = _run(data, {**options, "budget": deadline if options["budget"] else None}, as_json)
+    except OutOfTime:
+        raise too_little(deadline) from None
+    finally:
+        deadline.silence()
+    from regraft.cli.render import console, show
+
     if as_json:
         print_json(run.result)
         return
@@ -63,10 +71,19 @@ def command(data: str, as_json: bool, **options: Any) -> None:
         show(out, line)
 
 
+def _run(data: str, options: dict[str, Any], as_json: bool) -> Any:
+    from regraft import jobs
+    from regraft.cli.render import Screen
+
+    with Screen(quiet=as_json) as screen:
+        return jobs.fit(data, **options, on_event=screen)
+
+
 def report(result: Any) -> list[Any]:
     """What a finished fit shows."""
     from regraft.cli.render import duration, first_metric, metrics_table
     from regraft.modality import MODALITIES
+    from regraft.spec import clock_time
 
     modality = MODALITIES[result["task"]]
     parts = [(f"cross-validated, {result['n']:,} {modality.nouns}", result["estimate"], result["baseline"])]
@@ -77,6 +94,9 @@ def report(result: Any) -> list[Any]:
         name, value = first_metric(fresh["metrics"])
         lines.append(f"test {name} without the {test['n'] - fresh['n']:,} that stand in the training part: {value}")
     memory = f", {result['peak_memory_mb']:,.0f} MB of memory at most" if result["peak_memory_mb"] else ""
+    if budget := result.get("budget"):
+        more = "; ".join(budget["with_more"])
+        lines.append(f"budget {clock_time(budget['seconds'])}, {budget['used']:.1f} s used" + (f"; with more time: {more}" if more else ""))
     lines += [
         f"{result['run']}: {duration(result['seconds'])}{memory}; licence of the weights: {result['licence']}",
         f"  regraft predict {result['run']} FILES     regraft evaluate {result['run']} DATA     regraft show {result['run']}",

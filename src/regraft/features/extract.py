@@ -69,6 +69,8 @@ class Extracted:
     notes: dict[str, int] = field(default_factory=dict)
     computed: int = 0
     seconds: float = 0.0
+    looked: int = 0
+    """How many of the sources, from the first on, were looked at: all, but where the pass was ended before."""
 
 
 @dataclass
@@ -279,10 +281,12 @@ class _Ledger:
     reasons: dict[int, str] = field(default_factory=dict)
     summaries: dict[int, Any] = field(default_factory=dict)
     before: set[int] = field(default_factory=set)
+    seen: set[int] = field(default_factory=set)
     fresh: set[bytes] = field(default_factory=set)
 
     def enter(self, row: Row, space: Space | Spaces, summaries: Space | None) -> None:
         self.identities[row.index] = row.identity
+        self.seen.add(row.index)
         if row.reason:
             self.reasons[row.index] = row.reason
         elif row.features is not None:
@@ -296,12 +300,14 @@ class _Ledger:
             else:
                 self.summaries[row.index] = row.summary
 
-    def close(self, space: Space | Spaces) -> list[int]:
-        """The positions that have features."""
-        for i, identity in enumerate(self.identities):
+    def close(self, space: Space | Spaces) -> tuple[int, list[int]]:
+        """(how many were looked at without a gap, from the first on; the positions of those that have features)."""
+        looked = next((i for i in range(len(self.identities)) if i not in self.seen), len(self.identities))
+        self.reasons = {i: reason for i, reason in self.reasons.items() if i < looked}
+        for i, identity in enumerate(self.identities[:looked]):
             if i not in self.reasons and identity not in space:
                 self.reasons[i] = "it holds the same as another one that was left out"
-        return [i for i in range(len(self.identities)) if i not in self.reasons]
+        return looked, [i for i in range(looked) if i not in self.reasons]
 
 
 def extract(
@@ -316,11 +322,12 @@ def extract(
     workers: int = 2,
     emit: Emit = silent,
     stage: str = "features",
+    enough: Callable[[], bool] | None = None,
 ) -> Extracted:
     """Features of all sources that can be read, from the store where it has them, in the order of the sources.
 
     `summaries` is the space of the rows for the model without a network, or None when they are not wanted. What was
-    computed is kept even when the pass is interrupted.
+    computed is kept even when the pass is interrupted. `enough` is asked after every example: the pass ends where it says so.
     """
     forecast = _Forecast(len(sources))
     ledger = _Ledger([b""] * len(sources))
@@ -337,12 +344,14 @@ def extract(
                     space.flush()
                     last = time.perf_counter()
             emit(Progress(stage, done))
+            if enough is not None and enough():
+                break
     finally:
         rows.close()
         space.flush()
         if summaries is not None:
             summaries.flush()
-    kept = ledger.close(space)
+    looked, kept = ledger.close(space)
     ids = [ledger.identities[i] for i in kept]
     if summaries is None:
         kept_summaries: list[Any] = []
@@ -366,4 +375,5 @@ def extract(
         notes=dict(Counter(note for identity in ids if (note := space.notes.get(identity)))),
         computed=computed,
         seconds=seconds,
+        looked=looked,
     )

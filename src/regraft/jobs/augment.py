@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from regraft.deadline import OutOfTime
 from regraft.errors import UsageError
 from regraft.events import Said, Warned
 from regraft.facts import Figure
 from regraft.jobs.frozen_pass import FrozenPass
+from regraft.jobs.pacing import finishing
 from regraft.jobs.parts import rows_at
 from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper
 from regraft.modality import Augmentation, Modality, Views, augmentations_of
 from regraft.spec import FRESH, MOST_VIEWS, FitSpec, refuse
 from regraft.strategy.augment import asked_for, harmful, tried_places
+from regraft.strategy.budget import views_within
 from regraft.strategy.rungs import AS_IT_IS, CONTRASTIVE, rung_of
 from regraft.targets import Target
 
@@ -99,15 +103,60 @@ def see(asked: Augmenting, network: FrozenPass, probe: Probe, validation: Valida
                 continue
         kinds.append(kind)
     views = Views(tuple(kinds), asked.seed)
-    recorder.decide(views={"count": asked.count or FRESH, **views.to_json(), **({"tried": tried} if tried else {})})
+    count = _views_in_time(asked, network, views, validation) if asked.count and kinds else asked.count
+    recorder.decide(views={"count": count or FRESH, **views.to_json(), **({"tried": tried} if tried else {})})
     if not kinds:
         recorder.emit(Warned("no augmentation is left: examples are seen as they are"))
         return None
+    if asked.count and count < 2:
+        recorder.emit(Warned("examples are seen as they are: the budget leaves no time for views of them"))
+        return None
+    asked = replace(asked, count=count)
     numbers = range(1, asked.count)
     found = (
         network.of_views(validation.parts.examples, views, numbers, "augmented views") if asked.count else np.zeros((0, 0, 0), np.float32)
     )
     return Seen(views, asked.count, found)
+
+
+def see_in_time(
+    asked: Augmenting, network: FrozenPass, probe: Probe, validation: Validation, features: np.ndarray, keep: Callable[[], None]
+) -> Seen | None:
+    """The same; with a budget `keep` first puts a head on plain examples in safety, and what does not fit is left out and said."""
+    recorder, deadline = network.recorder, network.recorder.deadline
+    if not deadline.bound:
+        return see(asked, network, probe, validation, features)
+    keep()
+    try:
+        if recorder.held_decision("views_end"):
+            raise OutOfTime("")
+        deadline.ring_at(finishing(recorder), "")
+        return see(asked, network, probe, validation, features)
+    except OutOfTime:
+        recorder.anew("views")
+        recorder.decide(views_end="the time was over", views={"count": 1})
+        deadline.more["views"] = "views of the examples"
+        recorder.emit(Warned("examples are seen as they are: views of them did not fit into the budget"))
+        return None
+    finally:
+        deadline.silence()
+
+
+def _views_in_time(asked: Augmenting, network: FrozenPass, views: Views, validation: Validation) -> int:
+    """How many of the views that were asked for fit into half of the time that is left; one of a few examples is timed."""
+    recorder, examples = network.recorder, validation.parts.examples
+    deadline = recorder.deadline
+    held = recorder.held_decision("views")
+    if held is not None or not deadline.bound:
+        return held["count"] if held else asked.count
+    some = examples[: 2 * network.frozen.tile]
+    network.of_views(some, views, [1], "a view tried")
+    begun = deadline.spent
+    network.of_views(some, views, [2], "a view tried")
+    count = views_within(deadline.left / 2, (deadline.spent - begun) / len(some), len(examples), asked.count)
+    if count < asked.count:
+        deadline.more["views"] = f"{asked.count} views of each example ({count} were used)"
+    return count
 
 
 def _change(

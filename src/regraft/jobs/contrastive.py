@@ -15,11 +15,14 @@ from regraft.events import Said, Warned
 from regraft.jobs.candidates import Candidate
 from regraft.jobs.deeper import watch_training
 from regraft.jobs.engines import reference_engine
+from regraft.jobs.pacing import JUDGED, Pace, finishing
 from regraft.jobs.reading import prepared_material
+from regraft.jobs.rounds import seconds_of_model
 from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper, Work
 from regraft.modality import MODALITIES
-from regraft.strategy.contrastive import contrast_for
+from regraft.strategy.budget import Costs
+from regraft.strategy.contrastive import Contrast, contrast_for
 from regraft.strategy.settings import folds_said, folds_to_train
 from regraft.targets import Target
 from regraft.workspace.runs import MATERIAL
@@ -27,7 +30,7 @@ from regraft.workspace.runs import MATERIAL
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from regraft.training.contrastive import Contrasted, Encoder
+    from regraft.training.contrastive import Contrasted, Encoder, Task
     from regraft.training.probe import Probe
 
 
@@ -78,6 +81,7 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
         encoder = Encoder(module, reader(material, run, padded), lambda: frozen.train(module), bfloat16)
         classes = int(work.values.max()) + 1
         task = Task(work.train, work.values, work.weights, work.folds, classes, head.strengths, head.strength, work.loss)
+        pace = _pace(work, encoder, task, settings)
         found = tune_encoder(
             encoder,
             task,
@@ -87,13 +91,38 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
             decided=lambda folds: work.decide(folds_trained=folds),
             chose=lambda strength, losses: work.decide(tuned_strength=strength, tuned_losses=[round(v, 6) for v in losses]),
             watch=watch_training(work.emit, "contrastive"),
+            pacing=pace and pace.pacing(),
         )
+        if pace is not None:
+            work.decide(folds_trained=found.folds)
+            pace.say(found.folds)
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
     if found.restarts:
         work.emit(Warned(f"training began again {found.restarts} times at a third of the rate: its loss was no finite number"))
     return TunedEncoder(deeper, encoder, found, place)
+
+
+def _pace(work: Work, encoder: Encoder, task: Task, settings: Contrast) -> Pace | None:
+    """How tuning keeps the deadline, where there is one."""
+    from regraft.training.contrastive import seconds_of_step
+
+    deadline = work.recorder.deadline
+    if not deadline.bound:
+        return None
+
+    def measured() -> Costs:
+        step = seconds_of_step(encoder, task, settings, work.seed, deadline.now)
+        begun, some = deadline.now(), task.examples[:JUDGED]
+        width = encoder.features(some).shape[1]
+        each = (deadline.now() - begun) / max(1, len(some))
+        layer = seconds_of_model(len(task.examples), width, task.classes)
+        # every training ends in features of all examples, and output layers on them
+        judging = each * len(task.examples) + layer * len(task.strengths)
+        return Costs(step, judging, finishing(work.recorder, each * len(work.examples) + layer))
+
+    return Pace.of(work.recorder, "contrastive tuning", int(task.folds.max()) + 1, len(work.train), settings.steps, measured)
 
 
 def _without_head(deeper: Deeper) -> nn.Module:

@@ -17,6 +17,7 @@ from regraft.errors import ModelError
 from regraft.events import Done, Emit, Progress, Said, Started, Warned
 from regraft.jobs.interrupts import asked_to_stop
 from regraft.jobs.network import in_head
+from regraft.jobs.pacing import within
 from regraft.jobs.reading import halved, material_of, view_numbers
 from regraft.jobs.recording import DATA
 from regraft.jobs.work import Deeper, Work
@@ -248,7 +249,6 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
     settings = head_settings(len(work.train))
     if deeper.on_features:
         settings = _settled(deeper, settings, work)
-    work.decide(head_settings=settings.to_json())
     learner = _head_learner(deeper, settings, work.device)
     plain, looks, seen = work.features[work.train], None, work.seen
     standard = Standard.of(learner.module, plain if seen is None or not seen.count else seen.rows(plain))
@@ -258,8 +258,13 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
         material = of_rows(every, examples=np.concatenate([np.arange(len(rows)), view_numbers(work, seen)]))
         looks = in_turn(material, len(rows), seen.count, work.seed)
     task = Task(of_rows(rows), work.loss, work.values, work.train, work.weights, work.folds, looks=looks)
+    settings, pace = within(work, learner, task, settings, (1.0,), "the head", "head_")
+    work.decide(head_settings=settings.to_json())
+    watch, pacing = watch_training(work.emit, "head"), pace and pace.pacing()
     with _keeping(work, learner, "head", [], ("head_settings",)) as keeping:
-        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=watch_training(work.emit, "head"), keeping=keeping)
+        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=watch, keeping=keeping, pacing=pacing)
+    if pace is not None:
+        pace.say(tuned.folds)
     tuned = replace(tuned, states=[standard.folded(state) for state in tuned.states])
     learner.restore(tuned.states[-1])
     held = work.validation.linked(tuned.held_out[-1])
@@ -284,6 +289,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     try:
         material, looks = material_of(deeper, work, cut, trunk, place)
         task = Task(material, work.loss, work.values, work.train, work.weights, work.folds, work.validation.inner, looks)
+        settings, pace = within(work, learner, task, settings, MIXES, "training")
         settings = _in_the_precision(learner, task, settings, work)
         work.decide(settings=settings.to_json())
         mixes = MIXES if settings.wise else MIXES[-1:]
@@ -295,6 +301,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
             "decided": lambda count: work.decide(folds_trained=count),
             "watch": watch_training(work.emit, "training"),
             "mixes": mixes,
+            "pacing": pace and pace.pacing(),
             **_divisions(work),
         }
         with _keeping(work, learner, "training", starts, ("settings", "cut")) as keeping, recomputed(deeper.whole.net.module, blocks):
@@ -302,6 +309,9 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise
+    if pace is not None:
+        work.decide(folds_trained=tuned.folds)
+        pace.say(tuned.folds)
     if tuned.restarts:
         work.emit(
             Warned(f"training began again {tuned.restarts} times at a third of the rates: its loss was no finite number, or exploded")

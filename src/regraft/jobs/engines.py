@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections import defaultdict
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.data.base import Example
+from regraft.deadline import Deadline
 from regraft.errors import ModelError, RegraftError, UsageError
 from regraft.events import Emit, Said, Warned
 from regraft.jobs.frozen import Frozen, pass_workers
+from regraft.strategy.budget import ROUND, may_round, may_time_engines
 from regraft.strategy.engines import Timing, is_short, objection, pick, worth_timing
 from regraft.targets import Target
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
@@ -71,6 +74,8 @@ class Chosen:
         return f"engine: {self.engine.label}, {rates[self.engine.label]:,.0f} {nouns} a second when timed ({others}; {self.how})"
 
 
+HURRIED = "the budget leaves no time for looking for another"
+
 ASKED, FEW, TIMED, KNOWN, ALONE = "asked for", "too few examples for another", "timed here", "timed here before", "the only one here"
 
 HERE = "its features are here already"
@@ -110,9 +115,11 @@ def choose_engine(
     more: int = 0,
     *,
     keep: bool = True,
+    deadline: Deadline | None = None,
 ) -> Chosen:
     """The engine for a pass over these examples and so many `more` views of them: the named one, that of features which are in the store
-    already (where those are used, `keep`), or the fastest of those of a precision (`auto`: of any).
+    already (where those are used, `keep`), or the fastest of those of a precision (`auto`: of any). Within a deadline others are looked for
+    only where that pays, and those that round are taken only where everything could run again.
     """
     from regraft.features.engines import ENGINES, REFERENCE
 
@@ -134,12 +141,13 @@ def choose_engine(
     timings, how = _known(key, [REFERENCE, *able]), KNOWN
     # the reference alone was timed before, where it was done soon
     if not timings or len(timings) == 1 and not is_short(timings[0], count):
-        timings, how = _timed(frozen, examples, [REFERENCE, *able], device, threads, left_out, count), TIMED
+        timings, how = _timed(frozen, examples, [REFERENCE, *able], device, threads, left_out, count, deadline), TIMED
         keep_finding(FINDINGS, key, [t.to_json() for t in timings])
-    if len(timings) == 1 and is_short(timings[0], count):
-        return Chosen(REFERENCE, FEW)
+    if len(timings) == 1 and (is_short(timings[0], count) or deadline):
+        return Chosen(REFERENCE, FEW if is_short(timings[0], count) else HURRIED)
     by_label = {e.label: e for e in ENGINES}
-    best, exact = pick(timings[0], timings[1:], count)
+    left = deadline.left if deadline else math.inf
+    best, exact = pick(timings[0], [t for t in timings[1:] if t.exact or may_round(left, count / timings[0].rate)], count)
     return Chosen(by_label[best.label], how, tuple(timings), by_label[exact.label], left_out)
 
 
@@ -209,24 +217,29 @@ def _timed(
     threads: int,
     left_out: dict[str, str],
     count: int,
+    deadline: Deadline | None = None,
 ) -> list[Timing]:
     """Each engine's making and pace on tiles of real examples, in turns; one that cannot take the network is left out, with the reason. The
-    first alone where a pass over `count` examples is short with it.
+    first alone where a pass over `count` examples is short with it, or the deadline leaves no time for more.
     """
     from regraft.features.engines.graph import forget
     from regraft.features.threads import computing_crew
 
+    start = time.perf_counter()
     workers = pass_workers(device, threads)
     tiles = _tiles(frozen, examples, workers)
     # opened here: every engine needs the network, so that it counts for none
     frozen.trunk(device, engines[0], threads)
     windows = sum(len(tile) for tile in tiles)
     setups: dict[str, float] = {}
+    enough = -math.inf
     fastest: dict[str, float] = {}
     trunks: dict[str, Trunk] = {}
     try:
         with computing_crew(workers) as pool:
             for engine in engines:
+                if deadline and deadline.left < enough:
+                    break  # the others took longer to make than was thought
                 begun = time.perf_counter()
                 try:
                     trunk = frozen.trunk(device, engine, threads)
@@ -243,8 +256,10 @@ def _timed(
                     for _rows in (pool.map if trunk.side_by_side else map)(trunk, tiles):
                         pass
                     alone = Timing(engine.label, setups[engine.label], windows / (time.perf_counter() - begun), engine.exact)
-                    if is_short(alone, count):
+                    own, whole = time.perf_counter() - start, count / alone.rate
+                    if is_short(alone, count) or deadline and not may_time_engines(deadline.left, whole, own, len(engines) - 1):
                         return [alone]
+                    enough = ROUND * deadline.left if deadline else -math.inf
             for _ in range(ROUNDS):
                 for label, trunk in trunks.items():
                     begun = time.perf_counter()

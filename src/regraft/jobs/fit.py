@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
+from regraft.deadline import Deadline, OutOfTime, too_little
 from regraft.errors import Interrupted, WriteError
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.as_it_is import Kept, as_it_is, keep_output_layer
-from regraft.jobs.augment import Augmenting, plan_views, see, views_said
+from regraft.jobs.augment import Augmenting, plan_views, see_in_time, views_said
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes, versions
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
@@ -27,10 +28,12 @@ from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.network import Edited, given_network, named_model, written_steps
+from regraft.jobs.pacing import finishing
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
 from regraft.jobs.planned import Expected, Followed, follow
 from regraft.jobs.recording import DATA, Recorder, replayed
 from regraft.jobs.report import write_report
+from regraft.jobs.rounds import fitting_for, rounds_for, study_in_time
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
 from regraft.jobs.validation import Judged, Validation
@@ -38,7 +41,6 @@ from regraft.jobs.work import Deeper, Work, plan_deeper
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
-from regraft.strategy.rules import strengths_for
 from regraft.strategy.rungs import AS_IT_IS, CONTRASTIVE, Rung, rung_of
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
     from regraft.features.engines import Engine
     from regraft.strategy.plan import Plan
     from regraft.training.probe import Probe
+
+REPORTING = 1.5
+"""Seconds that the page of a run takes at most; where a budget has less left, it is not written (`regraft report` does)."""
 
 BASELINE_STRENGTHS = slice(1, None, 2)
 """Every second strength for the model without a network: half as many cost half."""
@@ -95,6 +100,7 @@ def fit(
     seed: int = 0,
     strict: bool = False,
     allow_outside: bool = False,
+    budget: str | float | Deadline | None = None,
     balance: bool = False,
     store: bool = True,
     replay: str | os.PathLike[str] | None = None,
@@ -109,15 +115,15 @@ def fit(
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
     window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as {"lr": 1e-3}. `replay`
     names a run of the same data and spec whose decisions are used. `plan` is what `regraft.plan` gave for this data, or the path of its
-    JSON: network, rung and settings are then its own. The other arguments are those of the command line; `on_event` is
-    called with each event.
+    JSON: network, rung and settings are then its own, and its budget where no other is given. `budget` is counted from the call, or is a
+    `Deadline` of one's own. The other arguments are those of the command line; `on_event` is called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
     network cannot be had, RunError when the folder is taken, Interrupted after Ctrl-C: `resume` goes on.
     """
     if plan is not None and not isinstance(plan, Followed):
         return fit(**follow(plan, {**locals()}))
-    start = time.perf_counter()
+    start, deadline = time.perf_counter(), Deadline.of(budget)
     source, data_text, test_text = named_data(data, test)
     spec = FitSpec(
         data=data_text,
@@ -155,12 +161,13 @@ def fit(
         seed=seed,
         strict=strict,
         allow_outside=allow_outside,
+        budget=deadline.asked,
         balance=balance,
         store=store,
     )
     given = Arguments(source, test, model, preprocessing, plan)
     held = None if replay is None else replayed(Path(replay), spec)
-    return fitted(spec, given, lambda: Recorder(_new_folder(spec, given, held), on_event, replay=held), start)
+    return fitted(spec, given, lambda: Recorder(_new_folder(spec, given, held), on_event, None, held, deadline), start, deadline)
 
 
 @dataclass(frozen=True)
@@ -184,8 +191,17 @@ def _new_folder(spec: FitSpec, given: Arguments, replay: Mapping[str, Any] | Non
     return new_run(spec.out, _name_of(given.data) if isinstance(given.data, Path) else "data", spec.to_json(), given.objects, replay)
 
 
-def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder], start: float) -> Run:
+def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder], start: float, deadline: Deadline) -> Run:
     """Fit what was asked for to what was given; `recorder_of` opens the run's folder, once it is clear that the fit can begin."""
+    try:
+        return _fitted(spec, given, recorder_of, start, deadline)
+    except OutOfTime:
+        raise too_little(deadline) from None
+    finally:
+        deadline.silence()
+
+
+def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder], start: float, deadline: Deadline) -> Run:
     labelled = open_labelled(spec, given.data, given.test)
     if given.plan is not None:
         given.plan.check(labelled)
@@ -193,6 +209,8 @@ def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder],
     modality = MODALITIES[labelled.dataset.task]
     may = Access(spec.offline, spec.allow_code, spec.allow)
     place = choose_device(spec.device)
+    deadline.feel()
+    deadline.ring_at(0.0, "before the first head")
     named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
     network = given_network(given.model, labelled.dataset.task, given.preprocessing, steps, may)
@@ -209,7 +227,8 @@ def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder],
             spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start, given.plan
         )
         run = fit()
-        write_report(run.path, labelled.part(TRAIN)[0])
+        if not deadline.bound or deadline.left > REPORTING * deadline.slowness:
+            write_report(run.path, labelled.part(TRAIN)[0])
         return run
     except KeyboardInterrupt:
         raise Interrupted(str(path), best=(path / BUNDLE).is_dir()) from None
@@ -289,14 +308,16 @@ class _Fit:
     def _compute(self) -> Run:
         spec = self.spec
         examples, values = both_parts(self.labelled)
-        backbone = self._backbone()
+        self.backbone = backbone = self._backbone()
         more = len(self.labelled.part(TRAIN)[0]) * self.augmenting.extra if self.augmenting else 0
         network = FrozenPass.over(
             examples, self.facts, backbone, self.named, spec.precision, self.device, self.threads, spec.store, self.recorder, more
         )
         metric = spec.metric or self.target.metrics[0]
         network.try_before(self.labelled, metric, spec.seed, balance=spec.balance)
-        extracted = network(examples)
+        below = self.deeper is not None and not self.deeper.on_features
+        rounds = rounds_for(self.recorder, self.labelled, examples, values, spec.seed, self.facts, self.threads, deeper=below)
+        extracted = network(examples, rounds)
         left_out = [*self.dataset.left_out, *extracted.left_out]
         check_losses(left_out, len(extracted.kept), self.modality, strict=spec.strict, emit=self.emit)
         say_notes(extracted.notes, len(extracted.kept), self.emit)
@@ -304,31 +325,66 @@ class _Fit:
         validation = Validation.of(self.target, metric, parts, spec.seed, balance=spec.balance, emit=self.emit)
         self.decide(**{DATA: _known_by(parts, validation, extracted.identities, len(left_out))})
         usable = [examples[i] for i in extracted.kept]
+        validation, self.strengths = study_in_time(self.recorder, validation, extracted.features)
         probe = self._linear_head(network, validation, usable, extracted)
-        head = head_candidate(
-            self.rung if self.deeper is None else "head", probe, extracted.features, validation, self.facts, backbone, network.chosen.engine
-        )
+        head = self._head(probe, network, extracted, validation)
         if self.kept is not None:
             bare = self._without_network(validation, extracted)
             model, output_map = as_it_is(self.kept, head, extracted.features, validation, self.recorder)
             return self._ship(model, None, bare, validation, left_out, {"output_map": output_map})
-        if self.deeper is not None and not (self.recorder.path / BUNDLE).is_dir():
-            # from here on there is a model to keep, whatever happens
-            save_candidate(self.recorder.path / BUNDLE, head, self._settled(head, validation))
+        if self.deeper is not None or self.recorder.deadline.bound:
+            self._first_bundle(head, validation)
         bare = self._without_network(validation, extracted)
         if self.deeper is None:
             return self._ship(tempered(head, validation, self.decide, self.emit), None, bare, validation, left_out)
-        trained = self._train_deeper(self.deeper, probe, validation, usable, extracted.features)
+        deadline = self.recorder.deadline
+        try:
+            if held := self.recorder.held_decision("below_head"):
+                raise OutOfTime(held["reason"])
+            deadline.ring_at(finishing(self.recorder), "")
+            return self._below_head(self.deeper, head, probe, bare, validation, usable, extracted.features, left_out)
+        except OutOfTime as late:
+            deadline.silence()
+            reason = late.reason or f"the time was over at: {self.recorder.stage}"
+            return self._head_in_time(self.deeper.rung.name, reason, head, bare, validation, left_out)
+
+    def _below_head(
+        self,
+        deeper: Deeper,
+        head: Candidate,
+        probe: Probe,
+        bare: _Bare,
+        validation: Validation,
+        usable: Sequence[Example],
+        features: np.ndarray,
+        left_out: Sequence[LeftOut],
+    ) -> Run:
+        trained = self._train_deeper(deeper, probe, validation, usable, features)
         try:
             if isinstance(trained, TunedEncoder):
                 candidate = trained.candidate(validation)
             else:
-                candidate = trained_candidate(trained, validation, network.chosen.engine, head.features)
-            chosen, passed_over = self._choose(candidate, head, validation, own_head=not self.deeper.whole.plain)
+                candidate = trained_candidate(trained, validation, head.engine, head.features)
+            chosen, passed_over = self._choose(candidate, head, validation, own_head=not deeper.whole.plain)
+            if passed_over:
+                # what is left to do with the head takes no time, and must not be done twice
+                self.recorder.deadline.silence()
             chosen = tempered(chosen, validation, self.decide, self.emit)
             return self._ship(chosen, passed_over, bare, validation, left_out)
         finally:
             trained.close()
+
+    def _head_in_time(
+        self, rung: str, reason: str, head: Candidate, bare: _Bare, validation: Validation, left_out: Sequence[LeftOut]
+    ) -> Run:
+        """The linear head ships, because what was asked for does not fit into the budget."""
+        self.recorder.anew("ships", "temperature", "wise")
+        self.decide(below_head={"trained": False, "reason": reason})
+        self.over_head, deadline = None, self.recorder.deadline
+        deadline.more["rung"] = f"--train {rung}"
+        self.emit(Warned(f"nothing below the head is trained within the budget of {deadline.text}: {reason}. The linear head is kept"))
+        head = tempered(head, validation, self.decide, self.emit)
+        return self._ship(head, PassedOver(rung, f"it did not fit into the budget: {reason}"), bare, validation, left_out)
 
     def _settled(self, candidate: Candidate, validation: Validation) -> Target:
         """The target with what a candidate's held-out outputs decide: thresholds, intervals."""
@@ -341,7 +397,7 @@ class _Fit:
         one's own ships in any case: it was asked for as a network, not as a way to train one.
         """
         gain = validation.gain(validation.judge(candidate.held_out), head.held_out)
-        reason = "" if own_head else head_stays(gain, self.target)
+        reason = "" if own_head else head_stays(gain, self.target, better=self.recorder.deadline.bound)
         self.decide(ships=head.rung if reason else candidate.rung)
         if not reason:
             self.over_head = gain
@@ -386,11 +442,12 @@ class _Fit:
         from regraft.features.memory import give_back
 
         train = validation.parts.train
-        strengths = strengths_for(self.target.loss)
+        strengths = self.strengths
         probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
         if network.again_if_it_disagrees(probe, validation, usable, extracted):
             probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
-        self.seen = see(self.augmenting, network, probe, validation, extracted.features) if self.augmenting else None
+        keep = lambda: self._first_bundle(self._head(probe, network, extracted, validation), validation)
+        self.seen = see_in_time(self.augmenting, network, probe, validation, extracted.features, keep) if self.augmenting else None
         if self.seen and self.seen.count:
             rows = self.seen.rows(rows_at(extracted.features, train))
             plain, probe = probe, validation.probe("output layer, all views", rows, strengths, self.emit)
@@ -412,6 +469,19 @@ class _Fit:
         )
         return probe
 
+    def _head(self, probe: Probe, network: FrozenPass, extracted: Extracted, validation: Validation) -> Candidate:
+        """The linear head as a model."""
+        rung, engine = self.rung if self.deeper is None else "head", network.chosen.engine
+        return head_candidate(rung, probe, extracted.features, validation, self.facts, self.backbone, engine)
+
+    def _first_bundle(self, head: Candidate, validation: Validation) -> None:
+        """From here on there is a model to keep, whatever happens."""
+        if not (self.recorder.path / BUNDLE).is_dir():
+            begun = time.perf_counter()
+            save_candidate(self.recorder.path / BUNDLE, head, self._settled(head, validation))
+            self.recorder.deadline.writing = time.perf_counter() - begun
+        self.recorder.deadline.silence()
+
     def _without_network(self, validation: Validation, extracted: Extracted) -> _Bare:
         """The same head on what can be read off the examples without any network. Empties `extracted.summaries`."""
         modality, parts = self.modality, validation.parts
@@ -421,7 +491,10 @@ class _Fit:
         # of 100,000 images they take 300 MB, and the rows made of them as much again
         extracted.summaries.clear()
         # not nested: a third of the work, and if anything it flatters what we compare with
-        strengths = strengths_for(self.target.loss)[BASELINE_STRENGTHS]
+        strengths = self.strengths[BASELINE_STRENGTHS] or self.strengths
+        strengths, _ = fitting_for(
+            self.recorder, "fitting_without_network", rows, len(self.target.outputs), strengths, validation.count, nested=False
+        )
         probe = validation.probe("without the network", rows, strengths, self.emit, nested=False, careful=False)
         return _Bare(learnt, probe, test_rows, self.target.settle(parts.y, probe.out_of_fold, validation.columns))
 
@@ -471,6 +544,7 @@ class _Fit:
         baseline = validation.judge(bare.probe.out_of_fold, judged.places)
         details = (shipped if view is self.target else view).details(judged.truth, judged.held, judged.decided)
         test = _test(candidate, shipped, bare, parts) if len(parts.test) else None
+        self.recorder.deadline.silence()
         save_candidate(self.recorder.path / BUNDLE, candidate, shipped)
         self._write_without_network(bare)
         self._write_out_of_fold(judged, validation)
@@ -504,6 +578,7 @@ class _Fit:
                 **({"better_than_head": {self.target.compared: over_head.to_json()}} if over_head else {}),
                 **details,
                 **({"test": test} if test else {}),
+                **({"budget": deadline.to_json()} if (deadline := self.recorder.deadline).bound else {}),
                 "seconds": round(seconds, 2),
                 "peak_memory_mb": peak_memory_mb(),
                 "costs": self.recorder.costs,
@@ -599,9 +674,12 @@ def against_head(gain: Figure, target: Target) -> str:
     return f"what was trained is {worse} a linear output layer alone (--train head): {target.difference(gain)}"
 
 
-def head_stays(gain: Figure, target: Target) -> str:
-    """Why the linear head ships in place of what was trained below it: that is clearly worse. Empty when it is not."""
-    return f"what was trained is worse on the same held-out examples: {target.difference(gain)}" if gain.high < 0 else ""
+def head_stays(gain: Figure, target: Target, *, better: bool = False) -> str:
+    """Why the linear head ships in place of what was trained below it: that is clearly worse. Empty when it is not. With `better`, being
+    worse in the mean is enough: under a budget a bundle is replaced only by a better one.
+    """
+    worse = (gain.value if better else gain.high) < 0
+    return f"what was trained is worse on the same held-out examples: {target.difference(gain)}" if worse else ""
 
 
 @dataclass(frozen=True)

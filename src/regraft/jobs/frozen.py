@@ -91,10 +91,12 @@ class Frozen:
         emit: Emit,
         stage: str = "features",
         into: Spaces | None = None,
+        enough: Callable[[], bool] | None = None,
     ) -> Extracted:
         """Features of the examples, from the store where it has them; with `summaries`, what the model without a network needs.
 
-        `into` are the spaces of a network that gives the rows of several; without it they go into this network's own.
+        `into` are the spaces of a network that gives the rows of several; without it they go into this network's own. `enough` ends it
+        early.
         """
         from regraft.features import extract, summary_maker
         from regraft.features.material import damaged_said
@@ -120,6 +122,7 @@ class Frozen:
             workers=pass_workers(device, threads),
             emit=emit,
             stage=stage,
+            enough=enough,
         )
         give_back()
         if damaged := space.damaged + (other.damaged if other is not None else 0):

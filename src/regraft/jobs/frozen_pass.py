@@ -17,6 +17,7 @@ from regraft.jobs.frozen import Frozen, frozen_pretrained
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.parts import divide, rows_at
 from regraft.jobs.recording import Recorder
+from regraft.jobs.rounds import Rounds
 from regraft.jobs.validation import Validation
 from regraft.modality import View, Views
 from regraft.strategy.engines import sample_places
@@ -58,26 +59,40 @@ class FrozenPass:
         """The network of these facts and weights, in the `named` engine or the best one for these examples and so many `more` views."""
         frozen = frozen_pretrained(facts, lambda: dict(backbone))
         held = recorder.held_decision("engine")
-        chosen = held_engine(held, device) if held else choose_engine(frozen, examples, named, precision, device, threads, more, keep=keep)
+        deadline = recorder.deadline if recorder.deadline.bound else None
+        choose = lambda: choose_engine(frozen, examples, named, precision, device, threads, more, keep=keep, deadline=deadline)
+        chosen = held_engine(held, device) if held else choose()
         if said := chosen.sentence(frozen.modality.nouns):
             recorder.emit(Said(said))
         return cls(frozen, device, threads, keep, chosen, recorder)
 
-    def __call__(self, examples: Sequence[Example]) -> Extracted:
-        """Features of the examples, and what the model without a network needs of them."""
+    def __call__(self, examples: Sequence[Example], rounds: Rounds | None = None) -> Extracted:
+        """Features of the examples, and what the model without a network needs of them; with `rounds`, of those that they take."""
         try:
-            return self._run(examples, "features", summaries=True)
+            return self._whole(examples, rounds)
         except ModelError as error:
             if not self.chosen.free or self.chosen.engine is reference_engine():
                 raise
             self._take_instead(reference_engine(), error.found)
+            return self._whole(examples, rounds)
+
+    def _whole(self, examples: Sequence[Example], rounds: Rounds | None) -> Extracted:
+        if rounds is None:
             return self._run(examples, "features", summaries=True)
+        self._decide_engine()
+        return rounds(
+            lambda some, emit, enough: self.frozen.run(
+                some, self.device, self.threads, self.chosen.engine, keep=self.keep, summaries=True, emit=emit, enough=enough
+            )
+        )
+
+    def _decide_engine(self) -> None:
+        self.recorder.decide(engine=self.chosen.to_json(), features=self.frozen.maker(self.device, self.chosen.engine))
 
     def _run(self, examples: Sequence[Example], stage: str, *, summaries: bool) -> Extracted:
         """In the chosen engine, which is written down first."""
-        engine = self.chosen.engine
-        self.recorder.decide(engine=self.chosen.to_json(), features=self.frozen.maker(self.device, engine))
-        return self._features(examples, engine, stage, summaries=summaries)
+        self._decide_engine()
+        return self._features(examples, self.chosen.engine, stage, summaries=summaries)
 
     def _features(self, examples: Sequence[Example], engine: Engine, stage: str, *, summaries: bool = False) -> Extracted:
         emit = self.recorder.emit

@@ -91,6 +91,8 @@ def follow(plan: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError("a plan and options say different things", faults=faults, move=move)
     held = {name: read.asked.get(name) for name in OF_PLAN if arguments.get(name) is None and read.asked.get(name) is not None}
     settings = {**chosen.settings, **_named(arguments["settings"])}
+    if arguments.get("budget") is None and read.limits.budget is not None:
+        held["budget"] = read.limits.budget
     return {**arguments, **held, "model": chosen.model, "train": chosen.train, "settings": settings, "plan": Followed(read)}
 
 
@@ -155,8 +157,8 @@ class Expected:
     def keep(self, spec: FitSpec, model: str, device: str, seconds: float, figure: float, recorder: Recorder) -> None:
         """Add what came of it to the local record, where a whole fit can be compared."""
         raw = self.values.get("raw")
-        if not isinstance(raw, Mapping) or not recorder.anew:
-            return
+        if not isinstance(raw, Mapping) or not recorder.uninterrupted or recorder.deadline.more:
+            return  # of a run that went on, or that a budget cut short, nothing can be compared
         measured: dict[str, float] = {}
         for name, spent in recorder.stages.items():
             if stage := stage_of(name):

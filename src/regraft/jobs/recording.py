@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from regraft.deadline import Deadline
 from regraft.errors import RunError, UsageError
-from regraft.events import Done, Emit, Event, Measured, Warned
+from regraft.events import Done, Emit, Event, Measured, Started, Warned
 from regraft.jobs.common import Messages
 from regraft.spec import FitSpec
 from regraft.workspace.checkpoints import differences
@@ -17,18 +18,29 @@ from regraft.workspace.runs import RunFolder, decided
 DATA = "examples"
 """The decision that holds what the examples are: with others nothing that was decided before can be used."""
 
+NOTED = 1.0
+"""Seconds between two notes of the time that is spent."""
+
 
 class Recorder:
     """The run's folder and whoever listens, as one.
 
     `taken` are decisions that this run took before it was interrupted, `replay` those of another one. What a clock or the machine
     decided is read with `held_decision` in place of measuring again. Everything else is decided again, and has to come out the same: where
-    it does not, a run that goes on is refused, and one that replays another says so.
+    it does not, a run that goes on is refused, and one that replays another says so. `deadline` is the fit's.
     """
 
     def __init__(
-        self, folder: RunFolder, listener: Emit, taken: Mapping[str, Any] | None = None, replay: Mapping[str, Any] | None = None
+        self,
+        folder: RunFolder,
+        listener: Emit,
+        taken: Mapping[str, Any] | None = None,
+        replay: Mapping[str, Any] | None = None,
+        deadline: Deadline | None = None,
     ) -> None:
+        self.deadline = deadline or Deadline()
+        self._noted = 0.0
+        self.stage = ""
         self.folder = folder
         self.messages = Messages(listener)
         self.costs: dict[str, Any] = {}
@@ -44,13 +56,16 @@ class Recorder:
         """Log an event, pass it on, and keep what it says of costs."""
         self.folder.log(event)
         self.messages(event)
+        if isinstance(event, Started):
+            self.stage = event.stage
+        self._note_time()
         if isinstance(event, Measured):
             self.costs[event.name] = {"predicted": event.predicted, "measured": round(event.value, 3), "unit": event.unit}
         if isinstance(event, Done):
             self.stages[event.stage] = self.stages.get(event.stage, 0.0) + event.seconds
 
     @property
-    def anew(self) -> bool:
+    def uninterrupted(self) -> bool:
         """Whether nothing was done before: what is measured is that of a whole fit."""
         return not self._taken
 
@@ -68,7 +83,34 @@ class Recorder:
             if DATA in plain:
                 raise RunError("the run to replay had other data", faults=found, move="leave --replay away")
             self.emit(Warned("\n".join(["not as in the run that is replayed:", *found])))
+        self._note_time(0.0)
         self.folder.decide(**decisions)
+
+    def listed(self, name: str) -> list[Any]:
+        """Decisions of a kind that grows, as far as they were taken, here or in the run that is replayed."""
+        if name not in self.folder.decisions and self.held_decision(name):
+            self.folder.decide(**{name: self.held_decision(name)})
+        return list(self.folder.decisions.get(name, ()))
+
+    def lengthen(self, name: str, item: Any) -> None:
+        """Record one more of them before it is acted on."""
+        self.folder.decide(**{name: [*self.listed(name), item]})
+
+    def anew(self, *names: str) -> None:
+        """Decisions that were taken before, and are taken again in another way."""
+        for name in names:
+            self._taken.pop(name, None)
+
+    def _note_time(self, every: float = NOTED) -> None:
+        """Write down the time that is spent, where it is counted: a run that goes on has what is left."""
+        if self.deadline.bound and abs((spent := self.deadline.spent) - self._noted) >= every:
+            self._noted = spent
+            self.folder.note_time(spent)
+
+    @property
+    def replays(self) -> bool:
+        """Whether the decisions of another run are used."""
+        return bool(self._replay)
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regraft.deadline import Deadline
 from regraft.errors import UsageError
 from regraft.events import Emit, Said, silent
 from regraft.jobs.common import as_source
@@ -64,8 +65,10 @@ def resume(
             spec.model if model is None else model,
             preprocessing,
         )
-        recorder = Recorder(held.folder, on_event, held.decisions, held.replay)
+        deadline = Deadline.of(spec.budget)
+        deadline.before, deadline.waiting = held.seconds, bool(held.decisions)
+        recorder = Recorder(held.folder, on_event, held.decisions, held.replay, deadline)
         recorder.emit(Said(f"going on with {path}" + ("" if held.decisions else ", which had not decided anything yet")))
-        return fitted(spec, arguments, lambda: recorder, start)
+        return fitted(spec, arguments, lambda: recorder, start, deadline)
     finally:
         held.folder.close()

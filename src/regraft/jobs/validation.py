@@ -83,6 +83,8 @@ class Validation:
     """What each training example counts."""
     inner: np.ndarray
     """A finer division (n,) by the same rules, for choices inside of a fold; -1 for what is in no part."""
+    hurried: bool = False
+    """Whether a budget leaves no time for a nested choice."""
 
     @classmethod
     def of(cls, target: Target, metric: str, parts: Parts, seed: int, *, balance: bool, emit: Emit) -> Validation:
@@ -119,13 +121,14 @@ class Validation:
     @cached_property
     def nested(self) -> bool:
         """Whether the choice of a strength is nested in its estimate."""
-        return is_nested(int((self.folds >= 0).sum()), self.count)
+        return not self.hurried and is_nested(int((self.folds >= 0).sum()), self.count)
 
     def how(self, tried_on: int) -> str:
         """How the estimate of a linear head was made; its strengths were tried on so many examples."""
         if self.nested:
             return f"{self.count}-fold cross-validation, nested for the choice of the strength"
         why = "too few groups" if self.count < 3 else "with so many examples it changes nothing"
+        why = "the budget leaves no time for it" if self.hurried else why
         how = f"{self.count}-fold cross-validation, not nested: {why}"
         if tried_on == len(self.folds):
             return how

@@ -157,6 +157,11 @@ class Work:
         return len(self.examples) + (len(self.train) * (self.seen.count - 1) if self.seen and self.seen.count else 0)
 
     @property
+    def tested(self) -> int:
+        """How many examples are scored when everything is trained."""
+        return len(self.examples) - len(self.train)
+
+    @property
     def folder(self) -> Path:
         """The run's folder."""
         return self.recorder.path

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,8 +22,9 @@ from regraft.features.material import Material
 from regraft.strategy.contrastive import Contrast
 from regraft.training.deeper import State, Watch
 from regraft.training.design import Design
-from regraft.training.loop import RETRIES
+from regraft.training.loop import RETRIES, Bend, bent
 from regraft.training.losses import Loss
+from regraft.training.pacing import Pacing
 from regraft.training.probe import LIMIT, loose
 from regraft.training.solve import Problems, minimise
 
@@ -172,16 +174,25 @@ def balanced_batches(labels: np.ndarray, size: int, seed: int) -> Iterator[np.nd
 
 
 def contrast(
-    encoder: Encoder, labels: np.ndarray, examples: np.ndarray, settings: Contrast, seed: int, watch: Callable[[int, float], None]
+    encoder: Encoder,
+    labels: np.ndarray,
+    examples: np.ndarray,
+    settings: Contrast,
+    seed: int,
+    watch: Callable[[int, float], None],
+    bends: list[Bend] | None = None,
+    shorter: Callable[[int, int, int], int | None] | None = None,
 ) -> int:
     """Tune on some examples with their labels (examples,); says how often it had to begin again at a third of the rate.
 
-    The same seed, threads and versions give the same bits. RunError when the loss is not finite at any rate that was tried.
+    The same seed, threads and versions give the same bits. RunError when the loss is not finite at any rate that was tried. `bends` and
+    `shorter` are those of a `Problem`.
     """
+    bends = [] if bends is None else bends
     start = encoder.state()
     for restart in range(RETRIES + 1):
         try:
-            _contrast(encoder, labels, examples, settings, 3.0**-restart, seed, watch)
+            _contrast(encoder, labels, examples, settings, restart, seed, watch, bends, shorter)
             return restart
         except _Diverged:
             encoder.module.load_state_dict(start)
@@ -197,9 +208,11 @@ def _contrast(
     labels: np.ndarray,
     examples: np.ndarray,
     settings: Contrast,
-    slower: float,
+    restart: int,
     seed: int,
     watch: Callable[[int, float], None],
+    bends: list[Bend],
+    shorter: Callable[[int, int, int], int | None] | None,
 ) -> None:
     trained = [p for p in encoder.module.parameters() if p.requires_grad]
     device = trained[0].device
@@ -207,19 +220,21 @@ def _contrast(
         {"params": [p for p in trained if (p.ndim > 1) == decays], "weight_decay": settings.weight_decay if decays else 0.0}
         for decays in (True, False)
     ]
-    optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.rate * slower, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _height(step, settings))
+    optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.rate * 3.0**-restart, fused=True)
+    until = lambda step: [bend for bend in bends if bend.restart == restart and bend.step <= step]
+    shape = lambda step, steps, warm_up: _height(step, settings)
+    height = lambda step: bent(shape, step, settings.steps, settings.warm_up, until(step))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, height)
     known = torch.from_numpy(labels).to(device)
     batches = balanced_batches(labels, settings.batch, seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         encoder.train_mode()
-        for step in range(settings.steps):
+        step, end = 0, settings.steps
+        while step < end:
             batch = next(batches)
             optimiser.zero_grad(set_to_none=True)
-            with torch.autocast(device.type, torch.bfloat16, enabled=encoder.bfloat16):
-                rows = encoder.rows(examples[batch])
-            loss = contrastive_loss(rows, known[torch.from_numpy(batch).to(device)], settings.temperature)
+            loss = _loss_of(encoder, batch, examples, known, settings)
             loss.backward()
             length = nn.utils.clip_grad_norm_(trained, settings.clip)
             value = float(loss.detach())
@@ -227,7 +242,33 @@ def _contrast(
                 raise _Diverged
             optimiser.step()
             schedule.step()
-            watch(step + 1, value)
+            step += 1
+            watch(step, value)
+            if shorter and (nearer := shorter(restart, step, end)) is not None:
+                bends.append(Bend(restart, step, nearer))
+            end = min([settings.steps, *(bend.end for bend in until(step))])
+
+
+def _loss_of(encoder: Encoder, batch: np.ndarray, examples: np.ndarray, known: Tensor, settings: Contrast) -> Tensor:
+    with torch.autocast(known.device.type, torch.bfloat16, enabled=encoder.bfloat16):
+        rows = encoder.rows(examples[batch])
+    return contrastive_loss(rows, known[torch.from_numpy(batch).to(known.device)], settings.temperature)
+
+
+def seconds_of_step(encoder: Encoder, task: Task, settings: Contrast, seed: int, now: Callable[[], float]) -> float:
+    """What a step takes here, without moving anything: the second of two, as the first warms up."""
+    trained = [p for p in encoder.module.parameters() if p.requires_grad]
+    known = torch.from_numpy(task.labels).to(trained[0].device)
+    batches, spent = balanced_batches(task.labels, settings.batch, seed), 0.0
+    encoder.train_mode()
+    with torch.random.fork_rng(devices=[known.device] if known.device.type == "cuda" else []):
+        for _ in range(2):
+            begun = now()
+            _loss_of(encoder, next(batches), task.examples, known, settings).backward()
+            spent = now() - begun
+    encoder.module.zero_grad(set_to_none=True)
+    encoder.module.eval()
+    return spent
 
 
 def _height(step: int, settings: Contrast) -> float:
@@ -294,23 +335,37 @@ def tune_encoder(
     decided: Callable[[int], None],
     chose: Callable[[float, tuple[float, ...]], None],
     watch: Watch,
+    pacing: Pacing | None = None,
 ) -> Contrasted:
     """Tune and fit without each fold in turn, judge, then do both on everything.
 
     Every tuning starts from the encoder's present weights. The strength of the output layer that judges a fold is chosen in the other
     folds, by encoders that had not seen those; the final one in all of them. After the first fold
-    `folds_for(folds, seconds)` says how many are trained; `decided` and `chose` hear decisions before they are acted on.
+    `folds_for(folds, seconds)` says how many are trained; `decided` and `chose` hear decisions before they are acted on. `pacing` keeps it
+    to a budget, and says how many folds are trained in the place of `folds_for`.
     """
     start: State = encoder.state()
     count = int(task.folds.max()) + 1
     trained, restarts, fold = count, 0, 0
     outputs: list[np.ndarray] = []
 
-    def learn(own: np.ndarray, stage: str, strengths: Sequence[float]) -> list[Layer]:
+    def learn(own: np.ndarray, stage: str, strengths: Sequence[float], last: bool = False) -> list[Layer]:
         nonlocal restarts
         encoder.module.load_state_dict(start)
-        tell = lambda step, loss: watch(stage, step, settings.steps, loss)
-        restarts += contrast(encoder, task.labels[own], task.examples[own], settings, seed, tell)
+        paced, more = settings, {}
+        if pacing is not None:
+            paced = replace(settings, steps=pacing.steps(fold, last, settings.steps))
+            more = {"bends": pacing.bends(fold), "shorter": partial(pacing.shorter, fold)}
+        taken = 0
+
+        def tell(step: int, loss: float) -> None:
+            nonlocal taken
+            taken = step
+            watch(stage, step, paced.steps, loss)
+
+        restarts += contrast(encoder, task.labels[own], task.examples[own], paced, seed, tell, **more)
+        if taken < paced.steps:
+            watch(stage, taken, taken, math.nan)
         rows = encoder.features(task.examples[own])
         return fit_layers(rows, task.labels[own], task.weights[own], task.classes, strengths, task.loss)
 
@@ -320,7 +375,9 @@ def tune_encoder(
         layers = learn(~held, f"fold {fold + 1} of {trained}", task.strengths)
         rows = encoder.features(task.examples[held])
         outputs.append(np.stack([task.loss.outputs(torch.from_numpy(rows @ w.T + b)).numpy() for w, b in layers]))
-        if fold == 0:
+        if pacing is not None:
+            trained = pacing.folds(fold + 1, count)
+        elif fold == 0:
             trained = folds_for(count, time.perf_counter() - begun)
             decided(trained)
         fold += 1
@@ -330,7 +387,7 @@ def tune_encoder(
     held_out = np.full((len(task.examples), task.classes), np.nan, np.float32)
     for f, said in enumerate(outputs):
         held_out[task.folds == f] = said[chosen[f]]
-    (layer,) = learn(np.ones(len(task.examples), bool), "all examples", [task.strengths[best]])
+    (layer,) = learn(np.ones(len(task.examples), bool), "all examples", [task.strengths[best]], last=True)
     return Contrasted(held_out, trained, task.strengths[best], losses, layer, restarts)
 
 

@@ -15,8 +15,9 @@ from regraft.features.material import Looks, Material
 from regraft.strategy.settings import Settings
 from regraft.training.afterwards import between
 from regraft.training.design import FLOOR
-from regraft.training.loop import Course, Learner, Problem, Saved, judge, seconds_of_step, train
+from regraft.training.loop import Course, Learner, Problem, Saved, judge, seconds_of_step, seconds_of_whole_step, train
 from regraft.training.losses import Loss
+from regraft.training.pacing import Pacing
 
 State = Mapping[str, Tensor]
 """Tensors by their names in the learner's module."""
@@ -153,6 +154,7 @@ def tune(
     mixes: Sequence[float] = (1.0,),
     parts_at: Mapping[tuple[int, int], int] | None = None,
     divided: Callable[[int, int, int], None] = lambda training, step, parts: None,
+    pacing: Pacing | None = None,
 ) -> Tuned:
     """Train without each fold in turn, judge it, then train on everything.
 
@@ -162,7 +164,8 @@ def tune(
     bits.
 
     Each fold is judged at all `mixes` of the weights at its start and its end, and left at its end. `divided` hears of (training, step) at
-    which memory ran out, and in how many parts a batch is computed from there on; `parts_at` says that it was so before.
+    which memory ran out, and in how many parts a batch is computed from there on; `parts_at` says that it was so before. `pacing` keeps it
+    to a budget, and says how many folds are trained in the place of `folds_for`.
     """
     keeping = keeping or Keeping()
     start = learner.state()
@@ -186,6 +189,10 @@ def tune(
             parts_at={step: parts for (training, step), parts in (parts_at or {}).items() if training == fold},
             divided=lambda step, parts, fold=fold: divided(fold, step, parts),
         )
+        if pacing is not None:
+            shorter = lambda restart, step, end, fold=fold, ask=pacing.shorter: ask(fold, restart, step, end)
+            steps = pacing.steps(fold, last, problem.steps)
+            problem = replace(problem, length=steps, bends=pacing.bends(fold), shorter=shorter)
 
         def after(course: Course, begun: float = begun) -> None:
             if (stopping := keeping.stopping()) or keeping.due():
@@ -197,8 +204,8 @@ def tune(
         stage = "all examples" if last else f"fold {fold + 1} of {way.folds}"
         heard = lambda step, loss, stage=stage, steps=problem.steps: watch(stage, step, steps, loss)
         found = train(problem, heard, saved=way.course, after=after)
-        if (taken := problem.steps // settings.epochs * len(found.losses)) < problem.steps:
-            watch(stage, taken, taken, found.losses[-1])
+        if found.steps < problem.steps:
+            watch(stage, found.steps, found.steps, found.losses[-1])
         _back(learner, task, taught)
         if last:
             way.losses, way.final = found.losses, learner.moving()
@@ -206,7 +213,9 @@ def tune(
             way.held_out[:, ~own] = _judged(learner, task, ~own, begins, mixes)
         way.epochs, way.rates, way.parts = [*way.epochs, found.epoch], [*way.rates, found.lr], found.parts
         way.states += [learner.state()] * keep_states
-        if fold == 0 and not last:
+        if pacing is not None and not last:
+            way.folds = pacing.folds(fold + 1, count)
+        elif fold == 0 and not last:
             way.folds = folds_for(count, time.perf_counter() - begun)
             decided(way.folds)
         way.done, way.restarts = fold + 1, way.restarts + found.restarts
@@ -222,6 +231,16 @@ def tune(
 def seconds_of_steps(learner: Learner, task: Task, settings: Settings, seed: int) -> float:
     """What a step on all examples takes, as the learner is; nothing moves."""
     return seconds_of_step(_problem(learner, task, settings, np.ones(len(task.train), bool), learner.state(), None, seed))
+
+
+def seconds_of_whole_steps(learner: Learner, task: Task, settings: Settings, seed: int, enough: float, now: Callable[[], float]) -> float:
+    """The same with everything that belongs to a step, of a few batches; see `seconds_of_whole_step`."""
+    start = learner.state()
+    try:
+        problem = _problem(learner, task, settings, np.ones(len(task.train), bool), start, None, seed)
+        return seconds_of_whole_step(problem, enough, now)
+    finally:
+        learner.restore(start)
 
 
 def _inner(task: Task, settings: Settings, own: np.ndarray, lengths: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray, int | None]:

@@ -97,6 +97,12 @@ class Problem:
     """Hears of such a step before it is taken again."""
     looks: Looks | None = None
     """What each epoch reads, where that is not the examples as they are; those that tell when to stop are always seen as they are."""
+    length: int | None = None
+    """Steps, where a budget takes fewer than the settings say: the schedule is that of so many."""
+    bends: list[Bend] = field(default_factory=list["Bend"])
+    """Where the schedule was shortened on the way."""
+    shorter: Callable[[int, int, int], int | None] | None = None
+    """(restart, step, end) -> a nearer end, recorded before it is acted on, or None; asked after every step."""
 
     @property
     def device(self) -> torch.device:
@@ -106,13 +112,14 @@ class Problem:
     @property
     def steps(self) -> int:
         """Steps of the whole training."""
-        return self.settings.steps(len(self.examples))
+        whole = self.settings.steps(len(self.examples))
+        return whole if self.length is None else min(self.length, whole)
 
 
 @dataclass(frozen=True)
 class Trained:
     """How a training went: mean loss of each epoch, how often it had to begin again, in how many parts a batch was computed in the end,
-    the epoch whose weights were kept, and the learning rate.
+    the epoch whose weights were kept, the learning rate, and how many steps were taken.
     """
 
     losses: list[float]
@@ -120,6 +127,7 @@ class Trained:
     parts: int
     epoch: int
     lr: float
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,15 @@ class Saved:
 
 class _Diverged(ArithmeticError):
     pass
+
+
+@dataclass(frozen=True)
+class Bend:
+    """A schedule that was shortened after so many steps of a restart: it ends at step `end`."""
+
+    restart: int
+    step: int
+    end: int
 
 
 class Course:
@@ -175,12 +192,15 @@ class Course:
         problem = self.problem
         while not self.ended:
             problem.learner.train_mode()
-            for batch in _batches(problem, self.epoch)[self.batch :]:
+            batches = _batches(problem, self.epoch)
+            for batch in batches[self.batch :]:
                 worth = self._take_step(batch)
                 self.total += worth * len(batch)
                 self.batch, self.step = self.batch + 1, self.step + 1
                 after(self, worth)
-            self.means.append(self.total / len(problem.examples))
+                if self._at_the_end():
+                    break
+            self.means.append(self.total / sum(map(len, batches[: self.batch])))
             self.epoch, self.batch, self.total = self.epoch + 1, 0, 0.0
             if self.means[-1] > EXPLODED * max(1.0, self.first):
                 raise _Diverged
@@ -197,7 +217,27 @@ class Course:
         """Whether there is nothing left to do."""
         settings = self.problem.settings
         waited = len(self.problem.inner) and settings.patience and self.epoch - self.best_epoch >= settings.patience
-        return self.epoch >= min(settings.epochs, self.problem.until or settings.epochs) or bool(waited)
+        over = self.problem.length is not None and self.step >= self.end
+        return self.epoch >= min(settings.epochs, self.problem.until or settings.epochs) or bool(waited) or over
+
+    @property
+    def bends(self) -> list[Bend]:
+        """Where the schedule was shortened, up to the present step."""
+        return [bend for bend in self.problem.bends if bend.restart == self.restart and bend.step <= self.step]
+
+    @property
+    def end(self) -> int:
+        """The step at which the schedule ends."""
+        return min([self.problem.steps, *(bend.end for bend in self.bends)])
+
+    def _at_the_end(self) -> bool:
+        """Whether the budget ends the training here, in the middle of an epoch."""
+        problem = self.problem
+        if problem.length is None:
+            return False
+        if problem.shorter and (end := problem.shorter(self.restart, self.step, self.end)) is not None:
+            problem.bends.append(Bend(self.restart, self.step, end))
+        return self.step >= self.end
 
     def _result(self) -> dict[str, Tensor]:
         """What the training gives: the weights after the best epoch, the mean of the weights, or the last ones."""
@@ -220,7 +260,7 @@ class Course:
         """The loss of a batch, and a step down its gradient."""
         problem, settings = self.problem, self.problem.settings
         for group, peak in zip(self.optimiser.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * _height(self.step, problem.steps, settings.warm_up)
+            group["lr"] = peak * bent(_height, self.step, problem.steps, settings.warm_up, self.bends)
         self.parts = max(self.parts, problem.parts_at.get(self.step, 1))
         worth = self._gradient(batch)
         length = torch.nn.utils.clip_grad_norm_(self.trained, settings.clip)
@@ -404,7 +444,7 @@ def train(
                     course.take_up(saved)
                 losses = course.run(each)
                 epoch = course.best_epoch or course.epoch
-                return Trained(losses, restart, course.parts, epoch, problem.settings.lr * height * 3.0**-restart)
+                return Trained(losses, restart, course.parts, epoch, problem.settings.lr * height * 3.0**-restart, course.step)
         except _Diverged:
             learner.restore(start)
             saved, parts = None, course.parts
@@ -529,6 +569,47 @@ def _height(step: int, steps: int, warm_up: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def bent(height: Callable[[int, int, float], float], step: int, steps: int, warm_up: float, bends: Sequence[Bend]) -> float:
+    """The height of a schedule that was shortened: from where it then was it falls along a cosine to 0 at the new end."""
+    if not bends:
+        return height(step, steps, warm_up)
+    last = bends[-1]
+    return bent(height, last.step, steps, warm_up, bends[:-1]) * falling(step - last.step, last.end - last.step)
+
+
+def falling(step: int, steps: int) -> float:
+    """A cosine from 1 to 0."""
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, steps))))
+
+
+def seconds_of_whole_step(problem: Problem, enough: float, now: Callable[[], float]) -> float:
+    """What a step takes here with everything that belongs to it; nothing moves but random streams that are put back. The first one, which
+    also warms up, counts alone where it takes `enough` seconds.
+    """
+    learner = problem.learner
+    before = {name: tensor.clone() for name, tensor in learner.moving().items()}
+    spent: list[float] = []
+    learner.train_mode()
+    try:
+        with torch.random.fork_rng(devices=[problem.device] if problem.device.type == "cuda" else []):
+            course = Course(problem)
+            course.peaks = [0.0] * len(course.peaks)
+            for batch in _batches(problem, 0)[:4] * 4:
+                begun = now()
+                course._take_step(batch)
+                if problem.device.type == "cuda":
+                    torch.cuda.synchronize(problem.device)
+                spent.append(now() - begun)
+                if spent[0] >= enough or len(spent) == 4:
+                    break
+    except _Diverged:
+        pass
+    finally:
+        learner.move(before)
+        learner.eval_mode()
+    return sum(spent[1:]) / len(spent[1:]) if len(spent) > 1 else sum(spent)
 
 
 def judge(learner: Learner, material: Material, examples: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ out_of_fold.csv      each example, its label, what a model that had not seen it 
 out_of_fold.npy      the same as probabilities (n, classes), float32
 bundle/              the model to keep
 replayed.json        decisions of another run that are used, where that was asked for
+time.json            the seconds that went into it so far, where it has a budget; while it runs
 checkpoints/         how far training is; while it runs
 lock                 who writes it; while it runs
 """
@@ -40,12 +41,14 @@ CHECKPOINTS = "checkpoints"
 """How far training is, while it runs."""
 
 SPEC, DECISIONS, EVENTS, REPLAYED = "spec.json", "decisions.json", "events.jsonl", "replayed.json"
+TIME = "time.json"
 
 _OWN = {
     SPEC,
     DECISIONS,
     EVENTS,
     REPLAYED,
+    TIME,
     OUT_OF_FOLD,
     "out_of_fold.npy",
     "without_network.npz",
@@ -93,10 +96,16 @@ class RunFolder:
             except OSError as error:
                 raise cannot_write(self.path / EVENTS, error) from None
 
+    def note_time(self, seconds: float) -> None:
+        """Write down how much time went into the run so far; a disk that does not take it is no fault."""
+        with suppress(RunError, OSError):
+            write_json(self.path / TIME, {"seconds": round(seconds, 2)})
+
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result: the run is whole from here on."""
         write_json(self.path / RESULT, result, durable=True)
         shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        (self.path / TIME).unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
@@ -153,6 +162,8 @@ class Unfinished:
     replay: dict[str, Any]
     where: str | None
     objects: tuple[str, ...]
+    seconds: float
+    """That went into it, where it has a budget."""
 
 
 def unfinished_run(path: Path) -> Unfinished:
@@ -169,10 +180,17 @@ def unfinished_run(path: Path) -> Unfinished:
         decisions, replay = (_read(path / name) if (path / name).is_file() else {} for name in (DECISIONS, REPLAYED))
         where, objects = said.get("folder"), tuple(str(name) for name in said.get("objects") or ())
         lock.write({"folder": where, "objects": list(objects)})
-        return Unfinished(RunFolder(path, lock, decisions), spec, decisions, replay, where, objects)
+        return Unfinished(RunFolder(path, lock, decisions), spec, decisions, replay, where, objects, _seconds(path))
     except BaseException:
         lock.release()
         raise
+
+
+def _seconds(path: Path) -> float:
+    try:
+        return max(0.0, float(read_json(path / TIME)["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def decided(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
