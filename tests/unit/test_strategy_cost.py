@@ -49,6 +49,11 @@ def test_features_that_are_stored_cost_next_to_nothing():
     assert stored["features"].value < 0.4 * head_stages(AMOUNT, PACE)["features"].value
 
 
+def test_the_mean_of_few_examples_is_less_certain():
+    widths = [(r := head_stages(AMOUNT, replace(PACE, timed=n))["features"]).high / r.low for n in (0, 16, 100, 1000)]
+    assert widths == sorted(widths, reverse=True) and widths[0] > 1.5 * widths[-1]
+
+
 def test_a_step_that_was_not_timed_follows_from_multiply_adds_and_is_less_certain():
     timed, guessed = (deeper_stages(AMOUNT, PACE, b, SETTINGS)["training"] for b in (TOP, replace(TOP, step=None)))
     assert guessed.high / guessed.low > timed.high / timed.low

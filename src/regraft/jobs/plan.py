@@ -607,14 +607,16 @@ def _pace(known: Mapping[str, Any], begin: float, first: Extracted, whole: Extra
     pace, measured = Pace(begin=begin), ["begin"]
     later = whole.computed if whole is not first else 0
     if later >= FIRST:
-        pace = replace(pace, example=whole.seconds / later, setup=max(0.0, first.seconds - first.computed * whole.seconds / later))
+        pace = replace(
+            pace, example=whole.seconds / later, timed=later, setup=max(0.0, first.seconds - first.computed * whole.seconds / later)
+        )
         measured.append("example")
     elif first.computed:
-        pace = replace(pace, example=first.seconds / first.computed, setup=0.0)
+        pace = replace(pace, example=first.seconds / first.computed, timed=first.computed, setup=0.0)
         measured.append("example")
     elif isinstance(held := known.get("pace"), Mapping):
         numbers = {k: float(v) for k, v in held.items() if k in ("example", "setup", "reading", "judged") and isinstance(v, (int, float))}
-        pace = replace(pace, **numbers)
+        pace = replace(pace, **numbers, timed=int(held.get("timed", 0)))
         measured += [str(name) for name in held.get("measured", ()) if name in ("example", "judged")]
     return replace(pace, measured=tuple(dict.fromkeys(measured)))
 

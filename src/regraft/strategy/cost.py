@@ -103,7 +103,7 @@ class Pace:
     """How fast this machine is with a network, in seconds: `begin` until the pass begins, `setup` until its engine is ready, `example` of
     the pass an example (read, prepared and through the network), `reading` of it an example alone, `probe` by how many times what
     `probe_seconds` says a linear head took, `ending` after the last stage. `judged` is a window through the whole network in training's
-    engine. `measured` says of which that is known here; the others are guesses.
+    engine. `measured` says of which that is known here; the others are guesses. `timed` is how many examples `example` is the mean of.
     """
 
     begin: float = 4.0
@@ -113,6 +113,7 @@ class Pace:
     judged: float = 0.02
     probe: float = 1.0
     ending: float = 1.0
+    timed: int = 0
     measured: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -186,7 +187,8 @@ def head_stages(amount: Amount, pace: Pace) -> dict[str, Range]:
     found = {"begin": Range.around(pace.begin, spread("begin"))}
     known = amount.examples - amount.missing
     features = pace.example * amount.missing + (pace.setup if amount.missing else 0.0) + known * min(pace.reading, pace.example)
-    found["features"] = Range.around(max(0.05, features), spread("example"))
+    # one example takes as long as another, give or take; the mean of few says less than that of many
+    found["features"] = Range.around(max(0.05, features), math.hypot(spread("example"), 1 / math.sqrt(max(4, pace.timed))))
     found["output layer"] = probe(amount.width)
     found["without the network"] = probe(amount.rows, 0.5)
     found["ending"] = Range.around(pace.ending, ROUGH)
