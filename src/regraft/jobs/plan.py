@@ -616,7 +616,8 @@ def _pace(known: Mapping[str, Any], begin: float, first: Extracted, whole: Extra
         measured.append("example")
     elif isinstance(held := known.get("pace"), Mapping):
         numbers = {k: float(v) for k, v in held.items() if k in ("example", "setup", "reading", "judged") and isinstance(v, (int, float))}
-        pace = replace(pace, **numbers, timed=int(held.get("timed", 0)))
+        timed_on = held.get("timed")
+        pace = replace(pace, **numbers, timed=timed_on if isinstance(timed_on, int) else 0)
         measured += [str(name) for name in held.get("measured", ()) if name in ("example", "judged")]
     return replace(pace, measured=tuple(dict.fromkeys(measured)))
 
