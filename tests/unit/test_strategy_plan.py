@@ -115,6 +115,12 @@ def test_every_rule_names_its_source_and_has_a_spread():
     assert "Kornblith" in gain_of("full", 100, "near").why and "SetFit" in gain_of("contrastive", 8, "far").why
 
 
+def test_of_an_error_half_a_rule_is_taken_and_said():
+    share, error = (gain_of("full", 100, "far", metric=m) for m in ("accuracy", "mae"))
+    assert error.expected.mean == share.expected.mean / 2 and error.expected.deviation == share.expected.deviation / 2
+    assert "half of what it is for classes" in error.why and "log odds" in share.why
+
+
 def test_more_blocks_lie_between_one_and_all():
     for near in ("near", "far", "unknown"):
         means = [mean(t, 100, near) for t in ("top=1", "top=2", "top=3", "full")]

@@ -464,7 +464,7 @@ class _Looked:
             return None
         deeper = self.deeper[train]
         settings = usual_settings(deeper, amount.train)
-        gain = gain_of(train, self.per_class, self.near, self.making.outcomes)
+        gain = gain_of(train, self.per_class, self.near, self.making.outcomes, self.making.metric)
         reasons = [gain.why, self._cost_reason(train)]
         if train == "contrastive":
             stages = contrastive_stages(amount, pace, one.body, contrast_for(amount.train, one.length))
@@ -482,7 +482,7 @@ class _Looked:
         if old is None:
             return None
         named = target.name == "class" and match_names(target.outputs, old.labels).complete
-        gain = gain_of("none, by name" if named else "none", self.per_class, self.near, self.making.outcomes)
+        gain = gain_of("none, by name" if named else "none", self.per_class, self.near, self.making.outcomes, self.making.metric)
         amount = replace(self.amount, width=old.outputs, missing=self.amount.examples)
         memory = head_memory(amount, self.held, self.seen)
         counts = (parameters + facts.features * old.outputs, 0 if named else (old.outputs + 1) * amount.outputs)

@@ -283,6 +283,9 @@ BYTES_OF_WEIGHTS, BYTES_OF_TRAINED = 12, 24
 """For each parameter: what came, the network, and its state at the start. For each that trains, besides: gradient 4, AdamW's two means 8,
 where it began 4, where it ended 4, and what mixing weights takes 4."""
 
+LOADED = 60.0
+"""MB of what PyTorch loads to find a cut and to train (measured: 50 to 90)."""
+
 TEMPORARY = 1.4
 """Times what is kept for the gradient: the gradient on its way back, and what an operation needs while it runs."""
 
@@ -299,7 +302,7 @@ def deeper_memory(amount: Amount, held: Held, done: int, body: Body, batch: int)
     weights = BYTES_OF_WEIGHTS * body.parameters + BYTES_OF_TRAINED * body.trained
     kept = TEMPORARY * body.activations * batch * amount.windows
     features = 12 * amount.width * max(0, amount.examples - done)
-    value = held.resident + (weights + kept + features) / 1e6
+    value = held.resident + LOADED + (weights + kept + features) / 1e6
     least = head_memory(amount, held, done)
     return Range.around(max(value, least.value), 1.5 * ROUGH_MEMORY)
 

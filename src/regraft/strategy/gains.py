@@ -158,18 +158,27 @@ class Gain:
     rule: float
 
 
-def gain_of(train: str, per_class: float, near: str, outcomes: Sequence[Outcome] = ()) -> Gain:
-    """The rule for a rung, moved by what came of earlier fits of the same rung."""
+def gain_of(train: str, per_class: float, near: str, outcomes: Sequence[Outcome] = (), metric: str = SHARES[0]) -> Gain:
+    """The rule for a rung, moved by what came of earlier fits of the same rung. The rules are of classes: of an error, half of it is taken."""
+    of = 1.0 if metric in SHARES else 0.5
     if train in AS_IT_IS:
-        mean, deviation, source = AS_IT_IS[train]
-        why = f"its own output layer stays: {mean:+.2f} in log odds over the head, give or take {deviation:.2f} ({source})"
+        mean, deviation, source = _scaled(AS_IT_IS[train], of)
+        why = f"its own output layer stays: {_rule_said(mean, deviation, metric)} ({source})"
         return _moved(Gain(Expected(mean, deviation), why, mean), train, outcomes)
     amount = amount_of(per_class)
-    mean, deviation, source = _rule(train, amount, near)
+    mean, deviation, source = _scaled(_rule(train, amount, near), of)
     how = "near to what the network knows" if near == NEAR else "far from it" if near == FAR else "how near is not clear"
-    rule = f"{mean:+.2f} in log odds over the head, give or take {deviation:.2f}"
-    why = f"{amount} examples a class ({per_class:,.0f}), {how}: {rule} ({source})"
+    why = f"{amount} examples a class ({per_class:,.0f}), {how}: {_rule_said(mean, deviation, metric)} ({source})"
     return _moved(Gain(Expected(mean, deviation), why, mean), train, outcomes)
+
+
+def _scaled(rule: tuple[float, float, str], of: float) -> tuple[float, float, str]:
+    return of * rule[0], of * rule[1], rule[2]
+
+
+def _rule_said(mean: float, deviation: float, metric: str) -> str:
+    unit = "log odds" if metric in SHARES else "the log of the error, half of what it is for classes,"
+    return f"{mean:+.2f} in {unit} over the head, give or take {deviation:.2f}"
 
 
 def _rule(train: str, amount: str, near: str) -> tuple[float, float, str]:
