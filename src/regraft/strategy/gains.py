@@ -159,7 +159,7 @@ class Gain:
 
 
 def gain_of(train: str, per_class: float, near: str, outcomes: Sequence[Outcome] = (), metric: str = SHARES[0]) -> Gain:
-    """The rule for a rung, moved by what came of earlier fits of the same rung. The rules are of classes: of an error, half of it is taken."""
+    """The rule for a rung, moved by what came of earlier fits of the same rung. The rules are of classes: of an error, half is taken."""
     of = 1.0 if metric in SHARES else 0.5
     if train in AS_IT_IS:
         mean, deviation, source = _scaled(AS_IT_IS[train], of)
