@@ -7,7 +7,7 @@ is counted by itself.
 Every run is a process of its own: a set, a rung and a budget by chance. Every second one begins with an empty feature store. The figures
 hold how busy the machine was (load). Runs are kept one by one: the same command goes on after an interruption; shorter budgets come first.
 
-    REGRAFT_DATA=... python benchmarks/soak/deadlines.py [--runs 40] [--seed N] [--minutes M] [--out benchmarks/results/deadlines.json]
+    REGRAFT_DATA=... python benchmarks/soak/deadlines.py [--runs 40] [--seed N] [--minutes M] [--least B] [--out FILE]
 """
 
 from __future__ import annotations
@@ -115,13 +115,15 @@ def main() -> None:
     ask.add_argument("--seed", type=int, default=7)
     ask.add_argument("--minutes", type=float, default=1e9, help="begin no run after so many minutes")
     ask.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "deadlines.json")
+    ask.add_argument("--least", type=float, default=0, help="begin no run with a shorter budget")
     given = ask.parse_args()
     data, begun = Path(os.environ["REGRAFT_DATA"]), time.monotonic()
     held = json.loads(given.out.read_text()) if given.out.exists() else {}
     each = held["each"] if held.get("seed") == given.seed else []
     with tempfile.TemporaryDirectory() as place:
         for number, run in enumerate(planned(given.runs, given.seed)):
-            if any({k: r[k] for k in run} == run for r in each) or time.monotonic() - begun > 60 * given.minutes:
+            done = any({k: r[k] for k in run} == run for r in each)
+            if done or run["budget"] < given.least or time.monotonic() - begun > 60 * given.minutes:
                 continue
             own = Path(place) / str(number)
             own.mkdir()

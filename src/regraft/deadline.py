@@ -17,13 +17,16 @@ from typing import Any
 from regraft.errors import RunError
 from regraft.spec import clock_time, seconds_in
 
-LEAVING = 0.4
+LEAVING = 0.6
 """Seconds between the written run and the end of the process: PyTorch's threads and memory are given back."""
+
+UNWINDING = 0.7
+"""Seconds that what was broken off takes to end: a tile that runs, a file that is read."""
 
 STARTING = 120.0
 """Seconds that a process may have taken to start; one that is older is another program's, which runs the command inside."""
 
-BUSIEST = 20.0
+BUSIEST = 8.0
 """Times as slow as an idle machine that what cannot be measured beforehand is taken to be at most."""
 
 
@@ -69,6 +72,8 @@ class Deadline:
     waiting: bool = False
     asked: str | None = None
     """The budget as it was asked for, for a spec; what it names is checked there."""
+    quiet: bool = False
+    """Whether it never rings: where the decisions of another run count, and not the clock."""
     slowness: float = 1.0
     """How many times as long as on an idle machine things take."""
     writing: float = 0.0
@@ -100,7 +105,7 @@ class Deadline:
         if process:
             made.feel()
             # nothing of a process of one command has to stay whole: PyTorch's being loaded can be broken off too
-            made.ring_at(0.0, "")
+            made.ring_at(UNWINDING * made.slowness, "")
         return made
 
     @property
@@ -147,6 +152,12 @@ class Deadline:
         self._before = signal.signal(signal.SIGALRM, ring)
         signal.setitimer(signal.ITIMER_REAL, max(0.001, self.left - reserve))
 
+    def hush(self, replay: object) -> None:
+        """Never ring where there is something to `replay`."""
+        if replay:
+            self.quiet = True
+            self.silence()
+
     def silence(self) -> None:
         """Ring no more."""
         self._wish = None
@@ -160,7 +171,7 @@ class Deadline:
         ours = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
         # an alarm of the user's program is its own
         free = ours and signal.getitimer(signal.ITIMER_REAL)[0] == 0
-        return free and self.bound and not self.waiting and self.now is steady
+        return free and self.bound and not (self.waiting or self.quiet) and self.now is steady
 
     @property
     def text(self) -> str:

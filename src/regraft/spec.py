@@ -22,6 +22,9 @@ METRICS = {
 ENGINES = ("auto", "torch", "compile", "openvino", "onnx")
 PRECISIONS = ("auto", "fp32", "bf16")
 
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+"""Programs that keep and draw what happens in a fit."""
+
 FRESH = "fresh"
 """`views`: another one in every epoch."""
 
@@ -125,6 +128,9 @@ class FitSpec:
     """Give every class the same weight, whatever its number of examples."""
     store: bool = True
     """Keep features for the next time; off: compute them anew and keep nothing."""
+    track: tuple[str, ...] = ()
+    """Also tell a tracker what happens: tensorboard, mlflow or wandb; with a destination mlflow:sqlite:///runs.db, tensorboard:logs,
+    wandb:team/project. May be given several times. docs/seeing.md says what each keeps and where."""
 
     def __post_init__(self) -> None:
         faults: list[str] = []
@@ -139,6 +145,7 @@ class FitSpec:
             faults.append(f"--balance gives classes equal weight, and --target is {self.target}")
         faults += one_of("--engine", self.engine, ENGINES)
         faults += one_of("--precision", self.precision, PRECISIONS)
+        faults += tracker_faults(self.track)
         if self.threads is not None and self.threads < 1:
             faults.append(f"--threads {self.threads}: expected at least 1")
         if not 0 <= self.seed < 2**32:
@@ -225,6 +232,24 @@ def views_fault(option: str, views: str | None) -> list[str]:
     if views is None or views == FRESH or views.isdecimal() and 1 <= int(views) <= MOST_VIEWS:
         return []
     return [f"{option} {views}: expected 1 to {MOST_VIEWS}, or {FRESH}"]
+
+
+def tracker_of(asked: str) -> tuple[str, str | None]:
+    """(name, destination or None) of a tracker as it is asked for: mlflow, or mlflow:sqlite:///runs.db"""
+    name, _, destination = asked.partition(":")
+    return name, destination or None
+
+
+def tracker_faults(track: Sequence[str]) -> list[str]:
+    """What is wrong with the trackers that are asked for. Whatever holds a password is refused: a run keeps what was asked for."""
+    asked = [tracker_of(each) for each in track]
+    faults = [fault for name, _ in asked for fault in one_of("--track", name, TRACKERS)]
+    names = [name for name, _ in asked]
+    faults += [f"--track {name} is given {names.count(name)} times" for name in dict.fromkeys(names) if names.count(name) > 1]
+    for name, destination in asked:
+        if destination and "@" in destination.partition("://")[2].partition("/")[0]:
+            faults.append(f"--track {name}: the destination holds a password, and the run would keep it. MLFLOW_TRACKING_URI may hold it")
+    return faults
 
 
 def one_of(option: str, value: str | None, known: Sequence[str]) -> list[str]:

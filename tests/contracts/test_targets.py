@@ -396,6 +396,15 @@ def test_what_choices_are_made_by_is_higher_for_better(name: str):
     assert found.target.difference(Figure(0.1, -0.1, 0.2))
 
 
+def test_a_metrics_own_value_is_that_of_the_figures(name: str):
+    found = learnt(name)
+    said = LOSSES[found.target.loss].decide(torch.from_numpy(found.outputs))
+    decided = said if name == "multilabel" else found.target.decide(found.outputs)
+    figures = found.target.figures(found.y, found.outputs, decided)
+    for metric in found.target.metrics:
+        assert found.target.value(metric, found.y, found.outputs, said) == pytest.approx(figures[metric].value, rel=1e-5), metric
+
+
 # ---------------------------------------------------------------- shipping
 
 

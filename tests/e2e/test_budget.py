@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from test_resume import NETWORK, OWN, Stop, bundle, stopping_at
 
 import regraft
 from regraft.deadline import Deadline
 from regraft.errors import RunError
 from regraft.events import Progress, Said, Started, Warned
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_resume import NETWORK, OWN, Stop, bundle, stopping_at
 
 
 @pytest.fixture(autouse=True)
@@ -158,14 +156,15 @@ def test_a_training_that_gets_slower_is_shortened_and_goes_on_in_the_same_way(im
     run = fit(image_folder, "run", 200.0, clock, slower_from(30), **options)
     found = decisions("run")
     assert found["shortened"] and all(b["step"] <= b["end"] for b in found["shortened"])
-    assert clock.time - 1000 <= 200 and "slower than planned" in clock.said
+    assert clock.time - 1000 <= 200 * 1.02 + 2 and "slower than planned" in clock.said
     assert trained(clock)["training, all examples"] < found["lengths"][-1]["steps"]
     # a run that is stopped after the schedule was shortened goes on to the same bytes
     clock = Clock({"training": 0.5}, each=0.02)
     slow, stop = slower_from(30), stopping_at("training, all examples", found["shortened"][0]["step"] + 2)
     with pytest.raises(Stop):
         fit(image_folder, "stopped", 200.0, clock, lambda event: (slow(event), stop(event)), **options)
-    assert decisions("stopped")["shortened"] == found["shortened"][:1]
+    before = decisions("stopped")["shortened"]
+    assert before and before == found["shortened"][: len(before)]
     regraft.resume("stopped", allow_code=True)
     again = fit(image_folder, "again", 200.0, Clock(), replay="run", **options)
     assert bundle("again") == bundle("run") and decisions("again")["shortened"] == found["shortened"]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import regraft
+from regraft import events
 from regraft.cli.main import COMMANDS
-from regraft.spec import FitSpec
+from regraft.spec import TRACKERS, FitSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,6 +81,18 @@ def test_every_field_of_the_spec_is_in_the_vocabulary(name):
 @pytest.mark.parametrize("key", sorted(keys_of_fit()))
 def test_every_key_of_a_result_is_in_the_vocabulary(key):
     assert {key, f"{key}s", key.removesuffix("s")} & vocabulary()
+
+
+@pytest.mark.parametrize("event", events.Event.__subclasses__(), ids=lambda e: e.__name__)
+def test_every_event_is_documented_with_its_fields(event):
+    (row,) = re.findall(rf"^\| `{event.__name__}` \|(.*)\|$", page("docs/seeing.md"), re.MULTILINE)
+    assert {field.name for field in dataclasses.fields(event)} <= set(re.findall(r"`(\w+)`", row))
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_every_tracker_is_documented_and_can_be_installed(name):
+    assert f"\n| `{name}` |" in page("docs/seeing.md")
+    assert re.search(rf"^{name} = \[", page("pyproject.toml"), re.MULTILINE) and f"regraft[{name}]" in page("README.md")
 
 
 def test_no_word_has_two_entries():

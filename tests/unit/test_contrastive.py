@@ -119,7 +119,7 @@ def train_it(settings: Contrast, folds_for=lambda folds, seconds: folds):
     folds = np.arange(60) // 2 % 5
     folds[:2] = -1
     task = Task(np.arange(60), labels, np.ones(60), folds, 2, (0.01, 0.1, 1.0), 0.1, SOFTMAX)
-    encoder, said = an_encoder(rows), {}
+    encoder, said, heard = an_encoder(rows), {}, []
     found = tune_encoder(
         encoder,
         task,
@@ -128,8 +128,12 @@ def train_it(settings: Contrast, folds_for=lambda folds, seconds: folds):
         folds_for=folds_for,
         decided=lambda count: said.update(folds=count),
         chose=lambda strength, losses: said.update(strength=strength, losses=losses),
-        watch=lambda stage, step, steps, loss: None,
+        watch=lambda tick: None,
+        judged=lambda fold, folds, outputs: heard.append((fold, folds, np.isfinite(outputs).all(1))),
     )
+    # each fold is heard of once it is judged, with those before it
+    assert [fold for fold, _, _ in heard] == list(range(found.folds)) and heard[0][1] == 5
+    assert all((there == (folds >= 0) & (folds <= fold)).all() for fold, _, there in heard)
     return encoder, found, said, labels
 
 
@@ -172,10 +176,10 @@ def test_a_loss_that_is_no_number_begins_again_slower_and_is_said(monkeypatch):
     monkeypatch.setattr(contrastive, "contrastive_loss", broken)
     rows, labels = hidden_classes()
     encoder = an_encoder(rows)
-    assert contrastive.contrast(encoder, labels, np.arange(60), Contrast(3, 60), 0, lambda step, loss: None) == 1
+    assert contrastive.contrast(encoder, labels, np.arange(60), Contrast(3, 60), 0, lambda step, loss, lr: None) == 1
     assert all(torch.isfinite(v).all() for v in encoder.state().values())
     before = encoder.state()
     monkeypatch.setattr(contrastive, "contrastive_loss", lambda rows, labels, temperature: rows.sum() * float("nan"))
     with pytest.raises(RunError, match="no finite number"):
-        contrastive.contrast(encoder, labels, np.arange(60), Contrast(3, 60), 0, lambda step, loss: None)
+        contrastive.contrast(encoder, labels, np.arange(60), Contrast(3, 60), 0, lambda step, loss, lr: None)
     assert all(torch.equal(v, before[k]) for k, v in encoder.state().items())

@@ -116,8 +116,10 @@ def test_nearest(word: str, hint: str):
     [
         events.Started("features", 3, "images"),
         events.Progress("features", 1),
+        events.HeldOut("training, fold 1 of 5", 1, 5, "accuracy", 0.84, 0.8, 0.84, 40),
         events.Done("features", 0.5, "3 computed"),
         events.Said("x"),
+        events.Decided({"cut": {"after": "blocks.5"}}),
         events.Warned("y"),
         events.Measured("seconds", 1.0, 2.0, "s"),
     ],

@@ -287,7 +287,7 @@ def test_the_final_training_takes_rate_and_length_of_those_that_were_judged():
     rows = rng.normal(size=(60, 5)).astype(np.float32)
     task = Task(of_rows(rows), SOFTMAX, rng.integers(0, 3, 60), np.arange(60), np.ones(60), np.arange(60) % 3, np.arange(60) % 8)
     heard = []
-    watch = lambda stage, step, steps, loss: heard.append((stage, step, steps))
+    watch = lambda tick: heard.append((tick.training, tick.step, tick.steps))
     tuned = tune(learner(), task, replace(PLAIN, epochs=12, find=True, patience=2), seed=0, watch=watch)
     assert len(tuned.rates) == len(tuned.epochs) == 4
     assert tuned.rates[-1] == pytest.approx(np.median(tuned.rates[:3])) and tuned.epochs[-1] == round(np.median(tuned.epochs[:3]))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from regraft.errors import RunError
-from regraft.events import Progress, Said
+from regraft.events import STEPS_KEPT, Progress, Said
 from regraft.workspace import files, runs
 
 RESULT = {"task": "image", "model": "m", "estimate": {}, "baseline": {}, "n": 3, "seconds": 1.0}
@@ -95,6 +96,10 @@ def test_a_run_is_whole_once_it_has_its_result(tmp_path: Path):
     folder.decide(b=2)
     folder.log(Said("hello"))
     folder.log(Progress("features", 1))
+    # of the steps of a training some hundreds are kept, the last one among them
+    for step in range(1, 1001):
+        folder.log(Progress("training", step, 1001, 5.0, 1.0, 0.3, 1e-3))
+    folder.log(Progress("training", 1001, 1001, 5.0, 0.0, 0.3, 1e-3))
     with pytest.raises(RunError, match="did not finish"):
         runs.read_run(folder.path)
     folder.finish(RESULT)
@@ -102,7 +107,10 @@ def test_a_run_is_whole_once_it_has_its_result(tmp_path: Path):
     assert json.loads((folder.path / "decisions.json").read_text(encoding="utf-8")) == {"a": 1, "b": 2}
     assert json.loads((folder.path / "spec.json").read_text(encoding="utf-8")) == {"data": "d"}
     lines = (folder.path / "events.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == [{"event": "Said", "message": "hello"}]
+    first, *steps = map(json.loads, lines)
+    assert first.pop("time") == pytest.approx(time.time(), abs=60) and first == {"event": "Said", "message": "hello"}
+    assert len(steps) == 167 <= STEPS_KEPT and [s["done"] for s in steps] == [*range(6, 1001, 6), 1001]
+    assert steps[0]["loss"] == 0.3 and steps[0]["lr"] == 1e-3
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3"])

@@ -41,6 +41,7 @@ from regraft.spec import ALL_METRICS
 @strict_option
 @option("--balance", is_flag=True)
 @store_option
+@option("--track", multiple=True, metavar="TRACKER[:WHERE]")
 @click.option("--replay", metavar="RUN", help="Use the decisions of another run of the same data and spec: nothing is measured again.")
 @click.option("--plan", metavar="FILE.json", help="Follow a plan that `regraft plan --out` wrote: network, rung and settings are its own.")
 @json_option

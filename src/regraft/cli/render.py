@@ -15,7 +15,7 @@ from rich.text import Text
 
 from regraft.errors import printable
 from regraft.evaluation.names import METRIC_NAMES, duration, figure, first_key, number
-from regraft.events import Done, Event, Progress, Said, Started, Warned
+from regraft.events import Done, Event, HeldOut, Progress, Said, Started, Warned
 
 PLAIN_EVERY = 15.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -42,6 +42,8 @@ class Screen:
         self._task: Any = None
         self._started: dict[str, tuple[float, int, str]] = {}
         self._last = 0.0
+        self._held_out: tuple[str, str] = ("", "")
+        """What judged folds say, and of which trainings."""
 
     def __enter__(self) -> Screen:
         return self
@@ -54,6 +56,8 @@ class Screen:
             self._start(event)
         elif isinstance(event, Progress):
             self._progress(event)
+        elif isinstance(event, HeldOut):
+            self._held_out = held_out_so_far(event), trainings(event.stage)
         elif isinstance(event, Done):
             self._stop()
             if not self.quiet:
@@ -74,37 +78,75 @@ class Screen:
         self._last = time.monotonic()
         if not self.live:
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
+
+        class Lines(Bar):
+            """A bar, and below it what is known of a step."""
+
+            def get_renderables(self) -> Iterable[Any]:
+                yield self.make_tasks_table(self.tasks)
+                if below := "".join(task.fields["below"] for task in self.tasks):
+                    yield Text(f"    {below}", no_wrap=True, overflow="ellipsis")
 
         columns = (
             TextColumn("  {task.description}"),
-            BarColumn(30),
+            BarColumn(20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[time]}"),
         )
-        self._bar = Bar(*columns, console=self.console, transient=True)
-        self._task = self._bar.add_task(event.stage, total=event.total or None, unit=event.unit)
+        self._bar = Lines(*columns, console=self.console, transient=True)
+        self._task = self._bar.add_task(event.stage, total=event.total or None, unit=event.unit, time="", below="")
         self._bar.start()
 
     def _progress(self, event: Progress) -> None:
+        start, total, unit = self._started.get(event.stage, (time.monotonic(), 0, ""))
+        total = event.total or total
         if self._bar is not None:
-            self._bar.update(self._task, completed=event.done, **({"total": event.total} if event.total else {}))
+            below = ", ".join(self._of_step(event))
+            self._bar.update(self._task, completed=event.done, total=total or None, time=self._time(event, unit, start, total), below=below)
             return
         now = time.monotonic()
         if self.quiet or now - self._last < PLAIN_EVERY:
             return
         self._last = now
-        start, total, unit = self._started.get(event.stage, (now, 0, ""))
-        total = event.total or total
-        left = f", about {duration((now - start) / event.done * (total - event.done))} left" if total and event.done else ""
-        self.console.print(f"  {event.stage}: {event.done:,}{f' of {total:,}' if total else ''} {unit}{left}")
+        counted = f"{event.done:,}{f' of {total:,}' if total else ''} {unit}"
+        told = [counted, self._time(event, unit, start, total), *self._of_step(event)]
+        self.console.print(f"  {event.stage}: {', '.join(filter(None, told))}")
+
+    def _time(self, event: Progress, unit: str, start: float, total: int) -> str:
+        """How fast it goes, and how long yet."""
+        rate, left = event.per_second, event.seconds_left
+        if left is None and total and event.done and event.loss is None:
+            left = (time.monotonic() - start) / event.done * (total - event.done)
+        counted = "examples" if event.loss is not None else unit
+        told = [f"{amount(rate)} {counted}/s" if rate is not None else "", f"about {duration(left)} left" if left and left >= 0.5 else ""]
+        return ", ".join(filter(None, told))
+
+    def _of_step(self, event: Progress) -> list[str]:
+        """What is known of a step of a training, and of the folds before."""
+        if event.loss is None:
+            return []
+        held, of = self._held_out
+        told = [f"loss {event.loss:.3g}", f"learning rate {event.lr:.2g}" if event.lr is not None else ""]
+        return [*filter(None, told), *([held] if held and of == trainings(event.stage) else [])]
 
     def _stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def trainings(stage: str) -> str:
+    """What the trainings of all folds are called together: a stage is one of them."""
+    return stage.split(",", 1)[0]
+
+
+def held_out_so_far(event: HeldOut) -> str:
+    """The figure of the folds that were judged so far."""
+    folds = "1 fold" if event.fold == 1 else f"{event.fold} folds"
+    return f"held out: {METRIC_NAMES.get(event.metric, event.metric)} {number(event.so_far)} ({folds})"
 
 
 def amount(value: float) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from regraft.errors import RegraftError, Unreadable
-from regraft.events import Done, Emit, Measured, Progress, Started, silent
+from regraft.events import Done, Emit, Measured, Speed, Started, silent
 from regraft.facts import LeftOut
 from regraft.features.threads import chunks, computing_crew, in_order
 from regraft.modality import Modality, Prepared
@@ -329,7 +329,7 @@ def extract(
     `summaries` is the space of the rows for the model without a network, or None when they are not wanted. What was
     computed is kept even when the pass is interrupted. `enough` is asked after every example: the pass ends where it says so.
     """
-    forecast = _Forecast(len(sources))
+    forecast, speed = _Forecast(len(sources)), Speed(len(sources))
     ledger = _Ledger([b""] * len(sources))
     emit(Started(stage, len(sources), modality.nouns))
     last = forecast.start
@@ -343,7 +343,7 @@ def extract(
                 if computed % FLUSH_ROWS == 0 or time.perf_counter() - last > FLUSH_SECONDS:
                     space.flush()
                     last = time.perf_counter()
-            emit(Progress(stage, done))
+            emit(speed.progress(stage, done))
             if enough is not None and enough():
                 break
     finally:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from regraft.errors import DataError, WriteError
-from regraft.events import Done, Emit, Progress, Started, Warned, silent
+from regraft.events import Done, Emit, Speed, Started, Warned, silent
 from regraft.features.extract import stream
 from regraft.modality import Modality, Prepared
 from regraft.workspace.segments import BFLOAT16, Kept
@@ -186,7 +186,7 @@ def gather(
     """
     tiled = _AsPrepared() if trunk is None else _Tiled(trunk, tile, side_by_side, precision)
     identities = [b""] * len(sources)
-    computed = 0
+    computed, speed = 0, Speed(len(sources))
     begun = last = time.perf_counter()
     emit(Started(stage, len(sources), modality.nouns))
     rows = stream(sources, modality, lambda: tiled, prepare, known=space.__contains__, whole=_windows, workers=workers)
@@ -201,7 +201,7 @@ def gather(
                 if space.pending > FLUSH_BYTES or time.perf_counter() - last > FLUSH_SECONDS:
                     space.flush()
                     last = time.perf_counter()
-            emit(Progress(stage, done))
+            emit(speed.progress(stage, done))
     except BaseException:
         rows.close()
         with suppress(WriteError):

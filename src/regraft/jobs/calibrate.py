@@ -111,6 +111,7 @@ class Sample:
                 folds=validation.folds[:count],
                 loss=LOSSES[validation.target.loss],
                 starts=[(self.probe.weight, self.probe.bias)],
+                head_held_out=self.probe.out_of_fold[:count],
                 validation=validation,
                 seed=self.seed,
                 device=self.device,

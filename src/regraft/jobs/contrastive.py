@@ -13,12 +13,12 @@ import numpy as np
 from regraft.errors import UsageError
 from regraft.events import Said, Warned
 from regraft.jobs.candidates import Candidate
-from regraft.jobs.deeper import watch_training
 from regraft.jobs.engines import reference_engine
 from regraft.jobs.pacing import JUDGED, Pace, finishing
 from regraft.jobs.reading import prepared_material
 from regraft.jobs.rounds import seconds_of_model
 from regraft.jobs.validation import Validation
+from regraft.jobs.watching import Watching
 from regraft.jobs.work import Deeper, Work
 from regraft.modality import MODALITIES
 from regraft.strategy.budget import Costs
@@ -90,7 +90,7 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
             folds_for=lambda folds, seconds: folds_to_train(folds, seconds, len(work.train)),
             decided=lambda folds: work.decide(folds_trained=folds),
             chose=lambda strength, losses: work.decide(tuned_strength=strength, tuned_losses=[round(v, 6) for v in losses]),
-            watch=watch_training(work.emit, "contrastive"),
+            **Watching("contrastive", work).options,
             pacing=pace and pace.pacing(),
         )
         if pace is not None:

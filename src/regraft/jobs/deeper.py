@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.errors import ModelError
-from regraft.events import Done, Emit, Progress, Said, Started, Warned
+from regraft.events import Said, Warned
 from regraft.jobs.interrupts import asked_to_stop
 from regraft.jobs.network import in_head
 from regraft.jobs.pacing import within
 from regraft.jobs.reading import halved, material_of, view_numbers
 from regraft.jobs.recording import DATA
+from regraft.jobs.watching import Watching
 from regraft.jobs.work import Deeper, Work
 from regraft.modality import MODALITIES
 from regraft.strategy.kept import fits
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from regraft.features.cut import Cut
     from regraft.features.material import Material, Trunk
     from regraft.jobs.augment import Seen
-    from regraft.training.deeper import Keeping, Task, Tuned, Watch
+    from regraft.training.deeper import Keeping, Task, Tuned
     from regraft.training.loop import Learner
     from regraft.training.mixing import Mix
 
@@ -260,9 +260,9 @@ def _train_head(deeper: Deeper, work: Work) -> Trained:
     task = Task(of_rows(rows), work.loss, work.values, work.train, work.weights, work.folds, looks=looks)
     settings, pace = within(work, learner, task, settings, (1.0,), "the head", "head_")
     work.decide(head_settings=settings.to_json())
-    watch, pacing = watch_training(work.emit, "head"), pace and pace.pacing()
     with _keeping(work, learner, "head", [], ("head_settings",)) as keeping:
-        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, watch=watch, keeping=keeping, pacing=pacing)
+        options = Watching("head", work).options
+        tuned = tune(learner, task, settings, seed=work.seed, keep_states=True, keeping=keeping, pacing=pace and pace.pacing(), **options)
     if pace is not None:
         pace.say(tuned.folds)
     tuned = replace(tuned, states=[standard.folded(state) for state in tuned.states])
@@ -299,7 +299,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
             "starts": starts,
             "folds_for": lambda folds, seconds: held or folds_to_train(folds, seconds, len(work.train)),
             "decided": lambda count: work.decide(folds_trained=count),
-            "watch": watch_training(work.emit, "training"),
+            **Watching("training", work).options,
             "mixes": mixes,
             "pacing": pace and pace.pacing(),
             **_divisions(work),
@@ -326,11 +326,10 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
 
 def _divisions(work: Work) -> dict[str, Any]:
     """What `tune` needs for a batch that memory does not take: where it was so before, and what to do when it is so."""
-    held: list[dict[str, int]] = list(work.recorder.held_decision("divided") or [])
+    held: list[dict[str, int]] = work.recorder.listed("divided")
 
     def divided(training: int, step: int, parts: int) -> None:
-        held.append({"training": training, "step": step, "parts": parts})
-        work.decide(divided=held)
+        work.recorder.lengthen("divided", {"training": training, "step": step, "parts": parts})
         work.emit(Warned(f"memory ran out: a batch is computed in {parts} parts, one after the other; a step still sees all of it"))
 
     return {"parts_at": {(d["training"], d["step"]): d["parts"] for d in held}, "divided": divided}
@@ -353,22 +352,6 @@ def _keeping(
     checkpoint = Checkpoint(work.folder / CHECKPOINTS / f"{stage}.safetensors", identity)
     with asked_to_stop(work.emit) as stopping:
         yield Keeping(checkpoint.read, checkpoint.save, lambda: checkpoint.due, stopping)
-
-
-def watch_training(emit: Emit, what: str) -> Watch:
-    """Progress of each training as a stage of its own."""
-    began: dict[str, float] = {}
-
-    def watch(stage: str, step: int, steps: int, loss: float) -> None:
-        name = f"{what}, {stage}"
-        if name not in began:
-            began[name] = time.perf_counter()
-            emit(Started(name, steps, "steps"))
-        emit(Progress(name, step, steps))
-        if step == steps:
-            emit(Done(name, time.perf_counter() - began[name], f"{steps} steps, loss {loss:.3g}"))
-
-    return watch
 
 
 @dataclass(frozen=True)

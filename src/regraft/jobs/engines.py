@@ -257,7 +257,9 @@ def _timed(
                         pass
                     alone = Timing(engine.label, setups[engine.label], windows / (time.perf_counter() - begun), engine.exact)
                     own, whole = time.perf_counter() - start, count / alone.rate
-                    if is_short(alone, count) or deadline and not may_time_engines(deadline.left, whole, own, len(engines) - 1):
+                    others = len(engines) - 1
+                    pays = deadline is None or may_time_engines(deadline.left, whole, own, others, deadline.slowness)
+                    if is_short(alone, count) or not pays:
                         return [alone]
                     enough = ROUND * deadline.left if deadline else -math.inf
             for _ in range(ROUNDS):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
-from regraft.deadline import Deadline, OutOfTime, too_little
+from regraft.deadline import UNWINDING, Deadline, OutOfTime, too_little
 from regraft.errors import Interrupted, WriteError
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
@@ -36,6 +36,7 @@ from regraft.jobs.report import write_report
 from regraft.jobs.rounds import fitting_for, rounds_for, study_in_time
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
+from regraft.jobs.tracking import loaded, tracked
 from regraft.jobs.validation import Judged, Validation
 from regraft.jobs.work import Deeper, Work, plan_deeper
 from regraft.modality import MODALITIES, Modality
@@ -103,6 +104,7 @@ def fit(
     budget: str | float | Deadline | None = None,
     balance: bool = False,
     store: bool = True,
+    track: str | Sequence[str] = (),
     replay: str | os.PathLike[str] | None = None,
     plan: Plan | Followed | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     on_event: Emit = silent,
@@ -116,7 +118,8 @@ def fit(
     window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as {"lr": 1e-3}. `replay`
     names a run of the same data and spec whose decisions are used. `plan` is what `regraft.plan` gave for this data, or the path of its
     JSON: network, rung and settings are then its own, and its budget where no other is given. `budget` is counted from the call, or is a
-    `Deadline` of one's own. The other arguments are those of the command line; `on_event` is called with each event.
+    `Deadline` of one's own. `track` names trackers, such as "mlflow" or ["mlflow:sqlite:///runs.db", "tensorboard"]. The other arguments
+    are those of the command line; `on_event` is called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
     network cannot be had, RunError when the folder is taken, Interrupted after Ctrl-C: `resume` goes on.
@@ -164,9 +167,11 @@ def fit(
         budget=deadline.asked,
         balance=balance,
         store=store,
+        track=(track,) if isinstance(track, str) else tuple(track),
     )
     given = Arguments(source, test, model, preprocessing, plan)
     held = None if replay is None else replayed(Path(replay), spec)
+    deadline.hush(held)
     return fitted(spec, given, lambda: Recorder(_new_folder(spec, given, held), on_event, None, held, deadline), start, deadline)
 
 
@@ -210,7 +215,7 @@ def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder]
     may = Access(spec.offline, spec.allow_code, spec.allow)
     place = choose_device(spec.device)
     deadline.feel()
-    deadline.ring_at(0.0, "before the first head")
+    deadline.ring_at(UNWINDING * deadline.slowness, "")
     named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
     network = given_network(given.model, labelled.dataset.task, given.preprocessing, steps, may)
@@ -220,16 +225,18 @@ def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder]
     if deeper is not None and deeper.rung.name == CONTRASTIVE:
         check_contrastive(deeper, labelled.target)
     augmenting = plan_views(spec, modality, deeper)
+    trackers = loaded(spec)
     recorder = recorder_of()
     path = recorder.path
     try:
         fit = _Fit(
             spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start, given.plan
         )
-        run = fit()
-        if not deadline.bound or deadline.left > REPORTING * deadline.slowness:
-            write_report(run.path, labelled.part(TRAIN)[0])
-        return run
+        with tracked(trackers, spec, recorder):
+            run = fit()
+            if not deadline.bound or deadline.left > REPORTING * deadline.slowness:
+                write_report(run.path, labelled.part(TRAIN)[0])
+            return run
     except KeyboardInterrupt:
         raise Interrupted(str(path), best=(path / BUNDLE).is_dir()) from None
     except WriteError as error:
@@ -345,7 +352,7 @@ class _Fit:
             return self._below_head(self.deeper, head, probe, bare, validation, usable, extracted.features, left_out)
         except OutOfTime as late:
             deadline.silence()
-            reason = late.reason or f"the time was over at: {self.recorder.stage}"
+            reason = late.reason or f"the time was over at: {self.recorder.stage or 'preparing it'}"
             return self._head_in_time(self.deeper.rung.name, reason, head, bare, validation, left_out)
 
     def _below_head(
@@ -515,6 +522,7 @@ class _Fit:
             loss=LOSSES[self.target.loss],
             starts=[*start.fold_layers, (start.weight, start.bias)],
             validation=validation,
+            head_held_out=start.out_of_fold,
             seed=self.spec.seed,
             device=self.device,
             workers=max(2, self.threads),

@@ -161,6 +161,9 @@ class Pace:
         if math.isinf(left) or len(self._times) < 2:
             return None
         room, last = self._until - now, now - self._times[-2][1]
+        before = [b["step"] for b in self._bends if b["training"] == training and b["restart"] == restart]
+        if before and step - before[-1] < RECENT // 2 and room > RECENT * last:
+            return None  # how slow it is now will be clearer after a few steps
         # one more step as long as the last one would be too late
         fitting = 0 if room < last else shortened(room, self._pace, end - step)
         if fitting is None:
@@ -168,9 +171,9 @@ class Pace:
         entry = {"training": training, "restart": restart, "step": step, "end": step + fitting}
         self._bends.append(entry)
         self.recorder.lengthen(self.prefix + SHORTENED, entry)
-        self.recorder.emit(
-            Warned(f"{self.what} is slower than planned: from step {step} the rates fall to 0 until step {step + fitting} of {end}")
-        )
+        if not before:
+            sooner = f"from step {step} the rates fall to 0 until step {step + fitting} of {end}, or sooner"
+            self.recorder.emit(Warned(f"{self.what} is slower than planned: {sooner}"))
         return step + fitting
 
     def trained_folds(self, done: int, folds: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from regraft.deadline import Deadline
 from regraft.errors import RunError, UsageError
-from regraft.events import Done, Emit, Event, Measured, Started, Warned
+from regraft.events import Decided, Done, Emit, Event, HeldOut, Measured, Started, Warned
 from regraft.jobs.common import Messages
 from regraft.spec import FitSpec
 from regraft.workspace.checkpoints import differences
@@ -45,6 +45,8 @@ class Recorder:
         self.messages = Messages(listener)
         self.costs: dict[str, Any] = {}
         self.stages: dict[str, float] = {}
+        self.listeners: list[Emit] = []
+        """Who else hears of events: trackers."""
         self._taken, self._replay = dict(taken or {}), dict(replay or {})
 
     @property
@@ -58,11 +60,16 @@ class Recorder:
         self.messages(event)
         if isinstance(event, Started):
             self.stage = event.stage
-        self._note_time()
+        elif isinstance(event, Done):
+            self.stage = ""
+        if not isinstance(event, (Decided, HeldOut)):  # another one beside them notes it
+            self._note_time()
         if isinstance(event, Measured):
             self.costs[event.name] = {"predicted": event.predicted, "measured": round(event.value, 3), "unit": event.unit}
         if isinstance(event, Done):
             self.stages[event.stage] = self.stages.get(event.stage, 0.0) + event.seconds
+        for listen in self.listeners:
+            listen(event)
 
     @property
     def uninterrupted(self) -> bool:
@@ -85,6 +92,7 @@ class Recorder:
             self.emit(Warned("\n".join(["not as in the run that is replayed:", *found])))
         self._note_time(0.0)
         self.folder.decide(**decisions)
+        self.emit(Decided(plain))
 
     def listed(self, name: str) -> list[Any]:
         """Decisions of a kind that grows, as far as they were taken, here or in the run that is replayed."""
@@ -117,7 +125,7 @@ def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [found for name in now if name in before for found in differences(before[name], now[name], name)]
 
 
-FREE = ("data", "test", "out", "store", "offline", "allow_code", "threads")
+FREE = ("data", "test", "out", "store", "offline", "allow_code", "threads", "track")
 """What may be asked for otherwise when a run is replayed. Whether the data is the same is seen when it was read."""
 
 

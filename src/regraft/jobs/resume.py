@@ -67,6 +67,7 @@ def resume(
         )
         deadline = Deadline.of(spec.budget)
         deadline.before, deadline.waiting = held.seconds, bool(held.decisions)
+        deadline.hush(held.replay)
         recorder = Recorder(held.folder, on_event, held.decisions, held.replay, deadline)
         recorder.emit(Said(f"going on with {path}" + ("" if held.decisions else ", which had not decided anything yet")))
         return fitted(spec, arguments, lambda: recorder, start, deadline)

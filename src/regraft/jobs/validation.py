@@ -218,6 +218,15 @@ class Validation:
         # a number that cannot be told from 1 would change every probability for nothing
         return Tempered(temperature(before, y), held, told[0], told[1], gain.low > 0)
 
+    def value(self, outputs: np.ndarray, places: np.ndarray) -> float:
+        """The metric of held-out outputs (n, outputs) at some places, by plain decisions: what is told on the way."""
+        import torch
+
+        from regraft.training.losses import LOSSES
+
+        y, held = self.parts.y[places], outputs[places]
+        return self.target.value(self.metric, y, held, LOSSES[self.target.loss].decide(torch.from_numpy(held)))
+
     def judge(self, outputs: np.ndarray, places: np.ndarray | None = None) -> Judged:
         """Decisions for held-out outputs (n, outputs), at the places where there are any or at the ones that are given."""
         if places is None:

@@ -142,6 +142,8 @@ class Work:
     loss: Loss
     starts: Sequence[tuple[np.ndarray, np.ndarray]]
     validation: Validation
+    head_held_out: np.ndarray
+    """Held-out outputs (n, outputs) of the linear head."""
     seed: int
     device: str
     workers: int

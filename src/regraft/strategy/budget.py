@@ -75,9 +75,11 @@ def folds_within(left: float, costs: Costs, folds: int, most: int, done: int, st
 
 
 def steps_within(left: float, costs: Costs, steps: int) -> int | None:
-    """How many of the final training's `steps` fit; None where those are too few."""
+    """How many of the final training's `steps` fit; None where those are too few: half of what a plan may begin with, as folds were trained
+    for it already.
+    """
     fitting = min(steps, int(SAFE * max(0.0, left - costs.finishing) / max(1e-9, costs.step)))
-    return fitting if fitting >= min(LEAST_STEPS, steps) else None
+    return fitting if fitting >= max(1, min(LEAST_STEPS, steps) // 2) else None
 
 
 def shortened(left: float, pace: float, remaining: int) -> int | None:
@@ -164,11 +166,11 @@ SAVED = 2 / 3
 """Part of a pass that the best of them saves, mostly."""
 
 
-def may_time_engines(left: float, whole: float, own: float, others: int) -> bool:
+def may_time_engines(left: float, whole: float, own: float, others: int, slowness: float = 1.0) -> bool:
     """Whether looking for a faster engine pays, when so many seconds are left for a pass that takes `whole` seconds in the plain one, whose
-    own opening and timing took `own`: it has to save twice what it costs.
+    own opening and timing took `own`: it has to save twice what it costs. `slowness`: times as long as on an idle machine.
     """
-    return 2 * others * max(TIMING, own / 2) <= SAVED * min(whole, left)
+    return 2 * others * max(TIMING * slowness, own) <= SAVED * min(whole, left)
 
 
 def may_round(left: float, exact: float) -> bool:

@@ -154,6 +154,10 @@ class Target(ABC):
     def score(self, metric: str, y: np.ndarray, plain: np.ndarray) -> float:
         """What a choice is made by (higher is better), from plain decisions: argmax, log-odds above 0, the value."""
 
+    def value(self, metric: str, y: np.ndarray, outputs: np.ndarray, plain: np.ndarray) -> float:
+        """The metric itself, without an interval, of outputs and their plain decisions: for people, where `score` is for choices."""
+        return self.score(metric, y, plain)
+
     @abstractmethod
     def gains(self, metric: str, y: np.ndarray, decided: np.ndarray) -> np.ndarray:
         """How good each decision is (n,) float64, for paired comparisons."""

@@ -106,6 +106,11 @@ class Classes(Target):
     def score(self, metric: str, y: np.ndarray, plain: np.ndarray) -> float:
         return SCORES[metric](y, plain, len(self.outputs))
 
+    def value(self, metric: str, y: np.ndarray, outputs: np.ndarray, plain: np.ndarray) -> float:
+        if metric == "log_loss":
+            return float(-outputs[np.arange(len(y)), y].mean(dtype=np.float64))
+        return self.score(metric, y, plain)
+
     def gains(self, metric: str, y: np.ndarray, decided: np.ndarray) -> np.ndarray:
         return (y == decided).astype(np.float64)
 

@@ -15,7 +15,7 @@ import numpy as np
 from regraft.data.base import natural
 from regraft.data.formats.base import cell_text
 from regraft.errors import DataError
-from regraft.evaluation.labels import each_label, example_f1, figures, label_scores
+from regraft.evaluation.labels import each_label, example_f1, figures, label_scores, losses
 from regraft.facts import Figure, LabelsPrediction
 from regraft.targets.base import Found, Strata, Target, Unusable, Wanted, is_count, lookalike_remarks, named, number_in
 
@@ -250,6 +250,9 @@ class Labels(Target):
 
     def score(self, metric: str, y: np.ndarray, plain: np.ndarray) -> float:
         return label_scores(y, plain).get(metric, 0.0)
+
+    def value(self, metric: str, y: np.ndarray, outputs: np.ndarray, plain: np.ndarray) -> float:
+        return float(losses(y, outputs).mean()) if metric == "log_loss" else self.score(metric, y, plain)
 
     def gains(self, metric: str, y: np.ndarray, decided: np.ndarray) -> np.ndarray:
         return example_f1(y, decided)

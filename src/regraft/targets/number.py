@@ -135,6 +135,12 @@ class Number(Target):
     def score(self, metric: str, y: np.ndarray, plain: np.ndarray) -> float:
         return float(self.gains(metric, y, plain).mean())
 
+    def value(self, metric: str, y: np.ndarray, outputs: np.ndarray, plain: np.ndarray) -> float:
+        worse = -self.score(metric, y, plain)
+        if metric == "mae":
+            return worse
+        return math.sqrt(worse) if metric == "rmse" else 1 - worse / max(float(y.var()), 1e-300)
+
     def gains(self, metric: str, y: np.ndarray, decided: np.ndarray) -> np.ndarray:
         errors = y - (decided if decided.ndim == 1 else decided[:, 0])
         return -np.abs(errors) if metric == "mae" else -(errors**2)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from regraft.errors import RunError
 from regraft.features.material import Material
 from regraft.strategy.contrastive import Contrast
-from regraft.training.deeper import State, Watch
+from regraft.training.deeper import Judged, State, Tick, Watch
 from regraft.training.design import Design
 from regraft.training.loop import RETRIES, Bend, bent
 from regraft.training.losses import Loss
@@ -179,7 +179,7 @@ def contrast(
     examples: np.ndarray,
     settings: Contrast,
     seed: int,
-    watch: Callable[[int, float], None],
+    watch: Callable[[int, float, float], None],
     bends: list[Bend] | None = None,
     shorter: Callable[[int, int, int], int | None] | None = None,
 ) -> int:
@@ -210,7 +210,7 @@ def _contrast(
     settings: Contrast,
     restart: int,
     seed: int,
-    watch: Callable[[int, float], None],
+    watch: Callable[[int, float, float], None],
     bends: list[Bend],
     shorter: Callable[[int, int, int], int | None] | None,
 ) -> None:
@@ -241,9 +241,9 @@ def _contrast(
             if not math.isfinite(value) or not bool(torch.isfinite(length)):
                 raise _Diverged
             optimiser.step()
+            watch(step + 1, value, optimiser.param_groups[0]["lr"])
             schedule.step()
             step += 1
-            watch(step, value)
             if shorter and (nearer := shorter(restart, step, end)) is not None:
                 bends.append(Bend(restart, step, nearer))
             end = min([settings.steps, *(bend.end for bend in until(step))])
@@ -335,19 +335,27 @@ def tune_encoder(
     decided: Callable[[int], None],
     chose: Callable[[float, tuple[float, ...]], None],
     watch: Watch,
+    judged: Judged,
     pacing: Pacing | None = None,
 ) -> Contrasted:
     """Tune and fit without each fold in turn, judge, then do both on everything.
 
     Every tuning starts from the encoder's present weights. The strength of the output layer that judges a fold is chosen in the other
     folds, by encoders that had not seen those; the final one in all of them. After the first fold
-    `folds_for(folds, seconds)` says how many are trained; `decided` and `chose` hear decisions before they are acted on. `pacing` keeps it
-    to a budget, and says how many folds are trained in the place of `folds_for`.
+    `folds_for(folds, seconds)` says how many are trained; `decided` and `chose` hear decisions before they are acted on, `judged`
+    outputs by the strength that is usual. `pacing` keeps it to a budget, and says how many folds are trained in the place of `folds_for`.
     """
     start: State = encoder.state()
     count = int(task.folds.max()) + 1
     trained, restarts, fold = count, 0, 0
     outputs: list[np.ndarray] = []
+    usual = int(np.argmin([abs(math.log(s / task.usual)) for s in task.strengths]))
+
+    def told(strengths: Sequence[int]) -> np.ndarray:
+        said = np.full((len(task.examples), task.classes), np.nan, np.float32)
+        for f, strength in enumerate(strengths):
+            said[task.folds == f] = outputs[f][strength]
+        return said
 
     def learn(own: np.ndarray, stage: str, strengths: Sequence[float], last: bool = False) -> list[Layer]:
         nonlocal restarts
@@ -356,16 +364,16 @@ def tune_encoder(
         if pacing is not None:
             paced = replace(settings, steps=pacing.steps(fold, last, settings.steps))
             more = {"bends": pacing.bends(fold), "shorter": partial(pacing.shorter, fold)}
-        taken = 0
+        taken, rate, batch = 0, 0.0, min(settings.batch, int(own.sum()))
 
-        def tell(step: int, loss: float) -> None:
-            nonlocal taken
-            taken = step
-            watch(stage, step, paced.steps, loss)
+        def tell(step: int, loss: float, lr: float) -> None:
+            nonlocal taken, rate
+            taken, rate = step, lr
+            watch(Tick(stage, step, paced.steps, loss, lr, batch))
 
         restarts += contrast(encoder, task.labels[own], task.examples[own], paced, seed, tell, **more)
         if taken < paced.steps:
-            watch(stage, taken, taken, math.nan)
+            watch(Tick(stage, taken, taken, math.nan, rate, batch))
         rows = encoder.features(task.examples[own])
         return fit_layers(rows, task.labels[own], task.weights[own], task.classes, strengths, task.loss)
 
@@ -375,18 +383,16 @@ def tune_encoder(
         layers = learn(~held, f"fold {fold + 1} of {trained}", task.strengths)
         rows = encoder.features(task.examples[held])
         outputs.append(np.stack([task.loss.outputs(torch.from_numpy(rows @ w.T + b)).numpy() for w, b in layers]))
+        judged(fold, trained, told([usual] * len(outputs)))
         if pacing is not None:
             trained = pacing.folds(fold + 1, count)
         elif fold == 0:
             trained = folds_for(count, time.perf_counter() - begun)
             decided(trained)
         fold += 1
-    usual = int(np.argmin([abs(math.log(s / task.usual)) for s in task.strengths]))
     best, losses, chosen = _choose(outputs, task, usual)
     chose(task.strengths[best], losses)
-    held_out = np.full((len(task.examples), task.classes), np.nan, np.float32)
-    for f, said in enumerate(outputs):
-        held_out[task.folds == f] = said[chosen[f]]
+    held_out = told(chosen)
     (layer,) = learn(np.ones(len(task.examples), bool), "all examples", [task.strengths[best]], last=True)
     return Contrasted(held_out, trained, task.strengths[best], losses, layer, restarts)
 

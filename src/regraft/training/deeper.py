@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,24 @@ from regraft.training.pacing import Pacing
 State = Mapping[str, Tensor]
 """Tensors by their names in the learner's module."""
 
-Watch = Callable[[str, int, int, float], None]
-"""(what is trained, step, steps, loss) -> nothing."""
+
+@dataclass(frozen=True)
+class Tick:
+    """A step of a training. `lr` is the rate of the head and the last block, `examples` are those of a step, on the mean."""
+
+    training: str
+    step: int
+    steps: int
+    loss: float
+    lr: float
+    examples: float
+
+
+Watch = Callable[[Tick], None]
+"""Hears of every step."""
+
+Judged = Callable[[int, int, np.ndarray], None]
+"""(fold, folds, scores or outputs (n, outputs) of the training examples, NaN where no fold was judged yet) -> nothing."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +166,8 @@ def tune(
     folds_for: Callable[[int, float], int] = lambda folds, seconds: folds,
     keep_states: bool = False,
     decided: Callable[[int], None] = lambda folds: None,
-    watch: Watch = lambda stage, step, steps, loss: None,
+    watch: Watch = lambda tick: None,
+    judged: Judged = lambda fold, folds, scores: None,
     keeping: Keeping | None = None,
     mixes: Sequence[float] = (1.0,),
     parts_at: Mapping[tuple[int, int], int] | None = None,
@@ -163,9 +181,9 @@ def tune(
     `decided` hears it before it is acted on. With `keeping` the work is saved on its way, and goes on from what was saved, to the same
     bits.
 
-    Each fold is judged at all `mixes` of the weights at its start and its end, and left at its end. `divided` hears of (training, step) at
-    which memory ran out, and in how many parts a batch is computed from there on; `parts_at` says that it was so before. `pacing` keeps it
-    to a budget, and says how many folds are trained in the place of `folds_for`.
+    Each fold is judged at all `mixes` of the weights at its start and its end, and left at its end: `judged` hears scores by those.
+    `divided` hears of (training, step) at which memory ran out, and in how many parts a batch is computed from there on; `parts_at` says
+    that it was so before. `pacing` keeps it to a budget, and says how many folds are trained in the place of `folds_for`.
     """
     keeping = keeping or Keeping()
     start = learner.state()
@@ -202,15 +220,16 @@ def tune(
                 raise KeyboardInterrupt
 
         stage = "all examples" if last else f"fold {fold + 1} of {way.folds}"
-        heard = lambda step, loss, stage=stage, steps=problem.steps: watch(stage, step, steps, loss)
-        found = train(problem, heard, saved=way.course, after=after)
+        tick = partial(Tick, stage, steps=problem.steps, examples=len(problem.examples) * settings.epochs / problem.steps)
+        found = train(problem, lambda step, loss, lr, tick=tick: watch(tick(step, loss=loss, lr=lr)), saved=way.course, after=after)
         if found.steps < problem.steps:
-            watch(stage, found.steps, found.steps, found.losses[-1])
+            watch(tick(found.steps, steps=found.steps, loss=found.losses[-1], lr=found.lr))
         _back(learner, task, taught)
         if last:
             way.losses, way.final = found.losses, learner.moving()
         else:
             way.held_out[:, ~own] = _judged(learner, task, ~own, begins, mixes)
+            judged(fold, way.folds, way.held_out[-1])
         way.epochs, way.rates, way.parts = [*way.epochs, found.epoch], [*way.rates, found.lr], found.parts
         way.states += [learner.state()] * keep_states
         if pacing is not None and not last:

@@ -364,6 +364,13 @@ class Course:
                 else:
                     parameter.lerp_(anchor, min(1.0, group["lr"] * settings.l2_sp))
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step, of the head and the last block."""
+        settings = self.problem.settings
+        now = self.optimiser.param_groups[0]["lr"] / self.peaks[0]
+        return settings.lr * self.height * 3.0**-self.restart * now
+
     def saved(self) -> Saved:
         """Everything, in tensors that later steps change: to be written at once."""
         tensors = {f"{MODULE}{name}": tensor for name, tensor in self.problem.learner.moving().items()}
@@ -413,23 +420,24 @@ COUNTED = ("step", "epoch", "batch", "total", "means", "first", "restart", "heig
 
 def train(
     problem: Problem,
-    watch: Callable[[int, float], None] = lambda step, loss: None,
+    watch: Callable[[int, float, float], None] = lambda step, loss, lr: None,
     *,
     saved: Saved | None = None,
     after: Callable[[Course], None] = lambda course: None,
 ) -> Trained:
     """Train, from the learner's present weights. Leaves the module trained, in evaluation mode.
 
-    `watch` hears of each step and its loss; `after` may save the course, and a training that takes up such a `saved` one, from the same
-    present weights, ends in the same bits. So do the same seed, threads and versions. RunError when the loss is no finite number, or
-    explodes, at any rate that was tried: each time the training goes back to its start, and its whole schedule is a third as high.
+    `watch` hears of each step, its loss and its learning rate; `after` may save the course, and a training that takes up such a `saved`
+    one, from the same present weights, ends in the same bits. So do the same seed, threads and versions. RunError when the loss is no
+    finite number, or explodes, at any rate that was tried: each time the training goes back to its start, and its whole schedule is a third
+    as high.
     """
     learner = problem.learner
     start = learner.state()
     device = problem.device
 
     def each(course: Course, loss: float) -> None:
-        watch(course.step, loss)
+        watch(course.step, loss, course.lr)
         after(course)
 
     height, parts = (saved.facts["height"], saved.facts["parts"]) if saved else (1.0, 1)

@@ -10,6 +10,7 @@ bundle/              the model to keep
 replayed.json        decisions of another run that are used, where that was asked for
 time.json            the seconds that went into it so far, where it has a budget; while it runs
 checkpoints/         how far training is; while it runs
+trackers/            what TensorBoard, MLflow and Weights & Biases keep, where they keep it here, and what they call the run
 lock                 who writes it; while it runs
 """
 
@@ -19,6 +20,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.errors import RunError
-from regraft.events import Event, Progress
+from regraft.events import Event, lasting
 from regraft.workspace.files import cannot_write, read_json, write_json
 from regraft.workspace.lock import LOCK, Lock, read_lock
 
@@ -39,6 +41,9 @@ MATERIAL = "material"
 
 CHECKPOINTS = "checkpoints"
 """How far training is, while it runs."""
+
+TRACKERS = "trackers"
+"""What trackers keep."""
 
 SPEC, DECISIONS, EVENTS, REPLAYED = "spec.json", "decisions.json", "events.jsonl", "replayed.json"
 TIME = "time.json"
@@ -57,6 +62,7 @@ _OWN = {
     BUNDLE,
     MATERIAL,
     CHECKPOINTS,
+    TRACKERS,
     LOCK,
 }
 _NEEDED = ("task", "model", "estimate", "baseline", "n", "seconds")
@@ -88,10 +94,12 @@ class RunFolder:
         write_json(self.path / DECISIONS, self._decisions, durable=True)
 
     def log(self, event: Event) -> None:
-        """Append an event; progress ticks are not kept."""
-        if not isinstance(event, Progress):
+        """Append an event with the time, in seconds since 1970; of ticks of progress only those that last are kept. After the end
+        nothing is.
+        """
+        if lasting(event) and not self._events.closed:
             try:
-                self._events.write(json.dumps(event.to_json(), ensure_ascii=False) + "\n")
+                self._events.write(json.dumps({"time": round(time.time(), 3), **event.to_json()}, ensure_ascii=False) + "\n")
                 self._events.flush()
             except OSError as error:
                 raise cannot_write(self.path / EVENTS, error) from None
