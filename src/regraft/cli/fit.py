@@ -43,6 +43,7 @@ from regraft.spec import ALL_METRICS
 @store_option
 @option("--track", multiple=True, metavar="TRACKER[:WHERE]")
 @click.option("--replay", metavar="RUN", help="Use the decisions of another run of the same data and spec: nothing is measured again.")
+@click.option("--plan", metavar="FILE.json", help="Follow a plan that `regraft plan --out` wrote: network, rung and settings are its own.")
 @json_option
 def command(data: str, as_json: bool, **options: Any) -> None:
     """Fit a model to DATA: a folder with one sub-folder per class, a folder with train/ and test/, or a table (CSV, TSV,

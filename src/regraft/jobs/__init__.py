@@ -13,6 +13,7 @@ from regraft.jobs.inspect import inspect
 from regraft.jobs.look import cache, clear_cache, runs, show
 from regraft.jobs.network import head, load
 from regraft.jobs.networks import models
+from regraft.jobs.plan import plan
 from regraft.jobs.profile import profile
 from regraft.jobs.report import report
 from regraft.jobs.resume import resume
@@ -33,6 +34,7 @@ __all__ = [
     "load",
     "models",
     "open_run",
+    "plan",
     "predict",
     "profile",
     "report",

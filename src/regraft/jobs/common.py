@@ -89,6 +89,15 @@ def peak_memory_mb() -> float | None:
     return round(peak / 1024 if sys.platform != "darwin" else peak / 1024 / 1024, 1)
 
 
+def resident_mb() -> float | None:
+    """The memory that this process holds now, in MB; None where it cannot be told."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return round(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024**2, 1)
+    except (OSError, ValueError, IndexError):
+        return peak_memory_mb()
+
+
 def check_losses(left_out: Sequence[LeftOut], kept: int, modality: Modality, *, strict: bool, emit: Emit) -> None:
     """Say what is left out; stop when it is more than half, or anything with `strict`."""
     if not left_out:

@@ -48,7 +48,7 @@ def _settled(deeper: Deeper, usual: Settings, work: Work) -> Settings:
     return settings
 
 
-def _convolves(network: nn.Module) -> bool:
+def convolves(network: nn.Module) -> bool:
     """Whether most weights stand in convolutions."""
     from torch import nn
 
@@ -95,7 +95,7 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
-def _whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learner, Cut, Trunk | None]:
+def whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learner, Cut, Trunk | None]:
     """The network with what trains in it, ready for the loop; where it is cut; and its frozen part, where that runs once."""
     import torch
 
@@ -161,12 +161,18 @@ def _why_whole(settings: Settings, seen: Seen | None) -> str:
     return ""
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for bfloat16: emulated, a step takes ten times as long, and timing it minutes."""
+    from regraft.features.engines.base import without_bfloat16
+
+    return device != "cpu" or not without_bfloat16()
+
+
 def _in_the_precision(learner: Learner, task: Task, settings: Settings, work: Work) -> Settings:
     """The settings with the precision that a few timed steps speak for, where it was left open; the timing is a decision.
 
     A CPU without instructions for bfloat16 emulates it: 33 s a step were measured in place of 1.6, so there nothing is tried.
     """
-    from regraft.features.engines.base import without_bfloat16
     from regraft.training.deeper import seconds_of_steps
 
     if settings.precision != "auto":
@@ -175,8 +181,7 @@ def _in_the_precision(learner: Learner, task: Task, settings: Settings, work: Wo
     if held is None:
         fp32 = seconds_of_steps(learner, task, replace(settings, precision="fp32"), work.seed)
         held = {"fp32": round(fp32, 4)}
-        emulated = work.device == "cpu" and without_bfloat16()
-        if not emulated and worth_timing(fp32, settings.steps(len(work.train))):
+        if worth_timing(fp32, settings.steps(len(work.train))) and has_bfloat16(work.device):
             held["bf16"] = round(seconds_of_steps(learner, task, replace(settings, precision="bf16"), work.seed), 4)
     work.decide(precision_timed=held)
     precision = precision_for(held["fp32"], held["bf16"]) if "bf16" in held else "fp32"
@@ -276,13 +281,13 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     from regraft.training.afterwards import MIXES
     from regraft.training.deeper import Task, tune
 
-    convolutions = _convolves(deeper.whole.net.module)
+    convolutions = convolves(deeper.whole.net.module)
     images = MODALITIES[deeper.facts.task].name == "image"
     weights = deeper.whole.net.totals()[0]
     kind = {"convolutions": convolutions, "whole": deeper.rung.whole, "scales": deeper.trains_scales_alone, "images": images}
     usual = settings_for(len(work.train), weights, **kind)
     settings = _settled(deeper, usual, work)
-    learner, cut, trunk = _whole_learner(deeper, settings, work)
+    learner, cut, trunk = whole_learner(deeper, settings, work)
     place = work.folder / MATERIAL
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()

@@ -137,7 +137,7 @@ def choose_engine(
         able = [e for e in able if e.label != "torch bf16"]
     if not able:
         return Chosen(REFERENCE, ALONE, left_out=left_out)
-    key = findings_key(_circumstances(frozen, [REFERENCE, *able], device, threads))
+    key = findings_key(circumstances(frozen, [REFERENCE, *able], device, threads))
     timings, how = _known(key, [REFERENCE, *able]), KNOWN
     # the reference alone was timed before, where it was done soon
     if not timings or len(timings) == 1 and not is_short(timings[0], count):
@@ -182,7 +182,7 @@ def _with_features(frozen: Frozen, examples: Sequence[Example], device: str) -> 
     return engine if held[most] >= MOSTLY * len(contents) and not engine.missing(device) else None
 
 
-def _circumstances(frozen: Frozen, engines: Sequence[Engine], device: str, threads: int) -> dict[str, Any]:
+def circumstances(frozen: Frozen, engines: Sequence[Engine], device: str, threads: int) -> dict[str, Any]:
     """Everything that timings depend on."""
     makers = [frozen.maker(device, engine) for engine in engines]
     return {"makers": makers, "threads": threads, "machine": [platform.machine(), platform.processor(), _processor()]}

@@ -31,6 +31,7 @@ from regraft.jobs.near import find_near
 from regraft.jobs.network import Edited, given_network, named_model, written_steps
 from regraft.jobs.pacing import finishing
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
+from regraft.jobs.planned import Expected, Followed, follow
 from regraft.jobs.recording import DATA, Recorder, replayed
 from regraft.jobs.report import write_report
 from regraft.jobs.rounds import fitting_for, rounds_for, study_in_time
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from regraft.anatomy import Net
     from regraft.features import Extracted
     from regraft.features.engines import Engine
+    from regraft.strategy.plan import Plan
     from regraft.training.probe import Probe
 
 REPORTING = 1.5
@@ -105,6 +107,7 @@ def fit(
     store: bool = True,
     track: str | Sequence[str] = (),
     replay: str | os.PathLike[str] | None = None,
+    plan: Plan | Followed | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     on_event: Emit = silent,
 ) -> Run:
     """Fit a model to labelled data and return its run.
@@ -114,13 +117,16 @@ def fit(
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
     window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as {"lr": 1e-3}. `replay`
-    names a run of the same data and spec whose decisions are used. `budget` is counted from the call, or is a `Deadline` of one's own.
-    `track` names trackers, such as "mlflow" or ["mlflow:sqlite:///runs.db", "tensorboard"]. The other arguments are those of the command
-    line; `on_event` is called with each event.
+    names a run of the same data and spec whose decisions are used. `plan` is what `regraft.plan` gave for this data, or the path of its
+    JSON: network, rung and settings are then its own, and its budget where no other is given. `budget` is counted from the call, or is a
+    `Deadline` of one's own. `track` names trackers, such as "mlflow" or ["mlflow:sqlite:///runs.db", "tensorboard"]. The other arguments
+    are those of the command line; `on_event` is called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
     network cannot be had, RunError when the folder is taken, Interrupted after Ctrl-C: `resume` goes on.
     """
+    if plan is not None and not isinstance(plan, Followed):
+        return fit(**follow(plan, {**locals()}))
     start, deadline = time.perf_counter(), Deadline.of(budget)
     source, data_text, test_text = named_data(data, test)
     spec = FitSpec(
@@ -164,7 +170,7 @@ def fit(
         store=store,
         track=(track,) if isinstance(track, str) else tuple(track),
     )
-    given = Arguments(source, test, model, preprocessing)
+    given = Arguments(source, test, model, preprocessing, plan)
     held = None if replay is None else replayed(Path(replay), spec)
     deadline.hush(held)
     return fitted(spec, given, lambda: Recorder(_new_folder(spec, given, held), on_event, None, held, deadline), start, deadline)
@@ -178,6 +184,7 @@ class Arguments:
     test: Any
     model: str | nn.Module | Net | None
     preprocessing: Mapping[str, Any] | None
+    plan: Followed | None = None
 
     @property
     def objects(self) -> list[str]:
@@ -202,6 +209,8 @@ def fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder],
 
 def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder], start: float, deadline: Deadline) -> Run:
     labelled = open_labelled(spec, given.data, given.test)
+    if given.plan is not None:
+        given.plan.check(labelled)
     _check_options(spec, labelled.target)
     modality = MODALITIES[labelled.dataset.task]
     may = Access(spec.offline, spec.allow_code, spec.allow)
@@ -221,8 +230,11 @@ def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder]
     recorder = recorder_of()
     path = recorder.path
     try:
+        fit = _Fit(
+            spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start, given.plan
+        )
         with tracked(trackers, spec, recorder):
-            run = _Fit(spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start)()
+            run = fit()
             if not deadline.bound or deadline.left > REPORTING * deadline.slowness:
                 write_report(run.path, labelled.part(TRAIN)[0])
             return run
@@ -269,6 +281,7 @@ class _Fit:
     device: str
     recorder: Recorder
     start: float
+    plan: Followed | None = None
     over_head: Figure | None = None
     """What the model that ships gains over the linear head, where it is another one."""
 
@@ -296,6 +309,7 @@ class _Fit:
             versions=versions(),
             **self.dataset.decisions,
         )
+        self.expected = Expected.of(spec, self.labelled, self.plan, facts.name, self.device, self.threads, self.recorder)
         with computing_threads(self.threads):
             return self._compute()
 
@@ -549,7 +563,7 @@ class _Fit:
         if verdict := verdict_of(comparison, self.target.difference(comparison)):
             self.emit(Warned(verdict))
         seconds = time.perf_counter() - self.start
-        self.emit(Measured("seconds", seconds, None, "s"))
+        self._compare_with_plan(seconds, validation, judged)
         self.recorder.folder.finish(
             {
                 "format": 1,
@@ -585,6 +599,16 @@ class _Fit:
             }
         )
         return Run(self.recorder.path)
+
+    def _compare_with_plan(self, seconds: float, validation: Validation, judged: Judged) -> None:
+        """Say what was predicted beside what was measured, and keep both for the next predictions."""
+        expected, metric = self.expected, self.target.metrics[0]
+        self.emit(Measured("seconds", seconds, expected.value("seconds"), "s"))
+        if (memory := peak_memory_mb()) is not None:
+            self.emit(Measured("peak_memory_mb", memory, expected.value("peak_memory_mb"), "MB"))
+        figure = validation.figures(judged)[metric].value
+        self.emit(Measured(metric, figure, expected.value(metric)))
+        expected.keep(self.spec, self.facts.name, self.device, seconds, figure, self.recorder)
 
     def _write_without_network(self, bare: _Bare) -> None:
         path = self.recorder.path

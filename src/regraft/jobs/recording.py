@@ -44,6 +44,7 @@ class Recorder:
         self.folder = folder
         self.messages = Messages(listener)
         self.costs: dict[str, Any] = {}
+        self.stages: dict[str, float] = {}
         self.listeners: list[Emit] = []
         """Who else hears of events: trackers."""
         self._taken, self._replay = dict(taken or {}), dict(replay or {})
@@ -65,8 +66,15 @@ class Recorder:
             self._note_time()
         if isinstance(event, Measured):
             self.costs[event.name] = {"predicted": event.predicted, "measured": round(event.value, 3), "unit": event.unit}
+        if isinstance(event, Done):
+            self.stages[event.stage] = self.stages.get(event.stage, 0.0) + event.seconds
         for listen in self.listeners:
             listen(event)
+
+    @property
+    def uninterrupted(self) -> bool:
+        """Whether nothing was done before: what is measured is that of a whole fit."""
+        return not self._taken
 
     def held_decision(self, name: str) -> Any:
         """What was decided before; None when nothing was."""

@@ -1,0 +1,122 @@
+"""regraft plan"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from regraft.cli.common import data_options, json_option, machine_options, network_options, option, print_json, store_option
+from regraft.spec import ALL_METRICS
+
+if TYPE_CHECKING:
+    from regraft.strategy.cost import Range
+    from regraft.strategy.plan import Option, Plan
+
+
+@click.command("plan")
+@click.argument("data")
+@data_options
+@option("--metric", type=click.Choice(ALL_METRICS))
+@click.option("--model", metavar="NAME", multiple=True, help="A pretrained network; given several times, all are looked at.")
+@click.option("--budget", metavar="TIME", help="What a fit may take: 10m, 90s, 1h30m or seconds. Making the plan takes at most 15 % of it.")
+@click.option("--max-memory", metavar="SIZE", help="Memory that a fit may hold at most, such as 4GB.")
+@click.option("--max-latency", metavar="TIME", help="What one example may take to predict, such as 20ms.")
+@click.option("--max-params", metavar="N", help="Parameters of the network at most: 30M, 300k.")
+@click.option("--licence", metavar="LICENCE", help="A licence of the weights such as mit, or a kind of one such as permissive.")
+@click.option("--price-per-hour", type=float, metavar="PRICE", help="What an hour of this machine costs: options then say what they do.")
+@network_options
+@machine_options
+@option("--seed", type=int, default=0, show_default=True)
+@option("--balance", is_flag=True)
+@store_option
+@click.option("--why", is_flag=True, help="Say of each option the rules and the evidence behind its numbers.")
+@click.option("--out", metavar="FILE.json", help="Write the plan, which `regraft fit DATA --plan FILE.json` follows; it may be edited.")
+@json_option
+def command(data: str, as_json: bool, why: bool, **options: Any) -> None:
+    """What could be trained on DATA, what each is expected to give and to cost, and which to take, before the time is spent.
+
+    A part of the training examples goes through the network, a head is fitted to it, and a few steps of deeper training are timed. What is
+    made is kept for the fit. The test part is not looked at. Intervals hold nine times of ten.
+    """
+    from regraft import jobs
+    from regraft.cli.render import Screen, console, show
+
+    options["model"] = list(options["model"]) or None
+    with Screen(quiet=as_json) as screen:
+        plan = jobs.plan(data, **options, on_event=screen)
+    if as_json:
+        print_json(plan.to_json())
+        return
+    out = console()
+    for thing in report(plan, options, why=why):
+        show(out, thing)
+
+
+def report(plan: Plan, options: dict[str, Any], *, why: bool) -> list[Any]:
+    """The options as a table, the choice in words, and the command that does it."""
+    from regraft.cli.render import METRIC_NAMES, duration, table
+
+    price = plan.price_per_hour
+    several = len({o.model for o in plan.options}) > 1
+    columns = ["", *(["network"] if several else []), "train", f"{METRIC_NAMES[plan.metric]} expected", "time", "memory", "disk"]
+    columns += ["price"] if price is not None else []
+    rows = [_row(plan, o, several=several, price=price) for o in plan.options]
+    lines: list[Any] = ["", table([*columns, ""], rows), ""]
+    lines += plan.explain().splitlines()
+    if plan.scratch:
+        cost = f", for {price * plan.scratch['seconds']['value'] / 3600:.2g}" if price is not None else ""
+        low, high = plan.scratch["behind"]
+        took = duration(plan.scratch["seconds"]["value"])
+        ends = f"{low} to {high} points behind everything fine-tuned (from multiply-adds and published figures; nothing was trained)"
+        lines.append(f"from random weights the same network would take {took}{cost}, and end {ends}")
+    if why:
+        for o in plan.options:
+            lines += ["", o.name, *(f"  {reason}" for reason in o.reasons), *_stages(o)]
+    lines += ["", f"  {the_command(plan, options)}"]
+    return lines
+
+
+def _row(plan: Plan, o: Option, *, several: bool, price: float | None) -> list[str]:
+    from regraft.strategy.plan import flag, shown
+
+    broken = plan.limits.broken(o)
+    seconds = f"{_seconds(o.seconds.value)} ({_seconds(o.seconds.low)} to {_seconds(o.seconds.high)})"
+    cells = ["*" if o is plan.chosen else "", *([o.model] if several else []), o.train, shown(plan.metric, o.figure), seconds]
+    cells += [_megabytes(o.memory.value), _megabytes(o.disk)]
+    cells += [f"{price * o.seconds.value / 3600:.2g}"] if price is not None else []
+    return [*cells, f"over {', '.join(flag(name) for name in broken)}" if broken else ""]
+
+
+def _seconds(value: float) -> str:
+    from regraft.cli.render import duration
+
+    return duration(value)
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1000:.1f} GB" if value >= 1000 else f"{value:,.0f} MB"
+
+
+def _stages(o: Option) -> list[str]:
+    def of(name: str, r: Range) -> str:
+        return f"{name} {_seconds(r.value)}"
+
+    return ["  " + ", ".join(of(name, r) for name, r in o.stages.items())]
+
+
+def the_command(plan: Plan, options: dict[str, Any]) -> str:
+    """What does what was chosen."""
+    if options.get("out"):
+        return shlex.join(["regraft", "fit", plan.data, "--plan", str(options["out"])])
+    words: Sequence[str] = ["regraft", "fit", plan.data]
+    more: list[str] = []
+    for name, value in plan.asked.items():
+        more += [f"--{name.replace('_', '-')}", str(value)]
+    if options.get("model"):
+        more += ["--model", plan.chosen.model]
+    for name in ("allow_outside", "balance", "offline", "allow_code"):
+        more += [f"--{name.replace('_', '-')}"] if options.get(name) else []
+    return shlex.join([*words, *more, "--train", plan.chosen.train])

@@ -1,0 +1,330 @@
+"""What a way to train costs before it is paid: seconds, memory, disk. Pure: counts and what was measured on this machine in, intervals out.
+
+A pass over N examples of F multiply-adds costs N x F once; training E epochs costs E x N x 3 F, backward being twice the forward; what a
+cut saves of F runs once only (docs/cut.md). Memory is that of the weights, of gradients and the optimiser's state of what trains, and of
+what the trained part alone keeps for its gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from regraft.strategy.contrastive import Contrast
+from regraft.strategy.settings import Settings, batch_for, folds_to_train, worth_timing
+
+Z = 1.645
+"""Of a normal distribution, nine of ten lie within so many standard deviations."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """What is expected of a quantity that is not known yet, and where it should lie nine times of ten."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, value: float, spread: float) -> Range:
+        """A positive quantity whose logarithm has the standard deviation `spread`."""
+        factor = math.exp(Z * spread)
+        return cls(value, value / factor, value * factor)
+
+    def times(self, factor: float) -> Range:
+        """The same of so many."""
+        return Range(self.value * factor, self.low * factor, self.high * factor)
+
+    def plus(self, amount: float) -> Range:
+        """The same with a known amount more."""
+        return Range(self.value + amount, self.low + amount, self.high + amount)
+
+    def __contains__(self, value: float) -> bool:
+        """Whether it came out within the interval."""
+        return self.low <= value <= self.high
+
+    def to_json(self) -> dict[str, float]:
+        """Plain data, rounded to what means something."""
+        return {name: float(f"{getattr(self, name):.4g}") for name in ("value", "low", "high")}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Range:
+        """What `to_json` gave. ValueError, TypeError or KeyError for anything else."""
+        found = cls(*(float(values[name]) for name in ("value", "low", "high")))
+        if not all(map(math.isfinite, (found.value, found.low, found.high))) or not found.low <= found.value <= found.high:
+            raise ValueError(f"{dict(values)} is no interval around a value")
+        return found
+
+
+TOGETHER = 0.5
+"""How much the stages of a fit err alike: a machine that is busy is so for all of them."""
+
+
+def total(ranges: Iterable[Range]) -> Range:
+    """The sum of several, which err in part alike."""
+    parts = list(ranges)
+    value = sum(r.value for r in parts)
+    below, above = (_both([r.value - r.low for r in parts]), _both([r.high - r.value for r in parts]))
+    return Range(value, max(0.0, value - below), value + above)
+
+
+def _both(widths: Sequence[float]) -> float:
+    """The width of a sum whose parts have these widths and correlate by TOGETHER."""
+    squares, whole = sum(w * w for w in widths), sum(widths)
+    return math.sqrt((1 - TOGETHER) * squares + TOGETHER * whole * whole)
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much there is to do. `windows` are those of an example, `missing` the examples whose features are not in the store, `width` the
+    features of one. `outputs` are those of the output layer, `rows` how many numbers the model without a network reads of an example.
+    """
+
+    train: int
+    test: int
+    outputs: int
+    folds: int
+    nested: bool
+    windows: float
+    missing: int
+    width: int
+    rows: int
+
+    @property
+    def examples(self) -> int:
+        """All that go through the network."""
+        return self.train + self.test
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast this machine is with a network, in seconds: `begin` until the pass begins, `setup` until its engine is ready, `example` of
+    the pass an example (read, prepared and through the network), `reading` of it an example alone, `probe` by how many times what
+    `probe_seconds` says a linear head took, `ending` after the last stage. `judged` is a window through the whole network in training's
+    engine. `measured` says of which that is known here; the others are guesses. `timed` is how many examples `example` is the mean of.
+    """
+
+    begin: float = 4.0
+    setup: float = 1.0
+    example: float = 0.05
+    reading: float = 0.005
+    judged: float = 0.02
+    probe: float = 1.0
+    ending: float = 1.0
+    timed: int = 0
+    measured: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**{k: float(f"{v:.4g}") for k, v in vars(self).items() if k != "measured"}, "measured": list(self.measured)}
+
+
+@dataclass(frozen=True)
+class Body:
+    """A rung on a network, in numbers. Multiply-adds and bytes are those of a window.
+
+    macs         multiply-adds of the whole network
+    saved        the share of them that runs once, before a cut; 0 where there is none
+    kept         bytes that the cut keeps
+    prepared     bytes of a window as the network takes it, kept in the run while it trains where there is no cut
+    parameters   of the network with its new head
+    trained      of them those that train
+    activations  bytes that the trained part keeps for its gradient
+    cutting      seconds to find the cut
+    step         seconds of a step in float32; None where none was timed
+    rounded      the same in bfloat16
+    rounds       whether the device computes in bfloat16, so that a fit may time it
+    """
+
+    macs: int
+    parameters: int
+    trained: int
+    saved: float = 0.0
+    kept: int = 0
+    prepared: int = 0
+    activations: int = 0
+    cutting: float = 1.0
+    step: float | None = None
+    rounded: float | None = None
+    rounds: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return dict(vars(self))
+
+    @property
+    def live(self) -> float:
+        """Multiply-adds of the part that trains."""
+        return self.macs * (1 - self.saved)
+
+
+MEASURED, GUESSED, ROUGH = 0.12, 0.5, 0.3
+"""Standard deviations of the logarithm of seconds: timed on this machine, not timed, timed on something else alike. Timings of the same
+work on a quiet machine vary by a tenth."""
+
+
+def probe_seconds(n: int, width: int, outputs: int, *, nested: bool) -> float:
+    """Seconds of a linear head with all folds and strengths on one core, as measured for 60 to 4,000 rows of 128 to 1,280 numbers and 2
+    to 50 classes (docs/how-it-decides.md). Many more rows than numbers need fewer steps each, so that they cost little more.
+    """
+    square = min(n, 2 * width) * min(n, width)
+    work = 0.15 + 0.02 * outputs + (2e-6 + 1e-7 * outputs) * square + 1e-8 * n * width * outputs
+    return work if nested else 0.6 * work
+
+
+def head_stages(amount: Amount, pace: Pace) -> dict[str, Range]:
+    """The stages of `--train head`, by name."""
+
+    def spread(name: str) -> float:
+        return MEASURED if name in pace.measured else GUESSED
+
+    def probe(width: int, share: float = 1.0) -> Range:
+        seconds = share * pace.probe * probe_seconds(amount.train, width, amount.outputs, nested=amount.nested and share == 1)
+        return Range.around(seconds, ROUGH if "probe" in pace.measured else 2 * GUESSED)
+
+    found = {"begin": Range.around(pace.begin, spread("begin"))}
+    known = amount.examples - amount.missing
+    features = pace.example * amount.missing + (pace.setup if amount.missing else 0.0) + known * min(pace.reading, pace.example)
+    # one example takes as long as another, give or take; the mean of few says less than that of many
+    found["features"] = Range.around(max(0.05, features), math.hypot(spread("example"), 1 / math.sqrt(max(4, pace.timed))))
+    found["output layer"] = probe(amount.width)
+    found["without the network"] = probe(amount.rows, 0.5)
+    found["ending"] = Range.around(pace.ending, ROUGH)
+    return found
+
+
+def step_seconds(body: Body, amount: Amount, pace: Pace, batch: int, precision: str = "fp32") -> Range:
+    """A step of training of so many examples: as timed, or from multiply-adds: three times those of the part that trains."""
+    timed = body.rounded if precision == "bf16" else body.step
+    if timed is not None:
+        return Range.around(timed, MEASURED)
+    # forward once more than a window that is judged for the part that trains: backward is twice the forward
+    return Range.around(3 * (1 - body.saved) * pace.judged * amount.windows * batch, ROUGH if "judged" in pace.measured else GUESSED)
+
+
+MIXES = 5
+"""Weights between the start and the end of a training that each fold is judged with, where `wise` asks for it (training/afterwards.py)."""
+
+
+def training_seconds(amount: Amount, settings: Settings, step: Range, judged: float) -> Range:
+    """All folds that are trained and the final training; how many folds there are follows from what one takes, as it will when it is known.
+    `judged` are the seconds of a held-out example.
+    """
+    own = math.ceil(amount.train * (1 - 1 / max(2, amount.folds)))
+    held = (amount.train - own) * judged * (MIXES if settings.wise else 1)
+
+    def took(seconds: float) -> float:
+        one = settings.steps(own) * seconds + held
+        return folds_to_train(amount.folds, one, amount.train) * one + settings.steps(amount.train) * seconds
+
+    # near the border between all folds and one, what takes longer may be done sooner
+    tried = [took(step.low * (step.high / step.low) ** (k / 16)) for k in range(17)]
+    value = took(step.value)
+    return Range(value, min(*tried, value), max(*tried, value))
+
+
+def deeper_stages(amount: Amount, pace: Pace, body: Body, settings: Settings, precision: str = "fp32") -> dict[str, Range]:
+    """The stages of training below the head, by name: those of the head, which it starts from, and its own."""
+    rough = ROUGH if body.step is None else MEASURED
+    found = head_stages(amount, pace)
+    found["cut"] = Range.around(body.cutting, ROUGH)
+    read = amount.examples * pace.reading
+    trunk = body.saved * pace.judged * amount.windows * amount.examples
+    found["frozen part" if body.saved else "preparing"] = Range.around(read + trunk, ROUGH if "judged" in pace.measured else GUESSED)
+    step = step_seconds(body, amount, pace, settings.batch, precision)
+    judged = (1 - body.saved) * pace.judged * amount.windows
+    training = training_seconds(amount, settings, step, judged)
+    found["training"] = total([training, _precision_timing(body, settings, step, amount)])
+    found["judging"] = Range.around(max(0.02, amount.test * judged), rough)
+    return found
+
+
+def _precision_timing(body: Body, settings: Settings, step: Range, amount: Amount) -> Range:
+    """What a fit takes to find out how to compute: three steps in float32, and where that may pay three in bfloat16."""
+    if settings.precision != "auto":
+        return Range(0.0, 0.0, 0.0)
+    plain = step.times(3)
+    if not body.rounds or not worth_timing(step.value, settings.steps(amount.train)):
+        return plain
+    other = Range.around(plain.value, GUESSED) if body.rounded is None else Range.around(3 * body.rounded, MEASURED)
+    return total([plain, other])
+
+
+def contrastive_stages(amount: Amount, pace: Pace, body: Body, contrast: Contrast) -> dict[str, Range]:
+    """The stages of `--train contrastive`: every fold tunes the encoder, encodes everything and fits heads."""
+    found = head_stages(amount, pace)
+    found["preparing"] = Range.around(max(0.02, amount.examples * pace.reading), ROUGH)
+    batches = contrast.steps * contrast.batch * amount.windows
+    each = 3 * pace.judged if body.step is None else body.step / max(1, batch_for(amount.train))
+    encoding = amount.train * amount.windows * pace.judged
+    heads = pace.probe * probe_seconds(amount.train, amount.width, amount.outputs, nested=False)
+
+    def took(scale: float) -> float:
+        one = scale * (batches * each / max(1.0, amount.windows) + encoding) + heads
+        return (folds_to_train(amount.folds, one, amount.train) + 1) * one
+
+    tried = [took(math.exp(Z * ROUGH * k / 8)) for k in range(-8, 9)]
+    found["training"] = Range(took(1.0), min(tried), max(tried))
+    found["judging"] = Range.around(max(0.02, amount.test * amount.windows * pace.judged), ROUGH)
+    return found
+
+
+@dataclass(frozen=True)
+class Held:
+    """Memory of the process in MB as the plan found it: `resident` before anything below the head is opened, `peak` so far."""
+
+    resident: float
+    peak: float
+
+
+BYTES_OF_WEIGHTS, BYTES_OF_TRAINED = 12, 24
+"""For each parameter: what came, the network, and its state at the start. For each that trains, besides: gradient 4, AdamW's two means 8,
+where it began 4, where it ended 4, and what mixing weights takes 4."""
+
+LOADED = 60.0
+"""MB of what PyTorch loads to find a cut and to train (measured: 50 to 90)."""
+
+TEMPORARY = 1.4
+"""Times what is kept for the gradient: the gradient on its way back, and what an operation needs while it runs."""
+
+ROUGH_MEMORY = 0.1
+
+
+def head_memory(amount: Amount, held: Held, done: int) -> Range:
+    """MB at most of `--train head`, when `done` examples have gone through the same steps already: three copies of their features grow."""
+    return Range.around(held.peak + 12 * amount.width * max(0, amount.examples - done) / 1e6, ROUGH_MEMORY)
+
+
+def deeper_memory(amount: Amount, held: Held, done: int, body: Body, batch: int) -> Range:
+    """MB at most of training below the head."""
+    weights = BYTES_OF_WEIGHTS * body.parameters + BYTES_OF_TRAINED * body.trained
+    kept = TEMPORARY * body.activations * batch * amount.windows
+    features = 12 * amount.width * max(0, amount.examples - done)
+    value = held.resident + LOADED + (weights + kept + features) / 1e6
+    least = head_memory(amount, held, done)
+    return Range.around(max(value, least.value), 1.5 * ROUGH_MEMORY)
+
+
+def head_disk(amount: Amount, parameters: int) -> float:
+    """MB that are kept: features in the store, and the bundle."""
+    return (4 * amount.width * amount.examples + 4 * (parameters + amount.width * amount.outputs)) / 1e6
+
+
+def deeper_disk(amount: Amount, body: Body) -> float:
+    """MB: what the head takes, what the cut keeps, or prepared examples while it runs."""
+    each = body.kept if body.saved else body.prepared
+    return head_disk(amount, body.parameters) + each * amount.windows * amount.examples / 1e6
+
+
+LONGER = 17.0
+"""How many times as many steps a network from random weights needs to come as far (Kornblith et al. 2019, section 4.6: 19,531 in place of
+1,151 on the mean over their data sets, to nine tenths of the final odds)."""
+
+
+def scratch_seconds(amount: Amount, settings: Settings, forward: float) -> Range:
+    """Training the same network from random weights, once: from multiply-adds alone, which take `forward` seconds a window here, and three
+    times that in a step.
+    """
+    return Range.around(LONGER * settings.epochs * amount.train * amount.windows * 3 * forward, GUESSED)

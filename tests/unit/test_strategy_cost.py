@@ -1,0 +1,165 @@
+"""Predicted seconds, memory and disk: more work costs more, what is measured is narrower than what is guessed, outcomes correct."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from regraft.strategy.contrastive import contrast_for
+from regraft.strategy.cost import (
+    Amount,
+    Body,
+    Held,
+    Pace,
+    Range,
+    contrastive_stages,
+    deeper_disk,
+    deeper_memory,
+    deeper_stages,
+    head_disk,
+    head_memory,
+    head_stages,
+    probe_seconds,
+    scratch_seconds,
+    total,
+    training_seconds,
+)
+from regraft.strategy.outcomes import Outcome, corrected, in_stages, ratios, stage_of
+from regraft.strategy.settings import Settings, folds_to_train, settings_for
+
+AMOUNT = Amount(train=1000, test=200, outputs=5, folds=5, nested=True, windows=1.0, missing=1200, width=1280, rows=768)
+PACE = Pace(begin=3.0, setup=1.0, example=0.02, reading=0.005, judged=0.015, probe=1.0, measured=("example", "judged", "probe"))
+TOP = Body(macs=400_000_000, parameters=3_400_000, trained=1_000_000, saved=0.9, kept=30_000, activations=400_000, step=0.05)
+FULL = Body(macs=400_000_000, parameters=3_400_000, trained=3_400_000, prepared=150_000, activations=40_000_000, step=1.2)
+SETTINGS = settings_for(1000, 3_400_000, convolutions=True, whole=False)
+
+
+def seconds(stages):
+    return total(stages.values())
+
+
+def test_the_ladder_in_the_order_of_cost():
+    head, top, full = seconds(head_stages(AMOUNT, PACE)), *(seconds(deeper_stages(AMOUNT, PACE, b, SETTINGS)) for b in (TOP, FULL))
+    assert head.high < top.value < full.value and top.low > head.low
+
+
+def test_features_that_are_stored_cost_next_to_nothing():
+    stored = head_stages(replace(AMOUNT, missing=0), PACE)
+    assert stored["features"].value < 0.4 * head_stages(AMOUNT, PACE)["features"].value
+
+
+def test_the_mean_of_few_examples_is_less_certain():
+    widths = [(r := head_stages(AMOUNT, replace(PACE, timed=n))["features"]).high / r.low for n in (0, 16, 100, 1000)]
+    assert widths == sorted(widths, reverse=True) and widths[0] > 1.5 * widths[-1]
+
+
+def test_a_step_that_was_not_timed_follows_from_multiply_adds_and_is_less_certain():
+    timed, guessed = (deeper_stages(AMOUNT, PACE, b, SETTINGS)["training"] for b in (TOP, replace(TOP, step=None)))
+    assert guessed.high / guessed.low > timed.high / timed.low
+    # a tenth of the work is left: three times the forward of it, 32 images
+    expected = 3 * 0.1 * 0.015 * 32
+    one = training_seconds(AMOUNT, SETTINGS, Range.around(expected, 0.3), 0.0015)
+    assert guessed.value == pytest.approx(one.value, rel=0.05)
+
+
+@pytest.mark.parametrize("step", [0.01, 0.1, 0.2, 0.3, 0.5, 2.0])
+def test_training_follows_the_rule_for_folds(step):
+    settings = Settings(epochs=10, batch=32, lr=1e-4, layer_decay=0.75)
+    own = 800
+    one = settings.steps(own) * step
+    folds = folds_to_train(5, one, 1000)
+    assert training_seconds(AMOUNT, settings, Range(step, step, step), 0.0).value == pytest.approx(
+        folds * one + settings.steps(1000) * step
+    )
+    # near the border both are possible
+    around = training_seconds(AMOUNT, settings, Range.around(step, 0.12), 0.0)
+    assert around.low <= around.value <= around.high
+    if step == 0.2:
+        # a fifth longer, and one fold fewer fits
+        assert around.high < 1.1 * around.value
+
+
+def test_memory_is_that_of_what_trains():
+    held = Held(resident=500, peak=700)
+    head, top, full = head_memory(AMOUNT, held, 1200), *(deeper_memory(AMOUNT, held, 1200, b, 32) for b in (TOP, FULL))
+    assert head.value == 700 and head.value <= top.value < full.value
+    assert full.value > 500 + 32 * 40
+    assert head_memory(AMOUNT, held, 200).value > head.value
+    assert deeper_memory(AMOUNT, held, 1200, FULL, 16).value < full.value
+
+
+def test_disk_is_features_and_what_the_cut_keeps():
+    assert head_disk(AMOUNT, 3_400_000) == pytest.approx((1200 * 1280 * 4 + 4 * (3_400_000 + 1280 * 5)) / 1e6)
+    assert deeper_disk(AMOUNT, TOP) - head_disk(AMOUNT, 3_400_000) == pytest.approx(1200 * 30_000 / 1e6)
+    assert deeper_disk(AMOUNT, FULL) - head_disk(AMOUNT, 3_400_000) == pytest.approx(1200 * 150_000 / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("n", "width", "outputs", "measured"),
+    [
+        (60, 384, 2, 0.21),
+        (240, 1280, 2, 0.24),
+        (240, 384, 50, 1.69),
+        (1000, 384, 6, 0.62),
+        (1000, 384, 50, 3.08),
+        (1000, 1280, 6, 2.63),
+        (1000, 1280, 50, 10.2),
+        (4000, 384, 6, 0.96),
+        (4000, 384, 50, 2.63),
+    ],
+)
+def test_what_a_linear_head_takes_is_what_was_measured_but_for_a_factor_of_two(n, width, outputs, measured):
+    assert measured / 2 <= probe_seconds(n, width, outputs, nested=True) <= 2 * measured
+
+
+def test_from_scratch_takes_longer_than_everything():
+    assert scratch_seconds(AMOUNT, SETTINGS, 0.015).low > seconds(deeper_stages(AMOUNT, PACE, FULL, SETTINGS)).value
+
+
+def test_few_texts_by_contrast_cost_by_steps_not_by_examples():
+    small, large = (replace(AMOUNT, train=n, test=0, missing=0) for n in (48, 96))
+    costs = [contrastive_stages(a, PACE, FULL, contrast_for(a.train, 20))["training"].value for a in (small, large)]
+    assert costs[0] < costs[1] < 3 * costs[0]
+
+
+def test_outcomes_move_a_prediction_by_their_median_and_set_its_width():
+    predicted = Range.around(100, 0.12)
+    assert corrected(predicted, []) == predicted
+    one, many = corrected(predicted, [2.0]), corrected(predicted, [2.0] * 20)
+    assert 100 < one.value < many.value < 200 and many.value > 180
+    odd = corrected(predicted, [2.0] * 10 + [50.0])
+    assert odd.value == pytest.approx(corrected(predicted, [2.0] * 11).value)
+    varied = corrected(predicted, [1.0, 2.0, 0.5, 3.0, 0.4, 1.5])
+    assert varied.high / varied.low > predicted.high / predicted.low > many.high / many.low
+
+
+def test_an_outcome_counts_for_its_stage_and_device():
+    outcomes = [
+        Outcome("full", "net", "cpu", {"training": (10.0, 20.0)}, (500.0, 600.0)),
+        Outcome("full", "net", "cuda:0", {"training": (1.0, 9.0)}),
+    ]
+    assert ratios(outcomes, "training", "cpu") == [2.0] and ratios(outcomes, "features", "cpu") == []
+    moved = in_stages({"training": Range(10, 8, 12), "cut": Range(1, 1, 1)}, outcomes, "cpu")
+    assert moved["training"].value > 10 and moved["cut"].value == 1
+    assert Outcome.from_json(outcomes[0].to_json()) == outcomes[0]
+
+
+@pytest.mark.parametrize("damaged", [None, [], {}, {"stages": {"a": [1]}, "train": "a", "model": "b", "device": "cpu"}, {"stages": 3}])
+def test_a_damaged_outcome_is_refused(damaged):
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        Outcome.from_json(damaged)
+
+
+@pytest.mark.parametrize(
+    ("event", "stage"),
+    [
+        ("training, fold 1 of 5", "training"),
+        ("frozen part of views", "frozen part"),
+        ("comparison", "features"),
+        ("head, all examples", ""),
+        ("features", "features"),
+    ],
+)
+def test_stages_of_events(event, stage):
+    assert stage_of(event) == stage
