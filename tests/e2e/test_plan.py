@@ -149,4 +149,7 @@ def test_several_networks_one_of_which_cannot_be_used_and_a_test_part_that_nobod
     assert answer.code == 0, answer.err
     assert {o["model"] for o in answer.json["options"]} == {"python:tiny_net:tiny"} and "tiny_net:broken is left out" in answer.err
     assert answer.json["known"]["test"] == 6
+    # what was looked at is stored, and the test part is not: the fit still has its pass to make
+    missing = [command("plan", path, *MODEL, "--json").json["evidence"]["missing"] for path in (root, root / "train")]
+    assert missing == [6, 0]
     os.remove(tmp_path / "tiny_net.py")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 LEAST = 4
 """Examples of the smallest step that is timed: a whole one is thought to take as many times as long as it has more."""
 
-JUDGED = 16
+JUDGED = 8
 """Examples that are judged for a timing, twice; the faster counts."""
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.data.base import TEST, TRAIN
+from regraft.data.base import TEST, TRAIN, Example
 from regraft.errors import ModelError, RegraftError, UsageError
 from regraft.events import Done, Emit, Event, Progress, Said, Started, Warned, silent
 from regraft.jobs.calibrate import (
@@ -30,7 +30,7 @@ from regraft.jobs.calibrate import (
 )
 from regraft.jobs.common import Messages, check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, resident_mb
 from regraft.jobs.engines import choose_engine, circumstances, reference_engine
-from regraft.jobs.frozen import frozen_pretrained
+from regraft.jobs.frozen import Frozen, frozen_pretrained
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.network import Given, given_network
 from regraft.jobs.parts import divide
@@ -68,9 +68,11 @@ from regraft.strategy.rungs import rung_of
 from regraft.strategy.settings import precision_for
 from regraft.workspace.files import write_json
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
+from regraft.workspace.store import Store
 
 if TYPE_CHECKING:
     from regraft.features import Extracted
+    from regraft.features.engines import Engine
     from regraft.training.probe import Probe
 
 FINDINGS = "pace"
@@ -342,7 +344,6 @@ class _Looked:
             else [train[k] for k in order[: len(first.kept) + len(first.left_out)]]
         )
         pace = _pace(known, begin, first, extracted)
-        stored = not first.computed and not extracted.computed
         making.emit(Said(f"looked at {len(extracted.kept):,} of {len(train):,} training examples with {chosen.engine.label}"))
         frozen.let_go()
         check_losses(extracted.left_out, len(extracted.kept), making.modality, strict=False, emit=making.emit)
@@ -384,7 +385,6 @@ class _Looked:
         memory = Held(*(max(a, b) for a, b in zip(vars(now).values(), _held(known), strict=True)))
         kept = {"pace": pace.to_json(), "held": [memory.resident, memory.peak], "complete": complete}
         keep_finding(FINDINGS, key, {**kept, "rungs": {name: k.to_json() for name, k in rungs.items()}})
-        memory = replace(memory, peak=now.peak) if stored else memory
         seen = len(extracted.kept)
         amount = Amount(
             train=len(train),
@@ -393,12 +393,15 @@ class _Looked:
             folds=validation.count,
             nested=validation.nested,
             windows=windows,
-            missing=0 if stored else len(train) + len(test) - seen,
+            missing=_missing(frozen, [train[k] for k in order[len(examples) :]], chosen.engine, making.device)
+            + _missing(frozen, test, chosen.engine, making.device),
             width=extracted.features.shape[1],
             rows=rows,
         )
         near = nearness(judged, constant) if making.metric == "accuracy" else "unknown"
         head = at_size(making.metric, judged, seen, len(train))
+        if not amount.missing:
+            memory = replace(memory, peak=now.peak)
         return cls(making, given, amount, pace, memory, rungs, head, seen, judged, without, near, constant)
 
     @property
@@ -414,6 +417,7 @@ class _Looked:
             "examples": self.amount.train,
             "per_class": round(self.per_class, 2),
             "seen": self.seen,
+            "missing": self.amount.missing,
             "head": round(self.judged, 6),
             "constant": round(self.constant, 6),
             **({"without_network": round(self.without, 6)} if self.without is not None else {}),
@@ -565,6 +569,23 @@ def _calibrated(
         told = times.get(name) or (whole if name == "full" else guessed(one, whole, saved_of(one)))
         found[rung] = Known(told, name in times, settings[rung])
     return found, complete
+
+
+SAMPLED = 8
+"""Examples of those that were not looked at that are looked for in the feature store."""
+
+
+def _missing(frozen: Frozen, examples: Sequence[Example], engine: Engine, device: str) -> int:
+    """How many of some examples have no features in the store, told by a few from all over them; their labels are not read."""
+    held = Store().held(frozen.maker(device, engine)) if examples else None
+    if held is None:
+        return len(examples)
+    few = [examples[k] for k in np.linspace(0, len(examples) - 1, min(len(examples), SAMPLED)).astype(int)]
+    try:
+        there = sum(frozen.modality.load(e.source).identity in held for e in few)
+    except Exception:  # the pass says what is wrong with an example
+        return len(examples)
+    return round(len(examples) * (1 - there / len(few)))
 
 
 def _held(known: Mapping[str, Any]) -> tuple[float, float]:
