@@ -61,7 +61,7 @@ def test_a_plan_is_made_kept_edited_and_followed(image_folder, command, monkeypa
     assert all(o["seconds"]["low"] <= o["seconds"]["value"] <= o["seconds"]["high"] and o["memory"]["value"] > 50 for o in found["options"])
     assert found["evidence"]["seen"] == 18 and found["known"]["train"] == 18
     # what is known of this machine is not timed again, and what went through the network is stored
-    monkeypatch.setattr(sys.modules["regraft.jobs.plan"], "timed", lambda *a: pytest.fail("timed again"))
+    monkeypatch.setattr(sys.modules["regraft.jobs.plan"], "plan_deeper", lambda *a: pytest.fail("opened again"))
     again = command("plan", image_folder, *MODEL, "--json").json
     assert again["evidence"]["pace"]["judged"] == found["evidence"]["pace"]["judged"]
     assert of(again, "head")["figure"] == of(found, "head")["figure"]
@@ -149,4 +149,7 @@ def test_several_networks_one_of_which_cannot_be_used_and_a_test_part_that_nobod
     assert answer.code == 0, answer.err
     assert {o["model"] for o in answer.json["options"]} == {"python:tiny_net:tiny"} and "tiny_net:broken is left out" in answer.err
     assert answer.json["known"]["test"] == 6
+    # what was looked at is stored, and the test part is not: the fit still has its pass to make
+    missing = [command("plan", path, *MODEL, "--json").json["evidence"]["missing"] for path in (root, root / "train")]
+    assert missing == [6, 0]
     os.remove(tmp_path / "tiny_net.py")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from types import SimpleNamespace
 
@@ -9,11 +10,12 @@ import pytest
 
 from regraft.errors import UsageError
 from regraft.features.engines import base
-from regraft.jobs.calibrate import LEAST, Timed, batch_to_time, read_timed, seconds_to_time
+from regraft.jobs.calibrate import LEAST, Known, Timed, batch_to_time, read_known, seconds_to_time
 from regraft.jobs.deeper import has_bfloat16
 from regraft.jobs.plan import limits_of, nested
 from regraft.strategy.cost import Body
 from regraft.strategy.plan import Limits
+from regraft.strategy.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -60,9 +62,11 @@ def test_as_large_a_step_is_timed_as_there_is_time():
 
 def test_what_cannot_be_read_of_earlier_timings_is_not_there():
     one = Timed(Body(10, 20, 5, saved=0.5, step=0.1), 0.01, 0.002, 12.0, 1.0, 1)
-    held = {"full": one.to_json(), "norm": {"body": 3}, "top=1": {**one.to_json(), "judged": "fast"}, "top=2": None}
-    assert read_timed(held) == {"full": one}
-    assert read_timed([]) == read_timed(None) == {}
+    whole = Known(one, True, Settings(3, 16, 1e-3, 0.8))
+    plain = whole.to_json()
+    bad = {"norm": {"timed": 3}, "top=1": {**plain, "settings": {"steps": 3}}, "top=2": None, "none": {**plain, "timed": {"body": {}}}}
+    assert read_known({"full": json.loads(json.dumps(plain)), **bad}) == {"full": whole}
+    assert read_known([]) == read_known(None) == {}
 
 
 def test_bfloat16_is_looked_for_where_there_are_instructions(monkeypatch):

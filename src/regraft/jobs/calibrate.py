@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 LEAST = 4
 """Examples of the smallest step that is timed: a whole one is thought to take as many times as long as it has more."""
 
-JUDGED = 16
+JUDGED = 8
 """Examples that are judged for a timing, twice; the faster counts."""
 
 
@@ -285,12 +285,27 @@ def saved_of(deeper: Deeper) -> float:
     return before / total
 
 
-def read_timed(values: Any) -> dict[str, Timed]:
-    """What was kept of earlier timings, by rung; what cannot be read is not there."""
-    found: dict[str, Timed] = {}
+@dataclass(frozen=True)
+class Known:
+    """What is known of a rung here: timings, whether they are its own (`measured`) or told from the whole network's, and the settings
+    that a fit takes.
+    """
+
+    timed: Timed
+    measured: bool
+    settings: Settings
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for a finding."""
+        return {"timed": self.timed.to_json(), "measured": self.measured, "settings": self.settings.to_json()}
+
+
+def read_known(values: Any) -> dict[str, Known]:
+    """What was kept of earlier plans, by rung; what cannot be read is not there."""
+    found: dict[str, Known] = {}
     for name, one in values.items() if isinstance(values, Mapping) else ():
         try:
-            found[str(name)] = Timed.from_json(one)
+            found[str(name)] = Known(Timed.from_json(one["timed"]), bool(one["measured"]), Settings(**one["settings"]))
         except (TypeError, KeyError, ValueError):
             continue
     return found

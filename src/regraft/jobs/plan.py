@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.data.base import TEST, TRAIN
+from regraft.data.base import TEST, TRAIN, Example
 from regraft.errors import ModelError, RegraftError, UsageError
 from regraft.events import Done, Emit, Event, Progress, Said, Started, Warned, silent
 from regraft.jobs.calibrate import (
     JUDGED,
+    Known,
     Sample,
-    Timed,
     batch_to_time,
     guessed,
-    read_timed,
+    read_known,
     saved_of,
     seconds_to_time,
     timed,
@@ -30,7 +30,7 @@ from regraft.jobs.calibrate import (
 )
 from regraft.jobs.common import Messages, check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, resident_mb
 from regraft.jobs.engines import choose_engine, circumstances, reference_engine
-from regraft.jobs.frozen import frozen_pretrained
+from regraft.jobs.frozen import Frozen, frozen_pretrained
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.network import Given, given_network
 from regraft.jobs.parts import divide
@@ -65,12 +65,14 @@ from regraft.strategy.outcomes import corrected, memory_ratios, ratios, stage_of
 from regraft.strategy.plan import Limits, Option, Plan, allowance, choose, subset_size
 from regraft.strategy.rules import strengths_for
 from regraft.strategy.rungs import rung_of
-from regraft.strategy.settings import Settings, precision_for
+from regraft.strategy.settings import precision_for
 from regraft.workspace.files import write_json
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
+from regraft.workspace.store import Store
 
 if TYPE_CHECKING:
     from regraft.features import Extracted
+    from regraft.features.engines import Engine
     from regraft.training.probe import Probe
 
 FINDINGS = "pace"
@@ -283,15 +285,13 @@ class _Looked:
     amount: Amount
     pace: Pace
     held: Held
-    timed: dict[str, Timed]
-    deeper: dict[str, Deeper]
+    rungs: dict[str, Known]
     head: Expected
     seen: int
     judged: float
     without: float | None
     near: str
     constant: float
-    begin: float
 
     @property
     def name(self) -> str:
@@ -344,7 +344,6 @@ class _Looked:
             else [train[k] for k in order[: len(first.kept) + len(first.left_out)]]
         )
         pace = _pace(known, begin, first, extracted)
-        stored = not first.computed and not extracted.computed
         making.emit(Said(f"looked at {len(extracted.kept):,} of {len(train):,} training examples with {chosen.engine.label}"))
         frozen.let_go()
         check_losses(extracted.left_out, len(extracted.kept), making.modality, strict=False, emit=making.emit)
@@ -361,14 +360,8 @@ class _Looked:
         judged = validation.figures(held)[making.metric].value
         constant = validation.view.constant(held.truth)["metrics"][making.metric]["value"]
         without, rows = _without_network(making, validation, extracted) if left() > 2 * taken else (None, 1)
-        memory = Held(resident_mb() or 0.0, peak_memory_mb() or 0.0)
-
-        deeper = _rungs(making, given, labelled)
-        times = read_timed(known.get("timed", {}))
-        # where something is known already, the rungs that the others are told from are enough
-        lacking = [r for r in (TIMED[:2] if times else TIMED) if r in deeper and r not in times]
-        batch = batch_to_time(pace.example, max(0.0, left()), 32)
-        few = max(JUDGED, batch)
+        now = Held(resident_mb() or 0.0, peak_memory_mb() or 0.0)
+        few = max(JUDGED, batch_to_time(pace.example, max(0.0, left()), 32))
         sample = Sample(
             [examples[k] for k in extracted.kept][:few],
             extracted.features[:few],
@@ -379,29 +372,19 @@ class _Looked:
             spec.seed,
             spec.store,
         )
-        for number, rung in enumerate(lacking):
-            cost = CUTTING * bool(number) + seconds_to_time(pace.example, batch, few)
-            if cost > left() and (making.limits.budget is not None or rung not in TIMED[:2]):
-                break
-            settings = usual_settings(deeper[rung], len(train))
-            try:
-                times[rung] = timed(
-                    deeper[rung], sample, settings, len(train), min(batch, settings.batch), rounded=left() > 12 * batch * pace.example
-                )
-            except Exception as error:  # a network may do anything in training: the other rungs can still be planned
-                reason = (
-                    error.found if isinstance(error, RegraftError) else str(error).splitlines()[0] if str(error) else type(error).__name__
-                )
-                making.emit(Warned(f"--train {rung} is left out: {reason}"))
-                del deeper[rung]
-        windows = next((t.windows for t in times.values()), 1.0)
-        if "full" in times:
-            whole = times["full"]
-            pace = replace(pace, judged=whole.judged, reading=whole.reading, measured=(*pace.measured, "judged"))
-        elif "full" in deeper:
-            whole = untimed(deeper["full"], pace.example)
-            pace = replace(pace, judged=whole.judged, reading=whole.reading)
-        keep_finding(FINDINGS, key, {"pace": pace.to_json(), "timed": {name: t.to_json() for name, t in times.items()}})
+        rungs = read_known(known.get("rungs"))
+        complete = known.get("complete") is True and bool(rungs)
+        if not complete:
+            rungs, complete = _calibrated(making, given, sample, rungs, pace, until, len(train))
+        windows = next((k.timed.windows for k in rungs.values() if k.measured), 1.0)
+        if "full" in rungs:
+            whole = rungs["full"]
+            own = (*pace.measured, "judged") if whole.measured else pace.measured
+            pace = replace(pace, judged=whole.timed.judged, reading=whole.timed.reading, measured=tuple(dict.fromkeys(own)))
+        # where everything was stored the network was not opened: what it takes was seen before
+        memory = Held(*(max(a, b) for a, b in zip(vars(now).values(), _held(known), strict=True)))
+        kept = {"pace": pace.to_json(), "held": [memory.resident, memory.peak], "complete": complete}
+        keep_finding(FINDINGS, key, {**kept, "rungs": {name: k.to_json() for name, k in rungs.items()}})
         seen = len(extracted.kept)
         amount = Amount(
             train=len(train),
@@ -410,13 +393,16 @@ class _Looked:
             folds=validation.count,
             nested=validation.nested,
             windows=windows,
-            missing=0 if stored else len(train) + len(test) - seen,
+            missing=_missing(frozen, [train[k] for k in order[len(examples) :]], chosen.engine, making.device)
+            + _missing(frozen, test, chosen.engine, making.device),
             width=extracted.features.shape[1],
             rows=rows,
         )
         near = nearness(judged, constant) if making.metric == "accuracy" else "unknown"
         head = at_size(making.metric, judged, seen, len(train))
-        return cls(making, given, amount, pace, memory, times, deeper, head, seen, judged, without, near, constant, begin)
+        if not amount.missing:
+            memory = replace(memory, peak=now.peak)
+        return cls(making, given, amount, pace, memory, rungs, head, seen, judged, without, near, constant)
 
     @property
     def per_class(self) -> float:
@@ -431,6 +417,7 @@ class _Looked:
             "examples": self.amount.train,
             "per_class": round(self.per_class, 2),
             "seen": self.seen,
+            "missing": self.amount.missing,
             "head": round(self.judged, 6),
             "constant": round(self.constant, 6),
             **({"without_network": round(self.without, 6)} if self.without is not None else {}),
@@ -457,13 +444,9 @@ class _Looked:
             return self._put(train, None, head_stages(amount, pace), memory, disk, counts, reasons)
         if train == "none":
             return self._as_it_is(parameters)
-        if train not in self.deeper:
+        if train not in self.rungs:
             return None
-        one = self._timed(train)
-        if one is None:
-            return None
-        deeper = self.deeper[train]
-        settings = usual_settings(deeper, amount.train)
+        one, settings = self.rungs[train].timed, self.rungs[train].settings
         gain = gain_of(train, self.per_class, self.near, self.making.outcomes, self.making.metric)
         reasons = [gain.why, self._cost_reason(train)]
         if train == "contrastive":
@@ -489,22 +472,12 @@ class _Looked:
         disk = head_disk(amount, counts[0])
         return self._put("none", gain, head_stages(amount, self.pace), memory, disk, counts, [gain.why])
 
-    def _timed(self, train: str) -> Timed | None:
-        """What is known of a rung: timed, or from the whole network."""
-        name = "full" if train == "contrastive" else train
-        if name in self.timed:
-            return self.timed[name]
-        if "full" not in self.deeper:
-            return None
-        whole = self.timed.get("full") or untimed(self.deeper["full"], self.pace.example)
-        return guessed(self.deeper[train], whole, saved_of(self.deeper[train]))
-
     def _cost_reason(self, train: str) -> str:
-        one = self._timed(train)
-        assert one is not None
-        what = "no step was timed: seconds are from multiply-adds" if one.body.step is None else f"a step takes {one.body.step:.2g} s"
-        how = "timed here" if train in self.timed else "the part that trains, against the whole network's multiply-adds"
-        saved = f"; {one.body.saved:.0%} of the work runs once" if one.body.saved else "; nothing runs once"
+        known = self.rungs[train]
+        body = known.timed.body
+        what = "no step was timed: seconds are from multiply-adds" if body.step is None else f"a step takes {body.step:.2g} s"
+        how = "timed here" if known.measured else "the part that trains, against the whole network's multiply-adds"
+        saved = f"; {body.saved:.0%} of the work runs once" if body.saved else "; nothing runs once"
         return f"{what} ({how}){saved}"
 
     def _put(
@@ -526,7 +499,7 @@ class _Looked:
         after = {name: corrected(r, ratios(outcomes, name, device)) for name, r in told.items()}
         seconds = total(after.values())
         entry = entry_of(facts)
-        latency = next((t.latency for t in self.timed.values() if t.latency), None)
+        latency = next((k.timed.latency for k in self.rungs.values() if k.timed.latency), None)
         raw = {
             "stages": {name: float(f"{r.value:.4g}") for name, r in told.items()},
             "memory": round(memory.value, 1),
@@ -552,16 +525,75 @@ class _Looked:
 
     def scratch(self) -> dict[str, Any]:
         """What training the same network from random weights would take."""
-        if "full" not in self.deeper:
+        if "full" not in self.rungs:
             return {}
-        settings: Settings = usual_settings(self.deeper["full"], self.amount.train)
-        seconds = scratch_seconds(self.amount, settings, self.pace.judged)
+        seconds = scratch_seconds(self.amount, self.rungs["full"].settings, self.pace.judged)
         return {
             "seconds": seconds.to_json(),
             "how": "from multiply-adds alone: 17 times the steps of fine-tuning (Kornblith et al. 2019), three times a pass each",
             "behind": [10, 78],
             "behind_how": "points behind fine-tuning at 1,000 examples, from EuroSAT to Pets (VTAB-1k, Zhai et al. 2019)",
         }
+
+
+def _calibrated(
+    making: _Making, given: Given, sample: Sample, before: Mapping[str, Known], pace: Pace, until: float, examples: int
+) -> tuple[dict[str, Known], bool]:
+    """(what is known of every rung, timed as far as there is time `until` then or from `before`; whether those that the others are told
+    from were timed).
+    """
+    deeper = _rungs(making, given, making.labelled)
+    settings = {rung: usual_settings(one, examples) for rung, one in deeper.items()}
+    times = {rung: k.timed for rung, k in before.items() if k.measured and rung in TIMED and rung in deeper}
+    few = len(sample.examples)
+    # where something is known already, the rungs that the others are told from are enough
+    for number, rung in enumerate(r for r in (TIMED[:2] if times else TIMED) if r in deeper and r not in times):
+        left = until - time.perf_counter()
+        batch = min(batch_to_time(pace.example, max(0.0, left), 32), settings[rung].batch)
+        cost = CUTTING * bool(number) + seconds_to_time(pace.example, batch, few)
+        if cost > left and (making.limits.budget is not None or rung not in TIMED[:2]):
+            break
+        try:
+            times[rung] = timed(deeper[rung], sample, settings[rung], examples, batch, rounded=left > 12 * batch * pace.example)
+        except Exception as error:  # a network may do anything in training: the other rungs can still be planned
+            said = error.found if isinstance(error, RegraftError) else next(iter(str(error).splitlines()), type(error).__name__)
+            making.emit(Warned(f"--train {rung} is left out: {said}"))
+            del deeper[rung]
+    complete = all(rung in times or rung not in deeper for rung in TIMED[:2])
+    if "full" not in deeper:
+        return {rung: Known(one, True, settings[rung]) for rung, one in times.items()}, complete
+    whole = times.get("full") or untimed(deeper["full"], pace.example)
+    found: dict[str, Known] = {}
+    for rung, one in deeper.items():
+        name = "full" if rung == "contrastive" else rung
+        told = times.get(name) or (whole if name == "full" else guessed(one, whole, saved_of(one)))
+        found[rung] = Known(told, name in times, settings[rung])
+    return found, complete
+
+
+SAMPLED = 8
+"""Examples of those that were not looked at that are looked for in the feature store."""
+
+
+def _missing(frozen: Frozen, examples: Sequence[Example], engine: Engine, device: str) -> int:
+    """How many of some examples have no features in the store, told by a few from all over them; their labels are not read."""
+    held = Store().held(frozen.maker(device, engine)) if examples else None
+    if held is None:
+        return len(examples)
+    few = [examples[k] for k in np.linspace(0, len(examples) - 1, min(len(examples), SAMPLED)).astype(int)]
+    try:
+        there = sum(frozen.modality.load(e.source).identity in held for e in few)
+    except Exception:  # the pass says what is wrong with an example
+        return len(examples)
+    return round(len(examples) * (1 - there / len(few)))
+
+
+def _held(known: Mapping[str, Any]) -> tuple[float, float]:
+    """(memory before anything below the head was opened, the most until then), in MB, as an earlier plan found it."""
+    held = known.get("held")
+    if not isinstance(held, list) or len(held) != 2 or not all(isinstance(v, (int, float)) for v in held):
+        return 0.0, 0.0
+    return float(held[0]), float(held[1])
 
 
 def _rungs(making: _Making, given: Given, labelled: Labelled) -> dict[str, Deeper]:

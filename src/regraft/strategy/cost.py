@@ -279,9 +279,9 @@ class Held:
     peak: float
 
 
-BYTES_OF_WEIGHTS, BYTES_OF_TRAINED = 12, 24
+BYTES_OF_WEIGHTS, BYTES_OF_TRAINED = 12, 16
 """For each parameter: what came, the network, and its state at the start. For each that trains, besides: gradient 4, AdamW's two means 8,
-where it began 4, where it ended 4, and what mixing weights takes 4."""
+where it ended 4."""
 
 LOADED = 60.0
 """MB of what PyTorch loads to find a cut and to train (measured: 50 to 90)."""
@@ -298,13 +298,11 @@ def head_memory(amount: Amount, held: Held, done: int) -> Range:
 
 
 def deeper_memory(amount: Amount, held: Held, done: int, body: Body, batch: int) -> Range:
-    """MB at most of training below the head."""
-    weights = BYTES_OF_WEIGHTS * body.parameters + BYTES_OF_TRAINED * body.trained
-    kept = TEMPORARY * body.activations * batch * amount.windows
-    features = 12 * amount.width * max(0, amount.examples - done)
-    value = held.resident + LOADED + (weights + kept + features) / 1e6
-    least = head_memory(amount, held, done)
-    return Range.around(max(value, least.value), 1.5 * ROUGH_MEMORY)
+    """MB at most of training below the head: what the pass held stays with the process, and what gradients need goes there first."""
+    weights = (BYTES_OF_WEIGHTS * body.parameters + BYTES_OF_TRAINED * body.trained) / 1e6
+    kept = TEMPORARY * body.activations * batch * amount.windows / 1e6
+    before = head_memory(amount, held, done).value
+    return Range.around(before + LOADED + weights + max(0.0, kept - (held.peak - held.resident)), 1.5 * ROUGH_MEMORY)
 
 
 def head_disk(amount: Amount, parameters: int) -> float:
