@@ -14,6 +14,7 @@ import numpy as np
 
 from regraft.errors import ModelError
 from regraft.events import Said, Warned
+from regraft.jobs.common import has_bfloat16
 from regraft.jobs.interrupts import asked_to_stop
 from regraft.jobs.network import in_head
 from regraft.jobs.pacing import within
@@ -159,13 +160,6 @@ def _why_whole(settings: Settings, seen: Seen | None) -> str:
     if settings.checkpointing:
         return "blocks are computed a second time to save memory, which the network in one piece can do: its frozen part runs at every step"
     return ""
-
-
-def has_bfloat16(device: str) -> bool:
-    """Whether the device has instructions for bfloat16: emulated, a step takes ten times as long, and timing it minutes."""
-    from regraft.features.engines.base import without_bfloat16
-
-    return device != "cpu" or not without_bfloat16()
 
 
 def _in_the_precision(learner: Learner, task: Task, settings: Settings, work: Work) -> Settings:
