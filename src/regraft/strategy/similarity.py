@@ -11,7 +11,7 @@ NEAR, MIDDLING, FAR = "near", "middling", "far"
 
 CLOSE = 0.85
 """Of what a linear layer finds in the features, the part that nearest neighbours must find for data to be near: then classes lie apart in
-the features as they are (a small gap from k nearest neighbours to a linear probe). The figure is regraft's own, set on nine data sets
+the features as they are (a small gap from k nearest neighbours to a linear probe). The figure is regraft's own, set on three data sets
 (docs/inspect.md)."""
 
 HELPS = 0.5
