@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check fix bench clean
+.PHONY: demo test check fix bench peers clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,18 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.torch
 $(VENV)/.bench: $(VENV)/.dev
 	$(INSTALL) -e '.[bench]'
 	@touch $@
+
+PEERS := .venv-peers
+PEERS_PIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check
+
+# torch with its torchvision first
+$(PEERS)/.done: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS_PIP) torch==2.13.0 torchvision==0.28.0
+	$(PEERS_PIP) -r benchmarks/peers/requirements.txt
+	@touch $@
+
+peers: $(PEERS)/.done
 
 demo: $(VENV)/.demo
 	$(BIN)/python demo/demo.py
@@ -52,4 +64,4 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/cut_speed.py
 
 clean:
-	rm -rf $(VENV) demo-data
+	rm -rf $(VENV) $(PEERS) demo-data

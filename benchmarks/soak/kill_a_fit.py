@@ -3,11 +3,11 @@
 Claims: `regraft resume` ends with the bundle of the same fit that nobody disturbed, byte for byte; a bundle that is there after a kill is
 whole. Small parts of real sets, one thread; every rung, and with it views, a running mean, early stopping, adapters.
 
-Each fit is a process of its own, forked from one that has imported everything. It is sent SIGKILL after a time by chance, up to the time
-that the undisturbed one took; so is what resumes it, up to three times, and then it is left alone. Every run begins with an empty feature
-store. What a clock decides (how many folds, the precision) is taken from the undisturbed run (`--replay`): the same decisions are what the
-claim is about. Checkpoints are written once a second in place of every 30 s, so that there are many to go on from; contrastive
-tuning takes 6 steps.
+Each fit is a process of its own, forked from one that has imported everything. It is sent SIGKILL up to half a second after one of its
+events by chance (steps, examples, sentences; out of three quarters of those of the undisturbed fit). So is what resumes it, up to three
+times, and then it is left alone. Every run begins with an empty feature store. What a clock decides (how many folds, the precision)
+is taken from the undisturbed run (`--replay`): the same decisions are what the claim is about. Checkpoints are written once a second in
+place of every 30 s, so that there are many to go on from; contrastive tuning takes 6 steps.
 
     REGRAFT_DATA=DIR python benchmarks/soak/kill_a_fit.py [--kills 30] [--seed N] [--only RUNG,...] [--out FILE]
 """
@@ -24,11 +24,12 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import regraft
+from regraft.events import Emit, Event
 from regraft.pretrained.operators import declare_missing_operators
 from regraft.strategy import contrastive
 from regraft.workspace import checkpoints
@@ -66,16 +67,23 @@ def draw(data: Path, folder: Path) -> None:
                 shutil.copy(picture, folder / name / own.name)
 
 
-def process(work: Callable[[], object]) -> int:
-    """Some work in a process of its own, which says nothing."""
+def process(work: Callable[[Emit], object]) -> tuple[int, int]:
+    """Some work in a process of its own, which says nothing; (the process, a pipe with a byte for each event)."""
+    read, write = os.pipe()
     child = os.fork()
     if child:
-        return child
+        os.close(write)
+        return child, read
     code = 1
     try:
+        os.close(read)
         checkpoints.EVERY, checkpoints.SHARE = 1.0, 1e9
         contrastive.STEPS = (6, 6)
-        work()
+
+        def heard(event: Event) -> None:
+            os.write(write, b".")
+
+        work(heard)
         code = 0
     except BaseException as error:
         print(f"  {type(error).__name__}: {error}", flush=True)
@@ -83,77 +91,77 @@ def process(work: Callable[[], object]) -> int:
         os._exit(code)
 
 
-def ended(child: int) -> int | None:
-    """How a process ended; None while it runs."""
-    done, status = os.waitpid(child, os.WNOHANG)
-    return status if done else None
-
-
-def killed(child: int, seconds: float) -> bool:
-    """Wait so long, then kill; whether that came before its end. RuntimeError when it failed by itself."""
-    end = time.monotonic() + seconds
-    status = None
-    while status is None and time.monotonic() < end:
-        time.sleep(0.005)
-        status = ended(child)
-    if status is None:
+def ended(started: tuple[int, int], events: int | None = None, seconds: float = 0.0) -> int | None:
+    """Wait for so many events and seconds, then kill; how many events there were when it ended by itself, None when it was killed.
+    RuntimeError when it failed.
+    """
+    child, read = started
+    heard, there = 0, True
+    while there and (events is None or heard < events):
+        there = bool(os.read(read, 1))
+        heard += there
+    if there:
+        # whatever it says in the meantime is nobody's: the pipe holds it
+        time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+    os.close(read)
+    _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
-        return True
+        return None
     if os.WEXITSTATUS(status):
         raise RuntimeError("a fit failed by itself")
-    return False
+    return heard
 
 
 def content(run: Path) -> dict[str, bytes]:
     return {p.relative_to(run).as_posix(): p.read_bytes() for p in sorted((run / "bundle").rglob("*")) if p.is_file()}
 
 
-def fit(name: str, base: Path, out: Path, home: Path, replay: Path | None) -> None:
+def fit(name: str, base: Path, out: Path, home: Path, replay: Path | None, heard: Emit) -> None:
     os.environ["REGRAFT_HOME"] = str(home)
     data, options = FITS[name]
-    regraft.fit(base / data, out=str(out), threads=1, replay=replay, **options)
+    regraft.fit(base / data, out=str(out), threads=1, replay=replay, on_event=heard, **options)
 
 
-def resume(run: Path, home: Path) -> None:
+def resume(run: Path, home: Path, heard: Emit) -> None:
     os.environ["REGRAFT_HOME"] = str(home)
-    regraft.resume(run)
+    regraft.resume(run, on_event=heard)
 
 
-def disturbed(name: str, kills: int, rng: random.Random, base: Path) -> Iterator[tuple[str, Any]]:
-    """What one fit gives for the table: ("kills", ...), ("same bytes", ...)."""
+def disturbed(name: str, kills: int, rng: random.Random, base: Path) -> dict[str, Any]:
+    """One fit for the table: what was killed where, and whether the bytes are the same in the end."""
     place = base / "runs" / name
     begun = time.monotonic()
     whole = place / "undisturbed"
-    if killed(process(lambda: fit(name, base, whole, place / "home", None)), 1e9):
-        raise RuntimeError("it was not to be killed")
-    seconds = time.monotonic() - begun
+    total = ended(process(lambda heard: fit(name, base, whole, place / "home", None, heard)))
+    assert total is not None
     wanted = content(whole)
-    yield "seconds undisturbed", round(seconds, 1)
-    held: list[dict[str, Any]] = []
-    runs, same, count = 0, 0, 0
-    while count < kills:
-        run, home, own = place / f"run-{runs}", place / f"home-{runs}", 0
-        work: Callable[[], object] = lambda run=run, home=home: fit(name, base, run, home, whole)
-        while own < min(MOST, kills - count) and killed(process(work), after := rng.uniform(0, seconds)):
+    found: dict[str, Any] = {"seconds undisturbed": round(time.monotonic() - begun, 1), "events": total, "kills": [], "runs": 0}
+    same = 0
+    while len(found["kills"]) < kills:
+        run, home, own = place / f"run-{found['runs']}", place / f"home-{found['runs']}", 0
+        work: Callable[[Emit], object] = lambda heard, run=run, home=home: fit(name, base, run, home, whole, heard)
+        finished = False
+        while not finished and own < MOST and len(found["kills"]) < kills:
+            at, after = rng.randrange(1, max(2, 3 * total // 4)), rng.uniform(0, 0.5)
+            finished = ended(process(work), at, after) is not None
+            if finished:
+                continue
             own += 1
-            there = run.is_dir()
             if (run / "bundle").is_dir():
                 read_bundle(run / "bundle")  # BundleError where it is not whole
-            left = sorted(p.name for p in (run / "checkpoints").glob("*")) if there else []
-            held.append({"after": round(after, 2), "run": there, "bundle": (run / "bundle").is_dir(), "checkpoints": left})
-            if there and (run / "spec.json").is_file():
-                work = lambda run=run, home=home: resume(run, home)
+            left = sorted(p.name for p in (run / "checkpoints").glob("*"))
+            found["kills"].append({"event": at, "after": round(after, 2), "bundle": (run / "bundle").is_dir(), "checkpoints": left})
+            if (run / "spec.json").is_file():
+                work = lambda heard, run=run, home=home: resume(run, home, heard)
             else:
                 shutil.rmtree(run, ignore_errors=True)
-        if not (run / "run.json").is_file() and killed(process(work), 1e9):
-            raise RuntimeError("it was not to be killed")
-        runs, count, same = runs + 1, count + own, same + (content(run) == wanted)
+        if not finished:
+            ended(process(work))
+        found["runs"] += 1
+        same += content(run) == wanted
         shutil.rmtree(home, ignore_errors=True)
-    yield "kills", held
-    yield "runs", runs
-    yield "runs with the bytes of the undisturbed one", same
+    return {**found, "runs with the bytes of the undisturbed one": same}
 
 
 def main() -> None:
@@ -174,7 +182,7 @@ def main() -> None:
         for number, name in enumerate(names):
             # a forked process has none of PyTorch's threads, so this one computes nothing
             kills = given.kills * (number + 1) // len(names) - given.kills * number // len(names)
-            found[name] = dict(disturbed(name, kills, random.Random(f"{given.seed} {name}"), Path(place)))
+            found[name] = disturbed(name, kills, random.Random(f"{given.seed} {name}"), Path(place))
             found["kills"] = sum(len(fit["kills"]) for fit in found.values() if isinstance(fit, dict))
             found["seconds"] = round(time.monotonic() - begun)
             given.out.parent.mkdir(exist_ok=True)

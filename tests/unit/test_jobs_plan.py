@@ -11,7 +11,7 @@ import pytest
 from regraft.errors import UsageError
 from regraft.features.engines import base
 from regraft.jobs.calibrate import LEAST, Known, Timed, batch_to_time, read_known, seconds_to_time
-from regraft.jobs.deeper import has_bfloat16
+from regraft.jobs.common import has_bfloat16
 from regraft.jobs.plan import limits_of, nested
 from regraft.strategy.cost import Body
 from regraft.strategy.plan import Limits

@@ -7,19 +7,37 @@ from typing import Any
 
 import click
 
-from regraft.cli.common import data_options, json_option, option, print_json
+from regraft.cli.common import (
+    data_options,
+    engine_options,
+    json_option,
+    machine_options,
+    network_options,
+    option,
+    print_json,
+    store_option,
+    strict_option,
+)
 
 
 @click.command("inspect")
 @click.argument("data")
 @data_options
-@option("--model", metavar="NAME")
-@option("--threads", type=int, metavar="N")
+@click.option("--model", metavar="NAME", help="Run this network once and say what its features show of the data.")
+@network_options
+@machine_options
+@engine_options
+@option("--seed", type=int, default=0, show_default=True)
+@strict_option
+@store_option
+@click.option("--out", metavar="DIR", help="With --model: write the whole lists (suspicious labels, near-duplicates, curve) as CSV files.")
 @json_option
 def command(data: str, as_json: bool, **options: Any) -> None:
     """Facts about DATA before any work: how many examples of which classes, sizes, duplicates, what will be left out.
 
-    Every example is read; no network runs, and nothing is kept. Options are those of `regraft fit`.
+    Every example is read; no network runs, and nothing is kept. With --model that network runs once over everything, and its features
+    stay for a later fit: near-duplicates, suspicious labels, how similar the data is to what the network knows, and what more data would
+    bring. Options are those of `regraft fit`.
     """
     from regraft import jobs
     from regraft.cli.render import Screen, console, show
@@ -64,7 +82,23 @@ def report(result: Mapping[str, Any]) -> list[Any]:
     lines.append(f"left out: {len(broken):,}" if broken else "left out: none")
     lines += [f"  {item['name']}: {item['reason']}" for item in broken[:20]]
     lines += [f"  and {len(broken) - 20:,} more"] if len(broken) > 20 else []
-    return lines
+    return lines + (_evidence_lines(result) if "evidence" in result else [])
+
+
+def _evidence_lines(result: Mapping[str, Any]) -> list[Any]:
+    """What a network found, check by check."""
+    from regraft.cli.render import METRIC_NAMES, figure, table
+    from regraft.evaluation.trust import CHECKS, Listing
+
+    found = result["evidence"]
+    key = next(iter(found["metrics"]))
+    lines: list[Any] = ["", f"what {found['model']} shows, with a linear layer: {METRIC_NAMES[key]} {figure(found['metrics'][key])}"]
+    for check in CHECKS.values():
+        lines.append("")
+        for told in check.told(found[check.name]):
+            lines.append(table(told.columns, told.rows) if isinstance(told, Listing) else told)
+    written = result.get("written", [])
+    return lines + ([""] + [f"written: {path}" for path in written] if written else [])
 
 
 def _spread_lines(result: Mapping[str, Any]) -> list[Any]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from regraft.data.base import Example
 from regraft.events import Emit, silent
-from regraft.jobs.deeper import convolves, has_bfloat16, whole_learner
+from regraft.jobs.common import has_bfloat16
+from regraft.jobs.deeper import convolves, whole_learner
 from regraft.jobs.reading import material_of
 from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper, Work

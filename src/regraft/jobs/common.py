@@ -178,3 +178,10 @@ def patterns(given: str | Sequence[str]) -> tuple[str, ...]:
 def as_source(value: Any) -> Any:
     """Strings and paths as Path, other objects as they are."""
     return Path(value) if isinstance(value, (str, os.PathLike)) else value
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for bfloat16: emulated, a step takes ten times as long, and timing it minutes."""
+    from regraft.features.engines.base import without_bfloat16
+
+    return device != "cpu" or not without_bfloat16()

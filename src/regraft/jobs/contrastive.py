@@ -13,6 +13,7 @@ import numpy as np
 from regraft.errors import UsageError
 from regraft.events import Said, Warned
 from regraft.jobs.candidates import Candidate
+from regraft.jobs.common import has_bfloat16
 from regraft.jobs.engines import reference_engine
 from regraft.jobs.pacing import JUDGED, Pace, finishing
 from regraft.jobs.reading import prepared_material
@@ -54,7 +55,6 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
 
     Prepared examples lie in files in the run's folder while this runs, and are removed by `TunedEncoder.close`.
     """
-    from regraft.features.engines.base import without_bfloat16
     from regraft.training.contrastive import Encoder, Task, reader, tune_encoder, usual_length
 
     facts, net, place = deeper.facts, deeper.whole.net, work.folder / MATERIAL
@@ -69,7 +69,7 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
     try:
         material = prepared_material(deeper, work, place)
         settings = contrast_for(len(work.train), usual_length(material) if modality.pad else 1)
-        bfloat16 = device == "cpu" and precision != "fp32" and not without_bfloat16()
+        bfloat16 = device == "cpu" and precision != "fp32" and has_bfloat16(device)
         work.decide(settings={**settings.to_json(), "precision": "bf16" if bfloat16 else "fp32"})
 
         def run(windows: object) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 
 from regraft.errors import ModelError
 from regraft.events import Said, Warned
+from regraft.jobs.common import has_bfloat16
 from regraft.jobs.interrupts import asked_to_stop
 from regraft.jobs.network import in_head
 from regraft.jobs.pacing import within
@@ -144,7 +145,9 @@ def whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learn
     groups = list(rates_by_depth(layers, settings, adapter_parameters(module)))
     new = [name for depth, names in layers if not depth for name in names]
     scores = of_windows if cut.empty else of_kept
-    learner = Learner(module, scores, cut.rest.train, cut.rest.eval, groups, output, of_windows if cut.empty else None, new)
+    padding = modality.pad if cut.empty else None
+    pad = None if padding is None else lambda windows: padding(windows, preprocessing)
+    learner = Learner(module, scores, cut.rest.train, cut.rest.eval, groups, output, of_windows if cut.empty else None, new, pad)
     return learner, cut, None if cut.empty else trunk
 
 
@@ -159,15 +162,11 @@ def _why_whole(settings: Settings, seen: Seen | None) -> str:
     return ""
 
 
-def has_bfloat16(device: str) -> bool:
-    """Whether the device has instructions for bfloat16: emulated, a step takes ten times as long, and timing it minutes."""
-    from regraft.features.engines.base import without_bfloat16
-
-    return device != "cpu" or not without_bfloat16()
-
-
 def _in_the_precision(learner: Learner, task: Task, settings: Settings, work: Work) -> Settings:
-    """The settings with the precision that a few timed steps speak for, where it was left open; the timing is a decision."""
+    """The settings with the precision that a few timed steps speak for, where it was left open; the timing is a decision.
+
+    A CPU without instructions for bfloat16 emulates it: 33 s a step were measured in place of 1.6, so there nothing is tried.
+    """
     from regraft.training.deeper import seconds_of_steps
 
     if settings.precision != "auto":

@@ -27,6 +27,7 @@ from regraft.jobs.deeper import Trained, train_deeper
 from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
+from regraft.jobs.near import find_near
 from regraft.jobs.network import Edited, given_network, named_model, written_steps
 from regraft.jobs.pacing import finishing
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
@@ -328,10 +329,13 @@ class _Fit:
         left_out = [*self.dataset.left_out, *extracted.left_out]
         check_losses(left_out, len(extracted.kept), self.modality, strict=spec.strict, emit=self.emit)
         say_notes(extracted.notes, len(extracted.kept), self.emit)
-        parts = divide(self.labelled, examples, values, extracted, self.emit)
+        usable = [examples[i] for i in extracted.kept]
+        held = self.recorder.held_decision("near_duplicates")
+        near = find_near(usable, extracted, self.modality, self.emit, held, self.recorder.deadline)
+        self.decide(near_duplicates=near.to_json())
+        parts = near.bind(divide(self.labelled, examples, values, extracted, self.emit), usable, extracted.identities, self.emit)
         validation = Validation.of(self.target, metric, parts, spec.seed, balance=spec.balance, emit=self.emit)
         self.decide(**{DATA: _known_by(parts, validation, extracted.identities, len(left_out))})
-        usable = [examples[i] for i in extracted.kept]
         validation, self.strengths = study_in_time(self.recorder, validation, extracted.features)
         probe = self._linear_head(network, validation, usable, extracted)
         head = self._head(probe, network, extracted, validation)

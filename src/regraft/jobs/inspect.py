@@ -1,26 +1,34 @@
-"""inspect: facts about a data set, before any network runs."""
+"""inspect: facts about a data set, before any network runs; and with a network, what that finds in it."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
-from regraft.errors import DataError, ModelError, RegraftError, Unreadable
+from regraft.errors import DataError, ModelError, RegraftError, Unreadable, UsageError
 from regraft.events import Done, Emit, Progress, Said, Started, Warned, silent
 from regraft.facts import LeftOut
 from regraft.features.threads import chunks, crew, in_order
-from regraft.jobs.common import Messages, core_count
+from regraft.jobs.common import Messages, core_count, patterns
 from regraft.jobs.frozen import choose_network
 from regraft.jobs.labelled import Labelled, named_data, open_labelled, same_value
+from regraft.jobs.network import named_model
 from regraft.modality import MODALITIES, Modality
-from regraft.pretrained import source_of
+from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from regraft.anatomy import Net
 
 AHEAD = 8
 """Chunks of examples read ahead per worker."""
@@ -51,17 +59,34 @@ def inspect(
     split: str | None = None,
     weight: str | None = None,
     test: Any = None,
-    model: str | None = None,
+    model: str | nn.Module | Net | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    offline: bool = False,
+    allow_code: bool = False,
+    allow: str | Sequence[str] = (),
+    device: str = "auto",
+    engine: str = "auto",
+    precision: str = "auto",
     threads: int | None = None,
+    seed: int = 0,
+    strict: bool = False,
     allow_outside: bool = False,
+    store: bool = True,
+    out: str | os.PathLike[str] | None = None,
     on_event: Emit = silent,
 ) -> dict[str, Any]:
     """Facts about labelled data: how many, of which classes, how large, what is broken or stands there twice.
 
-    Every example is read and decoded, and prepared for `model` (the task's default) where that is installed; no network runs and
+    Every example is read and decoded, and prepared for the task's default network where that is installed; no network runs and
     nothing is kept. Arguments are those of `fit`. Returns n, target, labels, spread (what the labels say, in each part), sizes,
     duplicates, notes, left_out. Raises UsageError and DataError as `fit` does, for data that cannot be learnt from.
+
+    With a `model` that network runs once over everything, its features stay in the store for a later `fit`, and `evidence` says what
+    they show of the data: near_duplicates, suspicious_labels, similarity, learning_curve (docs/inspect.md). `out` names a folder for the
+    whole lists as CSV; `written` names the files.
     """
+    if model is None and out is not None:
+        raise UsageError("--out is for what a network finds in the data", expected="--model NAME beside it", move="leave --out away")
     on_event = messages = Messages(on_event)
     source, data_text, test_text = named_data(data, test)
     spec = FitSpec(
@@ -75,9 +100,18 @@ def inspect(
         split=split,
         weight=weight,
         test=test_text,
-        model=model,
+        model=named_model(model),
+        offline=offline,
+        allow_code=allow_code,
+        allow=patterns(allow),
+        device=device,
+        engine=engine,
+        precision=precision,
         threads=threads,
+        seed=seed,
+        strict=strict,
         allow_outside=allow_outside,
+        store=store,
     )
     labelled = open_labelled(spec, source, test)
     dataset, modality = labelled.dataset, MODALITIES[labelled.dataset.task]
@@ -88,7 +122,7 @@ def inspect(
         on_event(Warned(said))
     if said := labelled.stranger_remark():
         on_event(Warned(said))
-    prepare = _preparer(spec, modality, on_event)
+    prepare = _preparer(spec, modality, on_event) if model is None or isinstance(model, str) else None
     looks = _look(dataset.examples, modality, prepare, threads or core_count(), on_event)
     left_out = [*dataset.left_out, *(LeftOut(e.name, k.reason) for e, k in zip(dataset.examples, looks, strict=True) if k.reason)]
     usable = [i for i, k in enumerate(looks) if not k.reason]
@@ -96,6 +130,7 @@ def inspect(
         raise DataError(f"none of the {len(looks):,} {modality.nouns} can be used", faults=[f"{b.name}: {b.reason}" for b in left_out[:20]])
     duplicates = _duplicates(labelled, looks, usable)
     groups = {part: {e.group for e in dataset.part(part)} - {None} for part in (TRAIN, TEST)}
+    evidence = _evidence(labelled, spec, model, preprocessing, out, on_event) if model is not None else {}
     return {
         "data": spec.data,
         "task": dataset.task,
@@ -108,14 +143,32 @@ def inspect(
         "groups": {"n": len(groups[TRAIN] | groups[TEST]), "in_both_parts": len(groups[TRAIN] & groups[TEST])},
         "notes": dict(Counter(looks[i].note for i in usable if looks[i].note)),
         "left_out": [item.to_json() for item in left_out],
+        **evidence,
         **messages.to_json(),
     }
+
+
+def _evidence(
+    labelled: Labelled,
+    spec: FitSpec,
+    model: str | nn.Module | Net,
+    preprocessing: Mapping[str, Any] | None,
+    out: str | os.PathLike[str] | None,
+    emit: Emit,
+) -> dict[str, Any]:
+    """What a network finds in the data; its lists are written where `out` says."""
+    from regraft.jobs.evidence import Asked, look_at_data, write_listings
+
+    may = Access(spec.offline, spec.allow_code, spec.allow)
+    asked = Asked(model, preprocessing, may, spec.device, spec.engine, spec.precision, spec.threads, spec.seed, spec.strict, spec.store)
+    found, listings = look_at_data(labelled, asked, emit)
+    return {"evidence": found, **({} if out is None else {"written": write_listings(listings, Path(out))})}
 
 
 def _preparer(spec: FitSpec, modality: Modality, emit: Emit) -> Callable[[Any], Any] | None:
     """What prepares examples for the network, which may refuse or cut some; None where it is not installed."""
     try:
-        facts = choose_network(spec.model, modality.name)
+        facts = choose_network(spec.model, modality.name, Access(spec.offline, spec.allow_code, spec.allow))
         return modality.preparer(facts.preprocessing, source_of(facts).files(facts))
     except ModelError as error:
         if spec.model:

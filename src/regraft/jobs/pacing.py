@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.deadline import OutOfTime
 from regraft.events import Said, Warned
+from regraft.jobs.common import has_bfloat16
 from regraft.jobs.recording import Recorder
 from regraft.jobs.rounds import ENDING
 from regraft.strategy.budget import (
@@ -251,7 +252,6 @@ def _measured(
     work: Work, learner: Learner, task: Task, settings: Settings, mixes: Sequence[float], folds: int, what: str
 ) -> tuple[dict[str, Any], Costs]:
     """(settings that depend on the clock, what things cost): a few steps are timed. OutOfTime where that alone is too much."""
-    from regraft.features.engines.base import without_bfloat16
     from regraft.training.deeper import seconds_of_whole_steps
     from regraft.training.loop import RANGE_STEPS
 
@@ -262,7 +262,7 @@ def _measured(
     if step > most:
         raise OutOfTime(Pace.too_slow(what, Costs(step, 0.0, finishing(work.recorder)), deadline.left))
     whole, precision = settings.steps(len(task.train)), plain.precision
-    able = settings.precision == "auto" and (work.device != "cpu" or not without_bfloat16())
+    able = settings.precision == "auto" and has_bfloat16(work.device)
     if able and worth_timing(step, whole) and may_look(deadline.left, 5 * step):
         bf16 = seconds_of_whole_steps(learner, task, replace(settings, precision="bf16"), work.seed, step, deadline.now)
         precision = precision_for(step, bf16)

@@ -30,9 +30,11 @@ class Parts:
     y_test: np.ndarray
     identities: list[bytes]
     fresh: np.ndarray
-    """Of the test examples: whether the training part does not have the same content."""
+    """Of the test examples: whether the training part has neither the same content nor a near-duplicate."""
     weights: np.ndarray
     """Of the training examples; their mean is one."""
+    kin: list[bytes]
+    """Of each training example the identity that stands for it and its near-duplicates: they share a fold."""
 
 
 def both_parts(labelled: Labelled) -> tuple[list[Example], list[Any]]:
@@ -60,7 +62,7 @@ def divide(labelled: Labelled, examples: Sequence[Example], values: Sequence[Any
     weights = np.array([kept[k].weight for k in train])
     if not weights.any():
         raise DataError("every training example has the weight 0", expected="at least one above 0", move="--weight COLUMN")
-    return Parts([kept[k] for k in train], train, test, y, y_test, ids, fresh, weights / weights.mean())
+    return Parts([kept[k] for k in train], train, test, y, y_test, ids, fresh, weights / weights.mean(), list(ids))
 
 
 def _say_duplicates(ids: Sequence[bytes], y: np.ndarray, test_ids: Sequence[bytes], train: Sequence[Example], emit: Emit) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from regraft.jobs.depths import DeepNetwork
 from regraft.jobs.engines import reference_engine, wanted_engine
 from regraft.jobs.fit import BASELINE_STRENGTHS
 from regraft.jobs.labelled import named_data, open_labelled
+from regraft.jobs.near import find_near
 from regraft.jobs.network import given_network, named_model
 from regraft.jobs.parts import both_parts, divide, rows_at
 from regraft.jobs.validation import Judged, Validation
@@ -137,6 +139,9 @@ def profile(
         check_losses(left_out, len(extracted.kept), modality, strict=spec.strict, emit=on_event)
         say_notes(extracted.notes, len(extracted.kept), on_event)
         parts = divide(labelled, examples, values, extracted, on_event)
+        usable = [examples[i] for i in extracted.kept]
+        whole = replace(extracted, features=spaces.spaces[-1].gather(extracted.identities))
+        parts = find_near(usable, whole, modality, on_event).bind(parts, usable, extracted.identities, on_event)
         chosen = spec.metric or labelled.target.metrics[0]
         validation = Validation.of(labelled.target, chosen, parts, spec.seed, balance=spec.balance, emit=on_event)
         judged, strengths = _judged(validation, deep, spaces.spaces, extracted, on_event)

@@ -92,7 +92,7 @@ class Validation:
         from regraft.training.head import assign_folds, bound_together, class_weights
 
         groups = [e.group for e in parts.examples]
-        names = bound_together(parts.identities, groups if any(g is not None for g in groups) else None)
+        names = bound_together(parts.kin, groups if any(g is not None for g in groups) else None)
         strata = target.strata(parts.y)
         held: dict[int, set[bytes]] = defaultdict(set)
         for own, name in zip(strata, names, strict=True):

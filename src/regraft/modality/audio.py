@@ -468,6 +468,28 @@ def summary(samples: np.ndarray) -> np.ndarray:
     return np.concatenate([mel.mean(1), mel.std(1), [math.log(len(samples) / RATE)]]).astype(np.float32)
 
 
+COMPARED = 10 * RATE
+"""Samples from the beginning of two sounds that are compared."""
+
+
+def likeness(samples: np.ndarray, other: np.ndarray) -> float:
+    """The highest correlation of the first ten seconds of the two at any shift: loudness does not count, nor silence before or after.
+
+    The same recording with another loudness, some noise or cut a little keeps its waveform; two recordings of one word do not share one.
+    """
+    one, two = (_centred(s[:COMPARED]) for s in (samples, other))
+    norms = float(np.linalg.norm(one)), float(np.linalg.norm(two))
+    if min(norms) < 1e-6:
+        return 1.0 if max(norms) < 1e-6 else 0.0
+    size = 1 << (len(one) + len(two) - 1).bit_length()
+    product = np.fft.irfft(np.fft.rfft(one, size) * np.conj(np.fft.rfft(two, size)), size)
+    return float(min(1.0, np.abs(product).max() / (norms[0] * norms[1])))
+
+
+def _centred(samples: np.ndarray) -> np.ndarray:
+    return samples.astype(np.float64) - samples.mean(dtype=np.float64) if len(samples) else np.zeros(1)
+
+
 SKETCHED = 120
 """Moments of a sketch."""
 
@@ -497,5 +519,6 @@ MODALITY = Modality(
     summary_version="log-mel-1",
     learn_vectoriser=nothing_to_learn,
     vectorise=stack_rows,
+    likeness=likeness,
     sketch=sketch,
 )

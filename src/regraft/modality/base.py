@@ -63,6 +63,8 @@ class Modality:
     summary(decoded)                    -> a row (d,) float32 for the model without a network, or the text itself
     learn_vectoriser(summaries)         the training summaries -> what `vectorise` needs, as plain data
     vectorise(learnt, summaries)        -> a matrix (n, d) float32
+    likeness(decoded, other)            how far two examples show the same, from 0 to 1: from 0.95 on the same but for how it was stored,
+                                        from 0.9 on the same with small changes
     sketch(decoded)                     -> what it looks like, for a report
     """
 
@@ -87,6 +89,7 @@ class Modality:
     """Changes when `summary` gives other rows; empty when summaries are not kept in the store."""
     learn_vectoriser: Callable[[Sequence[Any]], dict[str, Any]]
     vectorise: Callable[[Mapping[str, Any], Sequence[Any]], np.ndarray]
+    likeness: Callable[[Any, Any], float]
     sketch: Callable[[Any], Sketch]
     pad: Callable[[Sequence[Mapping[str, np.ndarray]], Mapping[str, Any]], list[Mapping[str, np.ndarray]]] | None = None
     """Windows of several lengths brought to the longest, by what a network does not look at; None where that cannot be."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -239,6 +240,45 @@ def vectorise(learnt: Mapping[str, Any], texts: Sequence[str]) -> np.ndarray:
     return out
 
 
+LETTERS = 4
+"""Letters of a word that may hold a slip of the pen; in shorter ones another letter is another word."""
+
+ENOUGH_WORDS = 6
+"""Words from which one more or less leaves a text nearly the same."""
+
+
+def likeness(text: str, other: str) -> float:
+    """1 for the same words in the same order, whatever their case, accents and punctuation; 0.9 where one word has one letter otherwise, or
+    where one of at least six words is more or less; else 0.
+    """
+    one, two = _plain_words(text), _plain_words(other)
+    if not (one and two):
+        return float(text.split() == other.split())
+    if one == two or "".join(one) == "".join(two):
+        return 1.0
+    same = min(len(one), len(two))
+    start = next((i for i in range(same) if one[i] != two[i]), same)
+    end = next((i for i in range(same - start) if one[-1 - i] != two[-1 - i]), same - start)
+    left, right = one[start : len(one) - end], two[start : len(two) - end]
+    if len(left) == len(right) == 1:
+        return 0.9 if _slip(left[0], right[0]) else 0.0
+    return 0.9 if len(left) + len(right) == 1 and same >= ENOUGH_WORDS else 0.0
+
+
+def _plain_words(text: str) -> list[str]:
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return _WORD.findall("".join(c for c in decomposed if not unicodedata.combining(c)))
+
+
+def _slip(word: str, other: str) -> bool:
+    """Whether one letter is missing, too many, wrong, or has changed places with its neighbour; in numbers none may be."""
+    if min(len(word), len(other)) < LETTERS or any(c.isdigit() for c in word + other):
+        return False
+    at = next((i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), min(len(word), len(other)))
+    a, b = word[at:], other[at:]
+    return a[1:] == b or a == b[1:] or a[1:] == b[1:] or (a[1::-1] == b[:2] and a[2:] == b[2:])
+
+
 SKETCHED = 300
 """Characters of a sketch."""
 
@@ -267,6 +307,7 @@ MODALITY = Modality(
     summary_version="",
     learn_vectoriser=learn_vectoriser,
     vectorise=vectorise,
+    likeness=likeness,
     sketch=sketch,
     pad=pad,
 )

@@ -22,6 +22,7 @@ from regraft.features.material import Material
 from regraft.strategy.contrastive import Contrast
 from regraft.training.deeper import Judged, State, Tick, Watch
 from regraft.training.design import Design
+from regraft.training.lengths import in_two, length_of, windows_apart
 from regraft.training.loop import RETRIES, Bend, bent
 from regraft.training.losses import Loss
 from regraft.training.pacing import Pacing
@@ -77,11 +78,8 @@ def reader(
     def rows(examples: np.ndarray) -> Tensor:
         windows = material.windows_each(examples)
         shapes = [np.flatnonzero(material.kind[windows] == kind) for kind in np.unique(material.kind[windows])]
-        each: list[Mapping[str, np.ndarray]] = [{}] * len(windows)
-        for alike in shapes:
-            for i, own in zip(alike, _apart(material.read(windows[alike])), strict=True):
-                each[i] = own
-        groups = shapes if pad is None else in_two(np.array([_length(w) for w in each]))
+        each = windows_apart(material, windows)
+        groups = shapes if pad is None else in_two(np.array([length_of(w) for w in each]))
         parts = [run(own if pad is None else pad(own)) for own in ([each[i] for i in group] for group in groups)]
         found = torch.cat(parts)[torch.from_numpy(np.argsort(np.concatenate(groups)))]
         if len(windows) == len(examples):
@@ -93,38 +91,13 @@ def reader(
     return rows
 
 
-def _apart(arrays: Mapping[str, np.ndarray]) -> list[Mapping[str, np.ndarray]]:
-    """Arrays (windows, ...) as windows."""
-    return [dict(zip(arrays, own, strict=True)) for own in zip(*arrays.values(), strict=True)]
-
-
-def _length(window: Mapping[str, np.ndarray]) -> int:
-    return len(next(iter(window.values())))
-
-
 def usual_length(material: Material) -> int:
     """The length of windows that nine of ten do not exceed."""
     kinds, counts = np.unique(material.kind, return_counts=True)
     first = [int(np.flatnonzero(material.kind == kind)[0]) for kind in kinds]
-    lengths = np.array([_length(_apart(material.read(np.array([w])))[0]) for w in first])
+    lengths = np.array([length_of(w) for w in windows_apart(material, np.array(first))])
     order = np.argsort(lengths)
     return int(lengths[order][np.searchsorted(np.cumsum(counts[order]), 0.9 * counts.sum())])
-
-
-WORTH = 0.85
-"""Two groups take the place of one where they have at most this part of its tokens: each costs a pass through the network."""
-
-
-def in_two(lengths: np.ndarray) -> list[np.ndarray]:
-    """Places of texts in one group or two, so that padded to the longest of their group they take the fewest tokens."""
-    order = np.argsort(lengths, kind="stable")
-    longest, count = int(lengths.max()), len(lengths)
-    short = np.arange(1, count)
-    tokens = lengths[order][: count - 1] * short + longest * (count - short)
-    if not len(tokens) or tokens.min() > WORTH * longest * count:
-        return [order]
-    cut = int(tokens.argmin()) + 1
-    return [order[:cut], order[cut:]]
 
 
 class _Diverged(ArithmeticError):

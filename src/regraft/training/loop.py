@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from regraft.errors import RunError
 from regraft.features.material import Look, Looks, Material, as_they_are
 from regraft.strategy.settings import Settings
+from regraft.training.lengths import WORTH_OF_A_STEP, Window, at_one_length, in_two, length_of, windows_apart
 from regraft.training.losses import Loss
 from regraft.training.mixing import Mix, drawn_mix
 
@@ -41,6 +42,7 @@ class Learner:
     output       the last linear layer, whose outputs are the scores
     mixed        the same as `scores`, of images that are mixed first; None: what comes in are not images
     new          names of parameters that are not pretrained: the head's
+    pad          windows of several lengths -> the same at one, where they are what comes into the network; None: each shape goes by itself
     """
 
     module: nn.Module
@@ -51,6 +53,7 @@ class Learner:
     output: nn.Linear
     mixed: Callable[[Mapping[str, np.ndarray], Mix], Tensor] | None = None
     new: Collection[str] = ()
+    pad: Callable[[Sequence[Window]], Sequence[Window]] | None = None
 
     def state(self) -> dict[str, Tensor]:
         """A copy of every tensor."""
@@ -314,8 +317,17 @@ class Course:
         return self._look
 
     def _parts(self, batch: np.ndarray) -> Iterator[np.ndarray]:
-        material = self.look.material
-        return material.alike(material.windows_each(self.look.at[batch]), math.ceil(self.problem.settings.batch / self.parts))
+        material, most = self.look.material, math.ceil(self.problem.settings.batch / self.parts)
+        windows = material.windows_each(self.look.at[batch])
+        if self.problem.learner.pad is None:
+            yield from material.alike(windows, most)
+            return
+        for own in in_two(np.array([length_of(w) for w in windows_apart(material, windows)]), WORTH_OF_A_STEP):
+            yield from (windows[own[i : i + most]] for i in range(0, len(own), most))
+
+    def _read(self, windows: np.ndarray) -> Mapping[str, np.ndarray]:
+        pad = self.problem.learner.pad
+        return self.look.material.read(windows) if pad is None else at_one_length(pad(windows_apart(self.look.material, windows)))
 
     def _part(self, windows: np.ndarray, batch: np.ndarray) -> float:
         """The part that some windows have in the loss of a batch; what it adds to the gradient is added."""
@@ -323,7 +335,7 @@ class Course:
         mix = None
         if settings.mixup or settings.cutmix:
             mix = drawn_mix(len(windows), settings.mixup, settings.cutmix, [problem.seed, self.step, int(windows[0])])
-        arrays = self.look.material.read(windows)
+        arrays = self._read(windows)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             if mix is None:
                 scores = problem.learner.scores(arrays)
