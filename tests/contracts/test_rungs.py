@@ -200,7 +200,7 @@ def look_into(rung: str, kind: Kind, folder: Path, name: str, patch: pytest.Monk
 
     patch.setenv("REGRAFT_HOME", str(folder / "home"))
     patch.setattr(room, "train_deeper", lambda deeper_, work: (seen.append(work), plain(deeper_, work))[1])
-    patch.setattr(room, "head_stays", lambda gain, target: "")  # on so few examples either may seem better
+    patch.setattr(room, "head_stays", lambda *given, **more: "")  # on so few examples either may seem better
     patch.setattr(deeper, "train", spied)
     patch.setattr(settings, "WHOLE_SECONDS", 0.0)
     patch.setattr(contrastive, "STEPS", (3, 3))

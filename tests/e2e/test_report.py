@@ -63,3 +63,13 @@ def test_of_data_in_memory_the_page_shows_what_it_was_given(make_tone):
     assert regraft.report(run.path, data=data)["shown"] == page.count('class="wave"')
     with pytest.raises(RunError):
         regraft.report("nothing")
+
+
+def test_a_page_that_cannot_be_written_takes_nothing_from_the_run(mistaken, command, monkeypatch, tmp_path):
+    import regraft.evaluation.report.figures as figures
+
+    monkeypatch.setattr(figures, "bar", lambda *_: 1 / 0)
+    answer = command("fit", mistaken, "--threads", "1", "--out", "whole")
+    assert answer.code == 0 and "the page of the run was not written: ZeroDivisionError" in answer.err
+    assert regraft.open_run("whole").predict([next(mistaken.glob("*/*.png"))]) and not (tmp_path / "whole" / "report.html").exists()
+    assert command("report", "whole").code == 1

@@ -113,7 +113,7 @@ def test_weights_half_of_the_way_ship_where_they_are_chosen(image_folder, comman
     monkeypatch.setattr(Validation, "choose", half)
     monkeypatch.setattr(Validation, "temper", lambda self, outputs: None)
     # whatever is better on so few pictures: what was trained ships
-    monkeypatch.setattr(sys.modules["regraft.jobs.fit"], "head_stays", lambda gain, target: "")
+    monkeypatch.setattr(sys.modules["regraft.jobs.fit"], "head_stays", lambda *given, **more: "")
     options = ["--train", "top=1", "--set", "epochs=2", "--set", "lr=0.05", "--test", 0.3]
     assert command("fit", image_folder, *MODEL, *options, "--set", "wise=false", "--out", "end").code == 0
     assert "wise" not in decisions("end") and not seen

@@ -22,7 +22,7 @@ from regraft.jobs.reading import halved, material_of, view_numbers
 from regraft.jobs.recording import DATA
 from regraft.jobs.watching import Watching
 from regraft.jobs.work import Deeper, Work
-from regraft.modality import MODALITIES
+from regraft.modality import MODALITIES, Modality
 from regraft.strategy.kept import fits
 from regraft.strategy.settings import Settings, changed, folds_to_train, head_settings, precision_for, settings_for, worth_timing
 from regraft.workspace.checkpoints import Checkpoint
@@ -61,7 +61,7 @@ LEAST_SAVED = 0.05
 """Share of a network's work that a cut has to save: below, what it keeps costs more than it is worth."""
 
 
-def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: Work) -> Cut:
+def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: Work, modality: Modality) -> Cut:
     """The network divided where its frozen part ends, or whole where that is impossible or not worth it; said either way."""
     from regraft.features.cut import find_cut, no_cut
 
@@ -81,6 +81,8 @@ def _cut(module: nn.Module, frozen: Frozen, inputs: Mapping[str, Tensor], work: 
     reason = ""
     if held := work.recorder.held_decision("cut"):
         reason = held["reason"]
+    elif cut.one_length and modality.name != "image":
+        reason = f"the frozen part takes {modality.nouns} of one length only when it stands alone: it runs with the rest"
     elif cut.saved < LEAST_SAVED:
         reason = f"the frozen part is {cut.saved:.0%} of the work: it runs with the rest"
     elif not fits(kept, room) and not fits(halved(cut) * work.seen_examples, room):
@@ -119,7 +121,7 @@ def whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learn
     if why:
         work.emit(Said(why))
     live = {k: v.to(device) for k, v in net.inputs.items()}
-    cut = no_cut(module, live, frozen, why) if why else _cut(module, frozen, live, work)
+    cut = no_cut(module, live, frozen, why) if why else _cut(module, frozen, live, work, modality)
     # how much disk was free may have decided it
     work.decide(cut={"after": cut.after, "bytes": cut.bytes, "saved": round(cut.saved, 4), "reason": cut.reason})
     output = layer_at(module, deeper.whole.output)

@@ -15,7 +15,7 @@ import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
 from regraft.deadline import UNWINDING, Deadline, OutOfTime, too_little
-from regraft.errors import Interrupted, WriteError
+from regraft.errors import Interrupted, RegraftError, WriteError
 from regraft.events import Emit, Measured, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.as_it_is import Kept, as_it_is, keep_output_layer
@@ -236,7 +236,7 @@ def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder]
         with tracked(trackers, spec, recorder):
             run = fit()
             if not deadline.bound or deadline.left > REPORTING * deadline.slowness:
-                write_report(run.path, labelled.part(TRAIN)[0])
+                _leave_page(run, labelled.part(TRAIN)[0], recorder)
             return run
     except KeyboardInterrupt:
         raise Interrupted(str(path), best=(path / BUNDLE).is_dir()) from None
@@ -244,6 +244,15 @@ def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder]
         raise WriteError(error.found, expected=error.expected, move=f"{error.move}; then: regraft resume {path}") from None
     finally:
         recorder.folder.close()
+
+
+def _leave_page(run: Run, examples: Sequence[Example], recorder: Recorder) -> None:
+    """Write the page of a run that is whole already: whatever stands in its way is said, and takes nothing from the run."""
+    try:
+        write_report(run.path, examples)
+    except Exception as error:  # a full disk, or a fault of the page
+        found = error.found if isinstance(error, RegraftError) else f"{type(error).__name__}: {error}"
+        recorder.emit(Warned(f"the page of the run was not written: {found}. The run is whole; regraft report {run.path} tries again"))
 
 
 def _check_options(spec: FitSpec, target: Target) -> None:

@@ -310,6 +310,9 @@ class Labels(Target):
         if decided is None:
             return None
         chances = json.loads(cells[2])
+        if len(chances) != len(truth):
+            # some labels could not be judged, so that the chances of the others stand there alone
+            return float(sum(t != d for t, d in zip(truth, decided, strict=True)))
         return float(sum(max(1e-6, abs(t - p)) for t, d, p in zip(truth, decided, chances, strict=True) if t != d))
 
     def in_words(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -83,6 +83,8 @@ class Cut:
     """Whether trunk and rest in use gave the very bits of the network on the example batch; else they agree to 1e-5."""
     reason: str = ""
     """Why there is no trunk, where there is none."""
+    one_length: bool = False
+    """Whether only inputs of the example batch's length go through: others were refused."""
     in_use: Graph | None = field(default=None, repr=False, compare=False)
     """The network's graph in use: the same for every choice of what trains."""
 
@@ -146,7 +148,8 @@ def find_cut(
     """Divide a network where its frozen part hands over to what trains.
 
     `inputs` are the keyword arguments of its forward, tensors with the batch first. `varying` names their dimensions that differ
-    between batches; when not given, the second one of those that have two (tokens, samples). `frozen` is applied: parameters that
+    between batches; when not given, the last one of those that have two or three (tokens, samples, moments of a spectrogram). `frozen` is
+    applied: parameters that
     train get gradients, others none. Modes are left as they were. `in_use` of an earlier cut of the same network, same inputs, saves half
     the time.
 
@@ -165,12 +168,12 @@ def find_cut(
         first = error
     if any(chosen.values()):  # perhaps only one length can be had
         with contextlib.suppress(CutError):
-            return _found(network, inputs, frozen, {}, None)
+            return replace(_found(network, inputs, frozen, {}, None), one_length=True)
     raise CutError(f"{type(network).__name__} cannot be cut, so it trains whole, which is slower: {first.found}")
 
 
 def _lengths(tensor: Tensor) -> tuple[int, ...]:
-    return (1,) if tensor.ndim == 2 else ()
+    return {2: (1,), 3: (2,)}.get(tensor.ndim, ())
 
 
 def _found(
