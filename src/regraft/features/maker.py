@@ -59,8 +59,10 @@ def cut_maker(
     precision: str,
     files: Mapping[str, str] | None = None,
     views: Views | None = None,
+    engine: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What makes the tensors at a cut. `cut` is its identity (cut/identity.py), `precision` what they are kept in.
+    """What makes the tensors at a cut. `cut` is its identity (cut/identity.py), `precision` what they are kept in, `engine` what of an
+    engine other than torch can change a bit.
 
     What trains after the cut does not enter: another rung that is cut at the same place uses what is there.
     """
@@ -73,7 +75,7 @@ def cut_maker(
         "preprocessing": dict(preprocessing),
         "files": dict(files or {}),
         "modality": modality.name,
-        "engine": "torch fp32",
+        **(engine or {"engine": "torch fp32"}),
         **_machine(device, tile),
         **_seen(views),
     }

@@ -16,8 +16,7 @@ import numpy as np
 from regraft.data.base import Example
 from regraft.events import Emit, silent
 from regraft.jobs.common import has_bfloat16
-from regraft.jobs.deeper import convolves, whole_learner
-from regraft.jobs.reading import material_of
+from regraft.jobs.deeper import convolves, read_material, whole_learner
 from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper, Work
 from regraft.modality import MODALITIES
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from regraft.features.engines import Engine
     from regraft.features.material import Material
     from regraft.training.loop import Learner
     from regraft.training.probe import Probe
@@ -55,6 +55,9 @@ class Aside:
     def decide(self, **decisions: Any) -> None:
         """Held for whoever calibrates."""
         self.decisions.update(decisions)
+
+    def anew(self, *names: str) -> None:
+        """Nothing was decided before."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class Sample:
     workers: int
     seed: int
     keep: bool
+    engine: Engine | None = None
+    """What runs the frozen part before a cut, where it can."""
 
     @contextmanager
     def work(self) -> Iterator[Work]:
@@ -119,6 +124,7 @@ class Sample:
                 workers=self.workers,
                 recorder=Aside(Path(folder)),  # pyright: ignore[reportArgumentType]
                 keep=self.keep,
+                engine=self.engine,
             )
 
 
@@ -158,7 +164,7 @@ def timed(deeper: Deeper, sample: Sample, settings: Settings, examples: int, bat
         learner, cut, trunk = whole_learner(deeper, settings, work)
         cutting = time.perf_counter() - begun
         begun = time.perf_counter()
-        material, _ = material_of(deeper, work, cut, trunk, work.folder)
+        material, _ = read_material(deeper, work, cut, trunk, work.folder)
         reading = (time.perf_counter() - begun) / len(work.examples)
         task = Task(material, LOSSES[sample.validation.target.loss], work.values, work.train, work.weights, work.folds)
         took = lambda name: seconds_of_steps(learner, task, replace(settings, precision=name, batch=batch), work.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from regraft.anatomy.freezing import Frozen
+    from regraft.features.at_cut import AtCut
     from regraft.features.cut import Cut
-    from regraft.features.material import Material, Trunk
+    from regraft.features.material import Looks, Material
     from regraft.jobs.augment import Seen
     from regraft.training.deeper import Keeping, Task, Tuned
     from regraft.training.loop import Learner
@@ -98,7 +99,7 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
-def whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learner, Cut, Trunk | None]:
+def whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learner, Cut, FrozenPart | None]:
     """The network with what trains in it, ready for the loop; where it is cut; and its frozen part, where that runs once."""
     import torch
 
@@ -139,10 +140,6 @@ def whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learn
     def of_kept(arrays: Mapping[str, np.ndarray]) -> Tensor:
         return cut.rest(*(torch.from_numpy(arrays[str(i)]).to(device) for i in range(len(cut.tensors))))
 
-    def trunk(windows: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-        kept = [tensor.cpu().numpy() for tensor in cut.features(inputs(windows))]
-        return [{str(i): values[row] for i, values in enumerate(kept)} for row in range(len(windows))]
-
     layers = layer_groups(module, net.parts, net.trained)
     groups = list(rates_by_depth(layers, settings, adapter_parameters(module)))
     new = [name for depth, names in layers if not depth for name in names]
@@ -150,7 +147,52 @@ def whole_learner(deeper: Deeper, settings: Settings, work: Work) -> tuple[Learn
     padding = modality.pad if cut.empty else None
     pad = None if padding is None else lambda windows: padding(windows, preprocessing)
     learner = Learner(module, scores, cut.rest.train, cut.rest.eval, groups, output, of_windows if cut.empty else None, new, pad)
-    return learner, cut, None if cut.empty else trunk
+    return learner, cut, None if cut.empty else FrozenPart(cut, inputs, _engine_before(cut, deeper, work))
+
+
+@dataclass
+class FrozenPart:
+    """What comes before a cut, over windows: in an engine, or in torch where `at_cut` is None."""
+
+    cut: Cut
+    inputs: Callable[[Sequence[Mapping[str, np.ndarray]]], dict[str, Tensor]]
+    at_cut: AtCut | None
+
+    def __call__(self, windows: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        """What is kept of each window."""
+        given = self.inputs(windows)
+        kept = self.at_cut(given) if self.at_cut else [tensor.cpu().numpy() for tensor in self.cut.features(given)]
+        return [{str(i): values[row] for i, values in enumerate(kept)} for row in range(len(windows))]
+
+    @property
+    def engine(self) -> Mapping[str, Any] | None:
+        """What of the engine can change a bit; None for torch."""
+        return self.at_cut.engine.identity() if self.at_cut else None
+
+
+def _engine_before(cut: Cut, deeper: Deeper, work: Work) -> AtCut | None:
+    """The engine of the features, where it can run what comes before a cut as well; decided before anything is kept."""
+    from regraft.features.at_cut import AtCut, takes
+
+    held, engine = work.recorder.held_decision("frozen_part"), work.engine
+    if engine is None or not takes(engine, cut) or (held and held["engine"] != engine.label):
+        return None
+    work.decide(frozen_part={"engine": engine.label})
+    return AtCut(cut, engine, deeper.facts.tile, work.workers)
+
+
+def read_material(deeper: Deeper, work: Work, cut: Cut, trunk: FrozenPart | None, place: Path) -> tuple[Material, Looks | None]:
+    """What training reads; where an engine does not take the frozen part, torch does."""
+    try:
+        return material_of(deeper, work, cut, trunk, place)
+    except ModelError as error:
+        if trunk is None or trunk.at_cut is None:
+            raise
+        work.emit(Said(f"{error.found}: torch runs the frozen part"))
+        work.recorder.anew("frozen_part")
+        work.decide(frozen_part={"engine": "torch fp32", "reason": error.found})
+        trunk.at_cut = None
+        return material_of(deeper, work, cut, trunk, place)
 
 
 def _why_whole(settings: Settings, seen: Seen | None) -> str:
@@ -288,7 +330,7 @@ def _train_whole(deeper: Deeper, work: Work, starts: Sequence[Mapping[str, Tenso
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     try:
-        material, looks = material_of(deeper, work, cut, trunk, place)
+        material, looks = read_material(deeper, work, cut, trunk, place)
         task = Task(material, work.loss, work.values, work.train, work.weights, work.folds, work.validation.inner, looks)
         settings, pace = within(work, learner, task, settings, MIXES, "training")
         settings = _in_the_precision(learner, task, settings, work)

@@ -55,6 +55,11 @@ class Chosen:
     free: bool = True
     """Whether it may still be replaced: nobody named it."""
 
+    @property
+    def plain(self) -> Engine:
+        """What runs where nothing may be rounded: the engine itself, or the exact one beside it."""
+        return self.engine if self.engine.exact else self.exact or reference_engine()
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, for decisions.json."""
         found: dict[str, Any] = {"name": self.engine.name, "precision": self.engine.precision, "how": self.how}

@@ -348,6 +348,7 @@ class _Fit:
         validation, self.strengths = study_in_time(self.recorder, validation, extracted.features)
         probe = self._linear_head(network, validation, usable, extracted)
         head = self._head(probe, network, extracted, validation)
+        self.plain_engine = network.plain
         if self.kept is not None:
             bare = self._without_network(validation, extracted)
             model, output_map = as_it_is(self.kept, head, extracted.features, validation, self.recorder)
@@ -541,6 +542,7 @@ class _Fit:
             workers=max(2, self.threads),
             recorder=self.recorder,
             keep=self.spec.store,
+            engine=self.plain_engine,
             seen=self.seen,
         )
         if deeper.rung.name == CONTRASTIVE:

@@ -371,6 +371,7 @@ class _Looked:
             max(2, making.threads),
             spec.seed,
             spec.store,
+            chosen.plain,
         )
         rungs = read_known(known.get("rungs"))
         complete = known.get("complete") is True and bool(rungs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,9 @@ from regraft.workspace.store import Space, Store, space_key
 
 if TYPE_CHECKING:
     from regraft.features.cut import Cut
-    from regraft.features.material import Looks, Material, Trunk
+    from regraft.features.material import Looks, Material
     from regraft.jobs.augment import Seen
+    from regraft.jobs.deeper import FrozenPart
 
 
 def halved(cut: Cut) -> int:
@@ -51,7 +52,7 @@ def view_numbers(work: Work, seen: Seen) -> np.ndarray:
     return np.concatenate([work.train + view * len(work.examples) for view in range(1, seen.count)])
 
 
-def material_of(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk | None, place: Path) -> tuple[Material, Looks | None]:
+def material_of(deeper: Deeper, work: Work, cut: Cut, trunk: FrozenPart | None, place: Path) -> tuple[Material, Looks | None]:
     """What is judged and trained on, and what each epoch reads where that is views of examples: prepared in `place`, or what the trunk
     gives for them, in the feature store.
     """
@@ -91,7 +92,7 @@ class _Reading:
     deeper: Deeper
     work: Work
     cut: Cut
-    trunk: Trunk | None
+    trunk: FrozenPart | None
     place: Path
     precision: str
 
@@ -111,7 +112,7 @@ class _Reading:
         of = "" if views is None else " of views"
         if self.trunk is None:
             return gather(names, sources, modality, prepare, Space(folder, {}, needed=True), stage=f"preparing{of}", **shared)
-        space = _space(self.deeper, work, self.cut, self.precision, folder, views)
+        space = _space(self.deeper, work, self.cut, self.precision, folder, views, self.trunk.engine)
         options = {"trunk": self.trunk, "tile": facts.tile, "side_by_side": work.device == "cpu", "precision": self.precision}
         stored = space.folder != folder
         try:
@@ -128,10 +129,11 @@ class _Reading:
         """Of the spaces that this training reads."""
         seen = self.work.seen
         spaces = (None, seen.views) if seen else (None,)
-        return tuple(space_key(_maker(self.deeper, self.work, self.cut, self.precision, views)) for views in spaces)
+        engine = self.trunk.engine if self.trunk else None
+        return tuple(space_key(_maker(self.deeper, self.work, self.cut, self.precision, views, engine)) for views in spaces)
 
 
-def _precision(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk) -> str:
+def _precision(deeper: Deeper, work: Work, cut: Cut, trunk: FrozenPart) -> str:
     """What the tensors at the cut are kept in; recorded, and said when it is not float32."""
     from regraft.features.material import largest
 
@@ -155,7 +157,9 @@ def _precision(deeper: Deeper, work: Work, cut: Cut, trunk: Trunk) -> str:
     return chosen
 
 
-def _space(deeper: Deeper, work: Work, cut: Cut, precision: str, place: Path, views: Views | None) -> Space:
+def _space(
+    deeper: Deeper, work: Work, cut: Cut, precision: str, place: Path, views: Views | None, engine: Mapping[str, Any] | None
+) -> Space:
     """Where what the trunk gives is kept: in the feature store, or, when it is not to be kept there, cannot or is more than the store may
     hold, in the run's folder while it runs.
     """
@@ -169,14 +173,14 @@ def _space(deeper: Deeper, work: Work, cut: Cut, precision: str, place: Path, vi
         work.emit(Said(f"what the frozen part gives takes {held}: it is kept for this run only"))
         return aside
     try:
-        space = store.space(_maker(deeper, work, cut, precision, views), needed=True)
+        space = store.space(_maker(deeper, work, cut, precision, views, engine), needed=True)
     except WriteError:
         return aside
     assert space.folder is not None
     return space if os.access(space.folder, os.W_OK) else aside
 
 
-def _maker(deeper: Deeper, work: Work, cut: Cut, precision: str, views: Views | None) -> dict[str, Any]:
+def _maker(deeper: Deeper, work: Work, cut: Cut, precision: str, views: Views | None, engine: Mapping[str, Any] | None) -> dict[str, Any]:
     """What makes the tensors at the cut, of examples as they are or of views of them."""
     from regraft.features import cut_maker
     from regraft.features.cut import identity
@@ -192,4 +196,5 @@ def _maker(deeper: Deeper, work: Work, cut: Cut, precision: str, views: Views | 
         precision=precision,
         files={name: sha256_file(path) for name, path in sorted(source_of(facts).files(facts).items())},
         views=views,
+        engine=engine,
     )

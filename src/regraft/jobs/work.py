@@ -26,6 +26,7 @@ from regraft.workspace.store import home
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from regraft.features.engines import Engine
     from regraft.jobs.augment import Seen
     from regraft.jobs.validation import Validation
     from regraft.training.losses import Loss
@@ -150,6 +151,8 @@ class Work:
     recorder: Recorder
     keep: bool = True
     """Whether what the cut gives stays in the feature store."""
+    engine: Engine | None = None
+    """What runs the frozen part before a cut, where it can take it: the exact engine of the features. None: torch."""
     seen: Seen | None = None
     """How the training examples are seen besides as they are."""
 
