@@ -75,7 +75,14 @@ def test_parts_grow_as_far_as_time_allows(size, examples, left, found):
 
 def test_what_does_not_fit_is_left_out_slowest_first():
     seconds = {"a": 2.0, "b": 9.0, "c": 4.0}
-    assert [that_fit(seconds, left) for left in (100, 15, 14, 6, 5, 1)] == [["a", "b", "c"], ["a", "b", "c"], ["a", "c"], ["a", "c"], ["a"], []]
+    assert [that_fit(seconds, left) for left in (100, 15, 14, 6, 5, 1)] == [
+        ["a", "b", "c"],
+        ["a", "b", "c"],
+        ["a", "c"],
+        ["a", "c"],
+        ["a"],
+        [],
+    ]
 
 
 def test_an_equal_network_is_taken_only_where_it_is_quicker():

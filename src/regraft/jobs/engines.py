@@ -151,6 +151,11 @@ def choose_engine(
     return Chosen(by_label[best.label], how, tuple(timings), by_label[exact.label], left_out)
 
 
+def engine_at_once(frozen: Frozen, examples: Sequence[Example], device: str, *, keep: bool) -> Engine:
+    """The engine for a look that is not worth timing others: that of features which are in the store, else the reference."""
+    return (_with_features(frozen, examples, device) if keep and examples else None) or reference_engine()
+
+
 def held_engine(held: Mapping[str, Any], device: str) -> Chosen:
     """The choice that `Chosen.to_json` wrote down, with nothing timed again. MissingExtra when the engine cannot be used any more."""
     from regraft.features.engines import engine_of
