@@ -66,7 +66,8 @@ class FitSpec:
     """What choices are made by. One class: accuracy (usual), balanced_accuracy, f1_macro, log_loss. Several labels: f1_micro
     (usual), f1_macro, log_loss. A number: mae (usual), rmse, r2."""
     model: str | None = None
-    """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`. auto: those that are here race for it (`regraft race`)."""
+    """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`. auto: those that are here race for it (`regraft
+    race`)."""
     max_params: str | None = None
     """With --model auto: parameters of the network at most, such as 30M or 300k."""
     licence: str | None = None

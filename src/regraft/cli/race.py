@@ -35,9 +35,9 @@ from regraft.spec import ALL_METRICS
 def command(data: str, as_json: bool, **options: Any) -> None:
     """Which of several pretrained networks to take for DATA, without fitting one.
 
-    All see the same growing parts of the training examples. A new output layer on each is cross-validated in the same folds; what is behind by
-    more than chance allows is dropped, and the others see more, until one is left, all was seen, or the time is over (a minute without
-    --budget). `regraft fit DATA --model auto` does the same and goes on with the winner. The test part is not looked at.
+    All see the same growing parts of the training examples. A new output layer on each is cross-validated in the same folds; what is
+    behind by more than chance allows is dropped, and the others see more, until one is left, all was seen, or the time is over (a minute
+    without --budget). `regraft fit DATA --model auto` does the same and goes on with the winner. The test part is not looked at.
     """
     from regraft import jobs
     from regraft.cli.render import Screen, console, show

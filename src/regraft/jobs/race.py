@@ -69,8 +69,8 @@ SCORED = 1_000
 """Examples that scores of transferability are made of at most."""
 
 PASS_SHARE, FASTER = 0.6, 4.0
-"""Part of what a budget leaves that the features of all examples may take; how many times as fast as here another engine may make them, where
-there are enough for looking for one (EfficientNet-Lite0: three to five times)."""
+"""Part of what a budget leaves that the features of all examples may take; how many times as fast as here another engine may make them,
+where there are enough for looking for one (EfficientNet-Lite0: three to five times)."""
 
 LARGE = 100_000_000
 """Parameters of all networks together up to which they stay open between rounds."""
@@ -113,14 +113,14 @@ def race(
 ) -> dict[str, Any]:
     """Which of several pretrained networks to take for this data, without fitting one.
 
-    The networks are those of `model`, or all of the task whose weights are here. They see the same growing parts of the training examples; a
-    head on each is cross-validated in the same folds, those that fall behind are dropped. The race ends when one is left, all examples were
-    seen, more is not worth it, or its time is over: 15 % of `budget`, or a minute. The test part is not looked at. Limits and `budget` are
-    those of `plan`, the other arguments those of `fit`.
+    The networks are those of `model`, or all of the task whose weights are here. They see the same growing parts of the training examples;
+    a head on each is cross-validated in the same folds, those that fall behind are dropped. The race ends when one is left, all examples
+    were seen, more is not worth it, or its time is over: 15 % of `budget`, or a minute. The test part is not looked at. Limits and
+    `budget` are those of `plan`, the other arguments those of `fit`.
 
     Returns `candidates` (each with its published figure, scores, figure with interval, how far it is behind, where it was dropped and why),
-    `winner`, `regret`, `rounds` and more. Raises UsageError where no network keeps the limits (with what to relax), and whatever `fit` raises of
-    data.
+    `winner`, `regret`, `rounds` and more. Raises UsageError where no network keeps the limits (with what to relax), and whatever `fit`
+    raises of data.
     """
     start = time.perf_counter()
     messages = Messages(on_event)
@@ -168,8 +168,8 @@ def race(
 
 
 def raced(spec: FitSpec, labelled: Labelled, recorder_of: Callable[[], Recorder], start: float) -> tuple[str, Recorder]:
-    """(the network that a fit with `--model auto` takes, its recorder). The race is a decision of the run before it is acted on: a fit that goes
-    on or replays another takes it from there.
+    """(the network that a fit with `--model auto` takes, its recorder). The race is a decision of the run before it is acted on: a fit
+    that goes on or replays another takes it from there.
     """
     limits = limits_of(None, spec.max_memory, spec.max_latency, spec.max_params, spec.licence)
     steps = (spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.at, spec.lora)
@@ -382,7 +382,7 @@ class _Race:
                     return "the others are as good as equal"
             if seen < size:
                 return "the time for it is over"
-            size = next_size(seen, len(self.train), self.left(), lambda count: self._seconds(running, seen, count))
+            size = next_size(seen, len(self.train), self.left(), functools.partial(self._seconds, running, seen))
             if size <= seen:
                 return "the next round would take more time than there is"
 
@@ -550,8 +550,8 @@ class _Race:
     # ---------------------------------------------------------------- a round, judged
 
     def _judge(self, running: list[str], seen: int) -> Look | None:
-        """A head on the features of every network, in the same folds, and one without a network; None where so few examples cannot be divided.
-        Networks that fail are dropped.
+        """A head on the features of every network, in the same folds, and one without a network; None where so few examples cannot be
+        divided. Networks that fail are dropped.
         """
         most = max(sum(k < seen for k in self._extracted(name).kept) for name in running)
         for name in list(running):
@@ -719,8 +719,8 @@ class _Race:
         }
 
     def _without_looks(self) -> str:
-        """The network to take when none could be looked at: the task's usual one, where it is among them, else the one with the best published
-        figure.
+        """The network to take when none could be looked at: the task's usual one, where it is among them, else the one with the best
+        published figure.
         """
         names = [facts.name for facts in self.entered.networks]
         able = [name for name in names if not self._failed(name)] or names
@@ -739,9 +739,8 @@ class _Race:
         last = self.looks[-1]
         others = [name for name in last.names if name != winner]
         found = self.runners[winner].found["figure"]
-        said = [
-            f"{winner} is taken: {self.metric} {found['value']:.3f} with a new output layer, cross-validated on {last.seen:,} {self.modality.nouns}"
-        ]
+        on = f"with a new output layer, cross-validated on {last.seen:,} {self.modality.nouns}"
+        said = [f"{winner} is taken: {self.metric} {found['value']:.3f} {on}"]
         if now.why == QUICKER:
             best = last.names[last.best()]
             said[0] += f"; {best} is as good as equal ({self.runners[best].found['figure']['value']:.3f}), and slower"

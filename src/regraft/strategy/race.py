@@ -1,8 +1,8 @@
 """Which network to take: a race on growing parts of the training examples. Pure: errors and seconds in, who stays and when to stop out.
 
 Every round all networks that are left see the same examples, a head on each is judged in the same folds, and those that are behind the best
-by more than chance allows are dropped; the rest see twice as many. So most of the time goes to those that could still win (successive halving:
-Karnin, Koren & Somekh 2013; Jamieson & Talwalkar 2016; dropping by paired comparison: Maron & Moore 1994, Birattari et al. 2002).
+by more than chance allows are dropped; the rest see twice as many. So most of the time goes to those that could still win (successive
+halving: Karnin, Koren & Somekh 2013; Jamieson & Talwalkar 2016; dropping by paired comparison: Maron & Moore 1994, Birattari et al. 2002).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ RISK = 0.05
 
 DRIFT = 0.1
 """How much two networks differ in how fast their errors fall: the standard deviation of the exponents of n, over networks on the same
-data. Measured on four sets with the packaged networks (docs/how-it-decides.md). A network that is behind on few examples can be ahead on many
-(learning curves cross: Viering & Loog 2022)."""
+data. Measured on four sets with the packaged networks (docs/how-it-decides.md). A network that is behind on few examples can be ahead on
+many (learning curves cross: Viering & Loog 2022)."""
 
 EQUAL = 0.5
 """Part of what is worth anything (`plan.worth`) up to which two networks count as equal, so that the quicker one is taken. Half, as what is
@@ -82,10 +82,10 @@ class Look:
         next example: one counts more.
         """
         n = self.errors.shape[1]
-        sampled = np.atleast_2d(np.cov(self.errors)) / n if n > 1 else np.full((len(self.names),) * 2, 1.0)
+        sampled = _covariance(self.errors) / n if n > 1 else np.ones((len(self.names),) * 2)
         unit = float(self.errors.max()) or 1.0
         drift = self.means * DRIFT * math.log(max(1.0, examples / max(1, self.seen)))
-        return sampled + np.diag(drift**2 + 0.5 * (unit / n) ** 2)
+        return sampled + np.eye(len(self.names)) * (drift**2 + 0.5 * (unit / n) ** 2)
 
     def best(self) -> int:
         """The place of the least mean error; of equal ones the first."""
@@ -100,7 +100,12 @@ def _against(look: Look, of: int, examples: int, places: Sequence[int]) -> tuple
     """(differences from the network at `of`, their standard deviations, their covariance), for some places."""
     covariance, means = look.covariance(examples), look.means
     cross = covariance[places][:, places] - covariance[places, of][:, None] - covariance[of, places][None, :] + covariance[of, of]
-    return means[places] - means[of], np.sqrt(np.maximum(np.diag(cross), 0.0)), cross
+    return means[places] - means[of], np.sqrt(np.maximum(cross.diagonal(), 0.0)), cross
+
+
+def _covariance(errors: Numbers) -> Numbers:
+    apart = errors - errors.mean(1, keepdims=True)
+    return apart @ apart.T / (errors.shape[1] - 1)
 
 
 def gaps(look: Look) -> list[Figure]:
@@ -118,7 +123,9 @@ def comparisons(networks: int, rounds: int) -> int:
 
 
 def falling_behind(look: Look, examples: int, compared: int) -> list[str]:
-    """The networks that are worse than the best of a round for certain, also on all examples and with `compared` comparisons (Bonferroni)."""
+    """The networks that are worse than the best of a round for certain, also on all examples and with `compared` comparisons
+    (Bonferroni).
+    """
     values, deviations = look.behind(look.best(), examples)
     z = NORMAL.inv_cdf(1 - RISK / max(1, compared))
     return [name for name, v, d in zip(look.names, values, deviations, strict=True) if v > z * d and v > 0]
@@ -162,8 +169,8 @@ def that_fit(seconds: Mapping[str, float], left: float) -> list[str]:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a race stands. `chosen` would be taken now; `regret` is what that is expected to lose against the best of all that raced, in units
-    of the errors; `why` says what decided between it and the others.
+    """Where a race stands. `chosen` would be taken now; `regret` is what that is expected to lose against the best of all that raced, in
+    units of the errors; `why` says what decided between it and the others.
     """
 
     chosen: str
@@ -175,8 +182,8 @@ MEASURED, QUICKER, ALONE = "measured", "quicker", "alone"
 
 
 def standing(looks: Sequence[Look], examples: int, costs: Mapping[str, float], metric: str) -> Standing:
-    """Which network to take after some rounds: the one with the least error of those that are left, but for a quicker one (by `costs`) that is
-    as good as equal.
+    """Which network to take after some rounds: the one with the least error of those that are left, but for a quicker one (by `costs`)
+    that is as good as equal.
     """
     last = looks[-1]
     means, best = last.means, last.best()
@@ -198,20 +205,21 @@ def enough(look: Look, regret: float, metric: str) -> bool:
 
 
 def expected_regret(looks: Sequence[Look], chosen: str, examples: int) -> float:
-    """The mean of max(0, error of the chosen one - error of the best one) over what the errors on all examples may be. Each network counts as
-    in the last round that it was in, all of which the chosen one was in too; of two it has a closed form, of more it is drawn, with a fixed
-    seed. Networks dropped in different rounds are drawn apart, which makes it larger than it is (Slepian 1962).
+    """The mean of max(0, error of the chosen one - error of the best one) over what the errors on all examples may be. Each network counts
+    as in the last round that it was in, all of which the chosen one was in too; of two it has a closed form, of more it is drawn, with a
+    fixed seed. Networks dropped in different rounds are drawn apart, which makes it larger than it is (Slepian 1962).
     """
-    ahead: list[Numbers] = []
-    where = [(look, [k for k, name in enumerate(look.names) if not any(name in later.names for later in looks[i + 1 :])])
-             for i, look in enumerate(looks)]  # fmt: skip
-    blocks = [(look, [k for k in places if look.names[k] != chosen]) for look, places in where]
-    blocks = [(look, places) for look, places in blocks if places]
+    blocks: list[tuple[Look, list[int]]] = []
+    for number, look in enumerate(looks):
+        later = {name for after in looks[number + 1 :] for name in after.names}
+        if places := [k for k, name in enumerate(look.names) if name != chosen and name not in later]:
+            blocks.append((look, places))
     if sum(len(places) for _, places in blocks) == 1:
         look, places = blocks[0]
         values, deviations, _ = _against(look, look.names.index(chosen), examples, places)
         return _mean_above(-float(values[0]), float(deviations[0]))
     rng = np.random.default_rng(0)
+    ahead: list[Numbers] = []
     for look, places in blocks:
         values, _, covariance = _against(look, look.names.index(chosen), examples, places)
         ahead.append(rng.multivariate_normal(-values, covariance, DRAWS, method="eigh"))

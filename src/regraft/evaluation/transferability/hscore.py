@@ -1,7 +1,7 @@
 """H-score with a shrunk covariance: how far the means of the classes lie apart, in units of how the features vary.
 
-Bao et al. 2019, "An information-theoretic approach to transferability in task transfer learning" (ICIP); shrinkage of the covariance: Ibrahim,
-Ponomareva & Mazumder 2021, "Newer is not always better: rethinking transferability metrics, their peculiarities, stability and
+Bao et al. 2019, "An information-theoretic approach to transferability in task transfer learning" (ICIP); shrinkage of the covariance:
+Ibrahim, Ponomareva & Mazumder 2021, "Newer is not always better: rethinking transferability metrics, their peculiarities, stability and
 performance"; how much: Ledoit & Wolf 2004.
 """
 
@@ -13,8 +13,8 @@ from regraft.evaluation.transferability.base import TINY, Material, Score, princ
 
 
 def hscore(material: Material) -> float:
-    """trace(C^-1 (1 - s) B): B is the covariance of the classes' means, C = (1 - s) S + s t I the shrunk covariance of the features, where t is
-    its mean eigenvalue and s the amount by Ledoit & Wolf. At most the number of classes less one; 0 for features that do not vary.
+    """trace(C^-1 (1 - s) B): B is the covariance of the classes' means, C = (1 - s) S + s t I the shrunk covariance of the features, where
+    t is its mean eigenvalue and s the amount by Ledoit & Wolf. At most the number of classes less one; 0 for features that do not vary.
     """
     rows = material.rows.astype(np.float64)
     rows = rows - rows.mean(0)

@@ -23,8 +23,8 @@ FARTHEST = 1e12
 
 
 def logme(material: Material) -> float:
-    """Mean over the columns of the labels of max over alpha, beta of log p(y | features) / n, where y = features w + noise, w ~ N(0, 1/alpha)
-    and noise ~ N(0, 1/beta).
+    """Mean over the columns of the labels of max over alpha, beta of log p(y | features) / n, where y = features w + noise, w ~ N(0,
+    1/alpha) and noise ~ N(0, 1/beta).
     """
     rows = material.rows.astype(np.float64)
     # the evidence at its maximum does not depend on the unit of the features: alpha takes it up

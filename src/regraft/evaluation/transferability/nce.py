@@ -1,7 +1,7 @@
 """NCE, the negative conditional entropy of the labels given the classes that the network's own output layer says.
 
-Tran, Nguyen & Hassner 2019, "Transferability and hardness of supervised classification tasks" (ICCV). With few examples and many old classes
-it flatters: a class that is said of one example alone tells its label for certain.
+Tran, Nguyen & Hassner 2019, "Transferability and hardness of supervised classification tasks" (ICCV). With few examples and many old
+classes it flatters: a class that is said of one example alone tells its label for certain.
 """
 
 from __future__ import annotations
