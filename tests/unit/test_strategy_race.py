@@ -52,7 +52,7 @@ def test_more_comparisons_drop_no_more():
 
 
 @pytest.mark.parametrize(
-    ("examples", "outputs", "size", "rounds"), [(1000, 2, 64, 5), (1000, 50, 200, 4), (40, 2, 40, 1), (64, 2, 64, 1), (65, 2, 64, 2)]
+    ("examples", "outputs", "size", "rounds"), [(1000, 2, 64, 5), (1000, 50, 100, 5), (40, 2, 40, 1), (64, 2, 64, 1), (65, 2, 64, 2)]
 )
 def test_the_first_round(examples, outputs, size, rounds):
     assert (first_size(examples, outputs), rounds_to(examples, size)) == (size, rounds)

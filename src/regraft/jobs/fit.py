@@ -121,7 +121,8 @@ def fit(
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
     window_seconds for sounds. With `model="auto"` the networks that are here race (see `race`), within the limits `max_params`,
-    `licence`, `max_memory` and `max_latency`. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as {"lr": 1e-3}.
+    `licence`, `max_memory` and `max_latency`. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as
+    {"lr": 1e-3}.
     `replay` names a run of the same data and spec whose decisions are used. `plan` is what `regraft.plan` gave for this data, or the path
     of its JSON: network, rung and settings are then its own, and its budget where no other is given. `budget` is counted from the call, or
     is a `Deadline` of one's own. `track` names trackers, such as "mlflow" or ["mlflow:sqlite:///runs.db", "tensorboard"]. The other

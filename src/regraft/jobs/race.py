@@ -18,7 +18,7 @@ from regraft.events import Done, Emit, Event, Progress, Said, Started, Warned, s
 from regraft.facts import Figure, ModelFacts
 from regraft.jobs.common import Messages, check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, resident_mb
 from regraft.jobs.depths import DeepNetwork
-from regraft.jobs.engines import circumstances, engine_at_once, reference_engine
+from regraft.jobs.engines import choose_engine, circumstances, engine_at_once, reference_engine
 from regraft.jobs.frozen import Frozen, choose_network, frozen_pretrained
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.near import find_near
@@ -63,7 +63,11 @@ RACE = "race"
 """The decision that holds a race, and the file of findings of how fast networks were."""
 
 TRIED = 16
-"""Examples that a network is timed on."""
+"""Examples that a network is timed on, after as many that are not counted: the first tile takes longer than the others."""
+
+TIMING = 60.0
+"""Seconds that a race must have for each network before other engines are timed, which takes five to fifteen: less than a minute is better
+spent on examples. What was found before is used in any case."""
 
 SCORED = 1_000
 """Examples that scores of transferability are made of at most."""
@@ -322,6 +326,8 @@ class _Race:
         self.probing = 1.0
         """How many times as long as expected a head takes here."""
         self.bare: dict[str, Any] = {}
+        self.judging = 0.0
+        """Seconds that the heads of the round are expected to take: what a pass has to leave."""
 
     def __call__(self) -> dict[str, Any]:
         begun = time.perf_counter()
@@ -399,7 +405,9 @@ class _Race:
                     self.out[facts.name] = self._too_slow(runner, size)
                     continue
                 self.runners[facts.name] = runner
-                self._pass(runner, min(TRIED, size))
+                for count in (TRIED, 2 * TRIED):
+                    if count == TRIED or self.left() > 2 * runner.seconds:
+                        self._pass(runner, min(count, size))
                 self._measure(runner)
             except Exception as error:
                 if isinstance(error, (DataError, UsageError)):
@@ -419,10 +427,11 @@ class _Race:
     def _runner(self, facts: ModelFacts) -> _Runner:
         weights = functools.cache(lambda: dict(source_of(facts).weights(facts)))
         frozen = frozen_pretrained(facts, weights)
-        engine = engine_at_once(frozen, self.train, self.device, keep=self.spec.store)
+        layered = facts.architecture.get("builder") in LAYERED
+        engine = self._engine(frozen, layered=layered)
         space: Space | Spaces = Store(keep=self.spec.store).space(frozen.maker(self.device, engine))
         key = findings_key({"circumstances": circumstances(frozen, [engine], self.device, self.threads), "data": known_of(self.labelled)})
-        if engine is reference_engine() and facts.architecture.get("builder") in LAYERED:
+        if engine is reference_engine() and layered:
             try:
                 deep = DeepNetwork.of(Given(facts, None))
             except (UsageError, ModelError):
@@ -433,11 +442,19 @@ class _Race:
         pace = float(held) if isinstance(held, (int, float)) and not isinstance(held, bool) and held > 0 else None
         return _Runner(facts, entry_of(facts), frozen, engine, space, key, pace)
 
+    def _engine(self, frozen: Frozen, *, layered: bool) -> Engine:
+        """An exact engine: torch for networks whose layers are looked at, else the fastest where there is time to find it."""
+        waiting = len(self.entered.networks) - len(self.runners)
+        if not layered and worth_timing(len(self.train)) and self.left() > TIMING * waiting:
+            chosen = choose_engine(frozen, self.train, None, "auto", self.device, self.threads, keep=self.spec.store)
+            return chosen.engine if chosen.engine.exact else chosen.exact or reference_engine()
+        return engine_at_once(frozen, self.train, self.device, self.threads, keep=self.spec.store)
+
     def _pass(self, runner: _Runner, count: int) -> int:
         """Features of the first `count` examples; how many were looked at before the time was over."""
         begun = time.perf_counter()
         examples = [self.train[k] for k in self.order[:count]]
-        over = lambda: self.left() <= 0
+        over = lambda: self.left() <= self.judging
         runner.extracted = found = runner.frozen.run(
             examples,
             self.device,
@@ -520,6 +537,7 @@ class _Race:
     def _see(self, running: Sequence[str], size: int) -> tuple[list[str], int]:
         """(the networks that have features of a part of the examples, how many all of them have looked at)."""
         seen: dict[str, int] = {}
+        self.judging = self._seconds(running, size, size)
         for name in running:
             try:
                 seen[name] = self._pass(self.runners[name], size)
@@ -545,7 +563,7 @@ class _Race:
 
     def _too_slow(self, runner: _Runner, size: int) -> str:
         took = seconds_in_words((runner.pace or 0.0) * size)
-        return f"it does not fit into the time: features of {size:,} {self.modality.nouns} take about {took}"
+        return f"it does not fit into the time, beside the others: features of {size:,} {self.modality.nouns} take about {took}"
 
     # ---------------------------------------------------------------- a round, judged
 

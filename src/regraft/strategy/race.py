@@ -21,7 +21,7 @@ from regraft.strategy.plan import worth
 
 Numbers = NDArray[np.float64]
 
-FIRST, EACH = 64, 4
+FIRST, EACH = 64, 2
 """Examples of the first round, and of each class in it, at least."""
 
 GROWTH = 2
