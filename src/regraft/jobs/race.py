@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
-from regraft.deadline import Deadline
 from regraft.errors import DataError, Interrupted, ModelError, RegraftError, UsageError
 from regraft.evaluation.classes import mean_interval
 from regraft.events import Done, Emit, Event, Progress, Said, Started, Warned, silent
@@ -29,7 +28,7 @@ from regraft.jobs.planned import known_of
 from regraft.jobs.validation import Validation
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, all_models, default_model, source_of
-from regraft.pretrained.catalogue import Entry, entry_of
+from regraft.pretrained.catalogue import entry_of, ordered_right
 from regraft.spec import AUTO, FitSpec, one_of, refuse
 from regraft.strategy.cost import Range, probe_seconds
 from regraft.strategy.engines import worth_timing
@@ -41,6 +40,7 @@ from regraft.strategy.race import (
     Standing,
     comparisons,
     enough,
+    equal,
     falling_behind,
     first_size,
     gaps,
@@ -186,7 +186,7 @@ def raced(spec: FitSpec, labelled: Labelled, recorder_of: Callable[[], Recorder]
             share = replace(limits, budget=deadline.seconds)
             over = start + race_seconds(None)
             left = (lambda: race_seconds(deadline.seconds) - deadline.spent) if deadline.bound else (lambda: over - time.perf_counter())
-            held = _Race(spec, labelled, share, entered, choose_device(spec.device), recorder.emit, left, deadline)()
+            held = _Race(spec, labelled, share, entered, choose_device(spec.device), recorder.emit, left, alone=False)()
         recorder.decide(**{RACE: held})
         return str(held["winner"]), recorder
     except BaseException as stop:
@@ -194,6 +194,13 @@ def raced(spec: FitSpec, labelled: Labelled, recorder_of: Callable[[], Recorder]
         if isinstance(stop, KeyboardInterrupt):
             raise Interrupted(str(recorder.path)) from None
         raise
+
+
+def raced_for_plan(spec: FitSpec, labelled: Labelled, limits: Limits, left: float, emit: Emit) -> str:
+    """The network that `regraft plan --model auto` plans with, after a race of `left` seconds at most."""
+    until = time.perf_counter() + left
+    entered = enter(spec, labelled, limits, ())
+    return str(_Race(spec, labelled, limits, entered, choose_device(spec.device), emit, lambda: until - time.perf_counter())()["winner"])
 
 
 @dataclass(frozen=True)
@@ -265,7 +272,6 @@ class _Runner:
     """A network in the race."""
 
     facts: ModelFacts
-    entry: Entry
     frozen: Frozen
     engine: Engine
     space: Space | Spaces
@@ -310,7 +316,8 @@ class _Race:
     device: str
     emit: Emit
     left: Callable[[], float]
-    deadline: Deadline | None = None
+    alone: bool = True
+    """Whether no fit follows, which says what is wrong with examples itself."""
 
     def __post_init__(self) -> None:
         self.threads = self.spec.threads or core_count()
@@ -374,7 +381,8 @@ class _Race:
                     raise DataError("the training examples are too few to compare networks on", move="--model NAME")
             else:
                 self.looks.append(look)
-                for name in falling_behind(look, len(self.train), compared):
+                slack = equal(self.target.metrics[0], float(look.means.min()))
+                for name in falling_behind(look, len(self.train), compared, slack):
                     behind = self.target.difference(self.runners[name].found["gap"].negative())
                     self._drop(name, f"after {seen:,} {self.modality.nouns}: {behind} against {look.names[look.best()]}")
                 running = [name for name in running if name not in self.out]
@@ -440,7 +448,7 @@ class _Race:
                 space, frozen = deep.spaces(self.device, engine, keep=self.spec.store), deep.frozen()
         held = read_finding(RACE, key)
         pace = float(held) if isinstance(held, (int, float)) and not isinstance(held, bool) and held > 0 else None
-        return _Runner(facts, entry_of(facts), frozen, engine, space, key, pace)
+        return _Runner(facts, frozen, engine, space, key, pace)
 
     def _engine(self, frozen: Frozen, *, layered: bool) -> Engine:
         """An exact engine: torch for networks whose layers are looked at, else the fastest where there is time to find it."""
@@ -523,7 +531,7 @@ class _Race:
 
     def _keep_budget(self) -> None:
         """Leave out networks whose features of all examples would take most of what a budget leaves: all but the quickest."""
-        if self.limits.budget is None or self.deadline is None:
+        if self.limits.budget is None:
             return
         examples = len(self.train) + len(self.labelled.part(TEST)[0])
         allowed = PASS_SHARE * (self.limits.budget - race_seconds(self.limits.budget)) * (FASTER if worth_timing(examples) else 1.0)
@@ -581,7 +589,7 @@ class _Race:
         kept = sorted(k for k in common if k < seen)
         first = self._extracted(running[0])
         if not self.looks:
-            check_losses(first.left_out, len(first.kept), self.modality, strict=self.spec.strict, emit=self.emit)
+            check_losses(first.left_out, len(first.kept), self.modality, strict=self.spec.strict, emit=self.emit if self.alone else silent)
         try:
             validation = self._validation(first, kept)
         except DataError:
@@ -767,7 +775,16 @@ class _Race:
         if len(self.runners) > 1:
             lost = f"{now.regret * 100:.1f} points" if self.target.name != "number" else f"{now.regret:.3g}"
             said.append(f"to stop here ({stopped}) is expected to lose {lost} against the best of them")
-        return said
+        return [*said, *filter(None, [self._by_published(winner)])]
+
+    def _by_published(self, winner: str) -> str:
+        """What published figures would have said, where that is another network; nothing where they say nothing."""
+        first, taken = entry_of(self.entered.networks[0]), entry_of(next(f for f in self.entered.networks if f.name == winner))
+        right = ordered_right(first, taken)
+        if right is None or first.name == winner:
+            return ""
+        often = f"such figures order two networks as other data does about {right * 100:.0f} times of 100"
+        return f"by published figures it would have been {first.name} ({first.published}); {often}"
 
     def _verdict(self, winner: str) -> str:
         """What to say of a winner that is not clearly better than no network."""

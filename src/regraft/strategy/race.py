@@ -122,13 +122,13 @@ def comparisons(networks: int, rounds: int) -> int:
     return max(1, (networks - 1) * max(1, rounds))
 
 
-def falling_behind(look: Look, examples: int, compared: int) -> list[str]:
-    """The networks that are worse than the best of a round for certain, also on all examples and with `compared` comparisons
-    (Bonferroni).
+def falling_behind(look: Look, examples: int, compared: int, slack: float = 0.0) -> list[str]:
+    """The networks that are worse than the best of a round for certain, also on all examples and with `compared` comparisons (Bonferroni),
+    and by more than `slack`, up to which networks count as equal.
     """
     values, deviations = look.behind(look.best(), examples)
     z = NORMAL.inv_cdf(1 - RISK / max(1, compared))
-    return [name for name, v, d in zip(look.names, values, deviations, strict=True) if v > z * d and v > 0]
+    return [name for name, v, d in zip(look.names, values, deviations, strict=True) if v > max(z * d, slack)]
 
 
 def first_size(examples: int, outputs: int) -> int:
