@@ -27,7 +27,7 @@ from regraft.jobs.plan import limits_of, nested
 from regraft.jobs.planned import known_of
 from regraft.jobs.validation import Validation
 from regraft.modality import MODALITIES, Modality
-from regraft.pretrained import Access, all_models, default_model, source_of
+from regraft.pretrained import Access, all_models, default_model, fetched_models, source_of
 from regraft.pretrained.catalogue import entry_of, ordered_right
 from regraft.spec import AUTO, FitSpec, one_of, refuse
 from regraft.strategy.cost import Range, probe_seconds
@@ -117,10 +117,10 @@ def race(
 ) -> dict[str, Any]:
     """Which of several pretrained networks to take for this data, without fitting one.
 
-    The networks are those of `model`, or all of the task whose weights are here. They see the same growing parts of the training examples;
-    a head on each is cross-validated in the same folds, those that fall behind are dropped. The race ends when one is left, all examples
-    were seen, more is not worth it, or its time is over: 15 % of `budget`, or a minute. The test part is not looked at. Limits and
-    `budget` are those of `plan`, the other arguments those of `fit`.
+    The networks are those of `model`, or all of the task whose weights are here (installed, or fetched before and known to the catalogue).
+    They see the same growing parts of the training examples; a head on each is cross-validated in the same folds, those that fall behind
+    are dropped. The race ends when one is left, all examples were seen, more is not worth it, or its time is over: 15 % of `budget`, or a
+    minute. The test part is not looked at. Limits and `budget` are those of `plan`, the other arguments those of `fit`.
 
     Returns `candidates` (each with its published figure, scores, figure with interval, how far it is behind, where it was dropped and why),
     `winner`, `regret`, `rounds` and more. Raises UsageError where no network keeps the limits (with what to relax), and whatever `fit`
@@ -227,7 +227,7 @@ def enter(spec: FitSpec, labelled: Labelled, limits: Limits, names: Sequence[str
     if not names:
         known = [facts for facts in all_models() if facts.task == task]
         out |= {facts.name: f"its weights are not here: {line}" for facts in known if (line := source_of(facts).missing(facts))}
-        known = [facts for facts in known if facts.name not in out]
+        known = [*(facts for facts in known if facts.name not in out), *fetched_models(task)]
     if not known:
         raise ModelError("no network can race", faults=[f"{name}: {reason}" for name, reason in out.items()], move="regraft models")
     stated = Limits(parameters=limits.parameters, licence=limits.licence)
