@@ -31,7 +31,7 @@ def look(*rights: float, n: int = 100, seen: int = 100, seed: int = 0, together:
         ((1.0, 1.0), 64, 64, []),
         # the same lead, but errors have far to fall yet: the other one may be faster
         ((0.75, 0.6), 200, 200, ["b"]),
-        ((0.75, 0.6), 200, 20000, []),
+        ((0.75, 0.6), 200, 2_000_000, []),
     ],
 )
 def test_who_falls_behind(rights, n, examples, dropped):

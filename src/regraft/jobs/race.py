@@ -65,6 +65,11 @@ RACE = "race"
 TRIED = 16
 """Examples that a network is timed on, after as many that are not counted: the first tile takes longer than the others."""
 
+OPENING = 3.0
+"""Seconds that it takes to open a network and to run its first tile, at the least."""
+
+NO_TIME = "no time was left to look at it"
+
 TIMING = 60.0
 """Seconds that a race must have for each network before other engines are timed, which takes five to fifteen: less than a minute is better
 spent on examples. What was found before is used in any case."""
@@ -404,8 +409,8 @@ class _Race:
         """Open every network and time it on a few examples; those that fail, break a limit or do not fit into the time are left out."""
         first: dict[str, float] = {}
         for facts in self.entered.networks:
-            if self.left() <= 0:
-                self.out[facts.name] = "no time was left to look at it"
+            if self.left() <= OPENING:
+                self.out[facts.name] = NO_TIME
                 continue
             try:
                 runner = self._runner(facts)
@@ -414,7 +419,7 @@ class _Race:
                     continue
                 self.runners[facts.name] = runner
                 for count in (TRIED, 2 * TRIED):
-                    if count == TRIED or self.left() > 2 * runner.seconds:
+                    if count == TRIED or self.left() > runner.seconds:
                         self._pass(runner, min(count, size))
                 self._measure(runner)
             except Exception as error:
@@ -422,7 +427,8 @@ class _Race:
                     raise
                 self._drop(facts.name, _reason(error))
                 continue
-            first[facts.name] = self._seconds([facts.name], runner.done, size)
+            if facts.name not in self.out:
+                first[facts.name] = self._seconds([facts.name], runner.done, size)
         self._keep_limits()
         first = {name: seconds for name, seconds in first.items() if name not in self.out}
         fitting = that_fit(first, max(0.0, self.left()))
@@ -489,6 +495,9 @@ class _Race:
     def _measure(self, runner: _Runner) -> None:
         """What limits on latency and memory look at."""
         assert runner.extracted is not None
+        if not runner.extracted.looked:
+            self._drop(runner.name, NO_TIME)
+            return
         if not runner.extracted.kept:
             raise ModelError(f"it has no features of the first {runner.done} examples: {runner.extracted.left_out[0].reason}")
         if self.limits.latency is None:
@@ -755,7 +764,7 @@ class _Race:
 
     def _failed(self, name: str) -> bool:
         reason = self.out.get(name, "")
-        return bool(reason) and not reason.startswith(("no time", "it does not fit"))
+        return bool(reason) and not reason.startswith((NO_TIME, "it does not fit"))
 
     def _reasons(self, winner: str, now: Standing | None, stopped: str) -> list[str]:
         """The choice in words."""
