@@ -37,7 +37,7 @@ def command(data: str, as_json: bool, **options: Any) -> None:
 
     All see the same growing parts of the training examples. A new output layer on each is cross-validated in the same folds; what is
     behind by more than chance allows is dropped, and the others see more, until one is left, all was seen, or the time is over (a minute
-    without --budget). `regraft fit DATA --model auto` does the same and goes on with the winner. The test part is not looked at.
+    when no budget is given). A fit whose model is auto does the same and goes on with the winner. The test part is not looked at.
     """
     from regraft import jobs
     from regraft.cli.render import Screen, console, show
