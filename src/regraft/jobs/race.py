@@ -398,7 +398,7 @@ class _Race:
                 if seen >= len(self.train):
                     return f"all {seen:,} {self.modality.nouns} were seen"
                 if enough(look, now.regret, self.target.metrics[0]):
-                    return "the others are as good as equal"
+                    return "seeing more is not expected to change the choice"
             if seen < size:
                 return "the time for it is over"
             size = next_size(seen, len(self.train), self.left(), functools.partial(self._seconds, running, seen))
