@@ -25,6 +25,9 @@ PRECISIONS = ("auto", "fp32", "bf16")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 """Programs that keep and draw what happens in a fit."""
 
+AUTO = "auto"
+"""`model`: the network is chosen by a race."""
+
 FRESH = "fresh"
 """`views`: another one in every epoch."""
 
@@ -63,7 +66,16 @@ class FitSpec:
     """What choices are made by. One class: accuracy (usual), balanced_accuracy, f1_macro, log_loss. Several labels: f1_micro
     (usual), f1_macro, log_loss. A number: mae (usual), rmse, r2."""
     model: str | None = None
-    """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`."""
+    """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`. auto: those that are here race for it (`regraft
+    race`)."""
+    max_params: str | None = None
+    """With --model auto: parameters of the network at most, such as 30M or 300k."""
+    licence: str | None = None
+    """With --model auto: a licence of the weights such as mit, or a kind of one such as permissive."""
+    max_memory: str | None = None
+    """With --model auto: memory that a fit may hold at most, such as 4GB."""
+    max_latency: str | None = None
+    """With --model auto: what one example may take to predict, such as 20ms."""
     recipe: str | None = None
     """A YAML or JSON file with a list of changes to the network: remove, replace, insert, reinit, resize_input, truncate, lora."""
     remove: tuple[str, ...] = ()
@@ -154,6 +166,9 @@ class FitSpec:
         if fraction is not None and not 0 < fraction < 1:
             faults.append(f"--test {self.test}: a fraction lies between 0 and 1, such as 0.2")
         faults += views_fault("--views", self.views)
+        limits = ("max_params", "licence", "max_memory", "max_latency")
+        if self.model != AUTO and (given := [f"--{name.replace('_', '-')}" for name in limits if getattr(self, name) is not None]):
+            faults.append(f"{', '.join(given)}: a limit on the networks that race, and --model is not auto")
         if self.budget is not None and isinstance(found := seconds_in(self.budget), str):
             faults.append(f"--budget {self.budget}: {found}")
         if self.resize_input is not None and not 16 <= self.resize_input <= 2048:
@@ -193,6 +208,15 @@ def _fits(value: object, kind: str) -> bool:
         return isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in cast("Sequence[object]", value))
     kinds = {"str": str, "int": int, "bool": bool, "None": type(None)}
     return type(value) in [kinds[k.strip()] for k in kind.split("|")]
+
+
+def written_limits(
+    max_params: str | float | None, licence: str | None, max_memory: str | float | None, max_latency: str | float | None
+) -> dict[str, str | None]:
+    """Limits on networks as a spec holds them: numbers of memory are in MB."""
+    memory = f"{max_memory:g}MB" if isinstance(max_memory, (int, float)) else max_memory
+    numbers = {"max_params": max_params, "max_latency": max_latency}
+    return {**{name: None if value is None else str(value) for name, value in numbers.items()}, "licence": licence, "max_memory": memory}
 
 
 BUDGETS = (1.0, 30 * 86400.0)

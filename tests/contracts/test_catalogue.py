@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import itertools
 import json
 import math
 import sys
@@ -13,7 +14,8 @@ import pytest
 
 from regraft.facts import ModelFacts
 from regraft.pretrained import packaged
-from regraft.pretrained.catalogue import HEADLINES, VALUE_NAMES, Entry, entries, entry_of, gathered, source_line
+from regraft.pretrained.catalogue import HEADLINES, VALUE_NAMES, Entry, entries, entry_of, gathered, ordered_right, source_line
+from regraft.pretrained.catalogue.base import APART, ORDERED
 from regraft.pretrained.catalogue.read import HERE, SAME
 from regraft.spec import TASKS
 
@@ -114,6 +116,41 @@ def test_licences_with_terms_of_their_own_are_not_permissive():
         if entry.licence_kind == "permissive":
             assert entry.licence in ("apache-2.0", "mit", "bsd-3-clause"), entry.name
     assert ALL["timm:vit_small_patch16_dinov3.lvd1689m"].licence_kind == "custom"
+
+
+WITHIN_MTEB_8 = {
+    *("AmazonCounterfactual", "Banking77", "Imdb", "MTOPDomain"),
+    *("MassiveIntent", "MassiveScenario", "ToxicConversations", "TweetSentimentExtraction"),
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "task", "method"), [("imagenet_top1", "image", "full fine-tune"), ("mteb_8_tasks", "text", "linear probe")]
+)
+def test_how_often_published_values_order_networks_right_is_counted(value: str, task: str, method: str):
+    told: dict[tuple[object, ...], dict[str, tuple[float, float]]] = {}
+    for entry in entries().values():
+        if entry.task != task or value not in entry.values:
+            continue
+        for t in entry.transfer:
+            other = t.dataset not in WITHIN_MTEB_8 and "ImageNet" not in t.dataset and not t.seen
+            if t.method == method and t.metric in ("top1", "accuracy") and other:
+                way = (t.dataset, t.setting, t.n, t.source, t.split)
+                told.setdefault(way, {}).setdefault(entry.name, (entry.values[value], t.value))
+    right: dict[bool, list[bool]] = {False: [], True: []}
+    for own in told.values():
+        for (head, result), (other_head, other_result) in itertools.combinations(own.values(), 2):
+            if head != other_head and result != other_result:
+                right[abs(head - other_head) >= APART].append((head > other_head) == (result > other_result))
+    found = tuple(round(sum(right[far]) / len(right[far]), 2) for far in (False, True))
+    assert found == ORDERED[value] and HEADLINES[task] == value and len(right[False]) > 500
+
+
+def test_what_is_known_of_an_order():
+    one, other = (entry_of(f) for f in packaged.models()[:2])
+    assert ordered_right(one, other) == ordered_right(other, one) == ORDERED["imagenet_top1"][0]
+    text, sound = (next(entry_of(f) for f in packaged.models() if f.task == task) for task in ("text", "audio"))
+    assert ordered_right(one, text) is None and ordered_right(sound, sound) is None
 
 
 def test_the_day_and_the_size():

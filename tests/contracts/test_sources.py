@@ -1266,3 +1266,24 @@ def test_differences_of_a_saved_folder(hub, tmp_path, text_table, command):
     advice = refused.err.split('--allow "')[1].split('"')[0]
     done = command("fit", text_table, "--model", name, "--allow", advice, "--out", "run", "--threads", 1)
     assert done.code == 0 and "of its weights are new" in done.err
+
+
+def test_what_was_fetched_before_is_found_and_opened_without_a_hub(hub, tmp_path):
+    from regraft.pretrained import fetched_models
+    from regraft.pretrained.catalogue import entry_of
+
+    assert fetched_models("image") == []
+    name, _ = put_timm("mobilenetv4_conv_small.e2400_r224_in1k")(hub, tmp_path)
+    facts = find_model(name)
+    source_of(facts).weights(facts)
+    hub_room._opened.clear()
+    asked = len(hub.requests)
+    (found,) = fetched_models("image")
+    assert found.name == f"{name}@{facts.revision}" and found.sha256 == facts.sha256 and fetched_models("text") == []
+    assert entry_of(found).accuracy == entry_of(facts).accuracy is not None
+    # by this name it is opened later with any leave, and nothing is asked
+    hub_room._opened.clear()
+    again = find_model(found.name)
+    assert set(source_of(again).weights(again)) == set(source_of(facts).weights(facts)) and len(hub.requests) == asked
+    (hub_room._root(facts.repository) / facts.revision / facts.file).unlink()
+    assert fetched_models("image") == []

@@ -31,6 +31,8 @@ Commands:
             duplicates, what is broken.
   profile   What a network is worth at each of its depths, for a data set:
             where to cut it off.
+  race      Which of several pretrained networks to take for a data set, found
+            out on parts of it.
   plan      What could be trained on a data set, and what each would give and
             cost.
   fit       Fit a model to a folder or table of labelled images, texts or
@@ -58,6 +60,7 @@ OPTIONS = {
     "features": ("--model", "--out"),
     "show": ("--recipe", "--remove", "--replace", "--insert", "--resize-input", "--train", "--depth"),
     "inspect": ("--task", "--target", "--split", "--group", "--model"),
+    "race": ("--model", "--budget", "--max-params", "--licence", "--seed", "--json"),
     "runs": (),
     "models": (),
     "cache": (),

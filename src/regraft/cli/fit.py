@@ -27,6 +27,10 @@ from regraft.spec import ALL_METRICS
 @data_options
 @option("--metric", type=click.Choice(ALL_METRICS))
 @option("--model", metavar="NAME")
+@option("--max-params", metavar="N")
+@option("--licence", metavar="LICENCE")
+@option("--max-memory", metavar="SIZE")
+@option("--max-latency", metavar="TIME")
 @network_options
 @edit_options
 @option("--train", metavar="HOW", default="head", show_default=True)

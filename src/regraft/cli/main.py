@@ -18,6 +18,7 @@ from regraft.errors import Interrupted, RegraftError, nearest, printable
 COMMANDS = {
     "inspect": "Facts about a data set before any work: classes, sizes, duplicates, what is broken.",
     "profile": "What a network is worth at each of its depths, for a data set: where to cut it off.",
+    "race": "Which of several pretrained networks to take for a data set, found out on parts of it.",
     "plan": "What could be trained on a data set, and what each would give and cost.",
     "fit": "Fit a model to a folder or table of labelled images, texts or sounds.",
     "resume": "Go on with a fit that was interrupted.",

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 @click.argument("data")
 @data_options
 @option("--metric", type=click.Choice(ALL_METRICS))
-@click.option("--model", metavar="NAME", multiple=True, help="A pretrained network; given several times, all are looked at.")
+@click.option(
+    "--model",
+    metavar="NAME",
+    multiple=True,
+    help="A pretrained network; given several times, all are looked at. auto: which one, a race finds out.",
+)
 @click.option("--budget", metavar="TIME", help="What a fit may take: 10m, 90s, 1h30m or seconds. Making the plan takes at most 15 % of it.")
 @click.option("--max-memory", metavar="SIZE", help="Memory that a fit may hold at most, such as 4GB.")
 @click.option("--max-latency", metavar="TIME", help="What one example may take to predict, such as 20ms.")

@@ -15,6 +15,7 @@ from regraft.jobs.network import head, load
 from regraft.jobs.networks import models
 from regraft.jobs.plan import plan
 from regraft.jobs.profile import profile
+from regraft.jobs.race import race
 from regraft.jobs.report import report
 from regraft.jobs.resume import resume
 from regraft.jobs.run import Run, open_run
@@ -37,6 +38,7 @@ __all__ = [
     "plan",
     "predict",
     "profile",
+    "race",
     "report",
     "resume",
     "runs",

@@ -135,11 +135,7 @@ def choose_engine(
         return Chosen(REFERENCE, FEW)
     if keep and precision in ("auto", REFERENCE.precision) and (there := _with_features(frozen, examples, device)):
         return Chosen(there, HERE)
-    left_out = {e.label: reason for e in ENGINES if e.tried and (reason := e.missing(device))}
-    able = [e for e in ENGINES[1:] if e.tried and e.label not in left_out and precision in ("auto", e.precision)]
-    if any(e.precision == "bf16" and e.traced for e in able):
-        # it was as fast as torch's own bfloat16 or faster on four of five networks (docs/log.md): one of the two is timed
-        able = [e for e in able if e.label != "torch bf16"]
+    able, left_out = _able(device, precision)
     if not able:
         return Chosen(REFERENCE, ALONE, left_out=left_out)
     key = findings_key(circumstances(frozen, [REFERENCE, *able], device, threads))
@@ -154,6 +150,34 @@ def choose_engine(
     left = deadline.left if deadline else math.inf
     best, exact = pick(timings[0], [t for t in timings[1:] if t.exact or may_round(left, count / timings[0].rate)], count)
     return Chosen(by_label[best.label], how, tuple(timings), by_label[exact.label], left_out)
+
+
+def _able(device: str, precision: str) -> tuple[list[Engine], dict[str, str]]:
+    """(the engines beside the reference that are worth timing, those that cannot be used with the reason)."""
+    from regraft.features.engines import ENGINES
+
+    left_out = {e.label: reason for e in ENGINES if e.tried and (reason := e.missing(device))}
+    able = [e for e in ENGINES[1:] if e.tried and e.label not in left_out and precision in ("auto", e.precision)]
+    if any(e.precision == "bf16" and e.traced for e in able):
+        # it was as fast as torch's own bfloat16 or faster on four of five networks (docs/log.md): one of the two is timed
+        able = [e for e in able if e.label != "torch bf16"]
+    return able, left_out
+
+
+def engine_at_once(frozen: Frozen, examples: Sequence[Example], device: str, threads: int, *, keep: bool) -> Engine:
+    """An exact engine with nothing timed: that of features which are in the store, the best one by what was found before, else the
+    reference.
+    """
+    from regraft.features.engines import ENGINES, REFERENCE
+
+    if keep and examples and (there := _with_features(frozen, examples, device)):
+        return there
+    able, _ = _able(device, "auto")
+    timings = _known(findings_key(circumstances(frozen, [REFERENCE, *able], device, threads)), [REFERENCE, *able])
+    if len(timings) < 2:
+        return REFERENCE
+    best = pick(timings[0], timings[1:], len(examples))[1]
+    return next(e for e in ENGINES if e.label == best.label)
 
 
 def held_engine(held: Mapping[str, Any], device: str) -> Chosen:

@@ -42,7 +42,7 @@ from regraft.jobs.validation import Judged, Validation
 from regraft.jobs.work import Deeper, Work, plan_deeper
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
-from regraft.spec import FitSpec, one_of, refuse
+from regraft.spec import AUTO, FitSpec, one_of, refuse, written_limits
 from regraft.strategy.rungs import AS_IT_IS, CONTRASTIVE, Rung, rung_of
 from regraft.targets import Target
 from regraft.workspace.files import write_json, written_aside
@@ -78,6 +78,10 @@ def fit(
     test: Any = None,
     metric: str | None = None,
     model: str | nn.Module | Net | None = None,
+    max_params: str | float | None = None,
+    licence: str | None = None,
+    max_memory: str | float | None = None,
+    max_latency: str | float | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     recipe: str | os.PathLike[str] | None = None,
     remove: Sequence[str] = (),
@@ -116,11 +120,13 @@ def fit(
     (height, width, 3), sounds as (samples, rate), or strings. `test` is the same kind of thing, or a fraction. `model` is a name, a
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
-    window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as {"lr": 1e-3}. `replay`
-    names a run of the same data and spec whose decisions are used. `plan` is what `regraft.plan` gave for this data, or the path of its
-    JSON: network, rung and settings are then its own, and its budget where no other is given. `budget` is counted from the call, or is a
-    `Deadline` of one's own. `track` names trackers, such as "mlflow" or ["mlflow:sqlite:///runs.db", "tensorboard"]. The other arguments
-    are those of the command line; `on_event` is called with each event.
+    window_seconds for sounds. With `model="auto"` the networks that are here race (see `race`), within the limits `max_params`,
+    `licence`, `max_memory` and `max_latency`. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as
+    {"lr": 1e-3}.
+    `replay` names a run of the same data and spec whose decisions are used. `plan` is what `regraft.plan` gave for this data, or the path
+    of its JSON: network, rung and settings are then its own, and its budget where no other is given. `budget` is counted from the call, or
+    is a `Deadline` of one's own. `track` names trackers, such as "mlflow" or ["mlflow:sqlite:///runs.db", "tensorboard"]. The other
+    arguments are those of the command line; `on_event` is called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
     network cannot be had, RunError when the folder is taken, Interrupted after Ctrl-C: `resume` goes on.
@@ -142,6 +148,7 @@ def fit(
         test=test_text,
         metric=metric,
         model=named_model(model),
+        **written_limits(max_params, licence, max_memory, max_latency),
         recipe=None if recipe is None else os.fspath(recipe),
         remove=(remove,) if isinstance(remove, str) else tuple(remove),
         replace=(replace,) if isinstance(replace, str) else tuple(replace),
@@ -218,6 +225,11 @@ def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder]
     deadline.feel()
     deadline.ring_at(UNWINDING * deadline.slowness, "")
     named = wanted_engine(spec.engine, spec.precision, place)
+    if given.model == AUTO:
+        from regraft.jobs.race import raced
+
+        name, recorder = raced(spec, labelled, recorder_of, start)
+        given, recorder_of = Arguments(given.data, given.test, name, given.preprocessing, given.plan), lambda: recorder
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
     network = given_network(given.model, labelled.dataset.task, given.preprocessing, steps, may)
     kept = keep_output_layer(network) if rung_of(spec.train).name == AS_IT_IS else None

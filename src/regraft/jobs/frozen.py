@@ -90,13 +90,13 @@ class Frozen:
         summaries: bool,
         emit: Emit,
         stage: str = "features",
-        into: Spaces | None = None,
+        into: Space | Spaces | None = None,
         enough: Callable[[], bool] | None = None,
     ) -> Extracted:
         """Features of the examples, from the store where it has them; with `summaries`, what the model without a network needs.
 
-        `into` are the spaces of a network that gives the rows of several; without it they go into this network's own. `enough` ends it
-        early.
+        `into` are the spaces of a network that gives the rows of several, or its own one where that was opened before; without it they go
+        into this network's own. `enough` ends it early.
         """
         from regraft.features import extract, summary_maker
         from regraft.features.material import damaged_said
@@ -106,7 +106,7 @@ class Frozen:
             shown = ", ".join(names[:5])
             emit(Warned(f"an earlier command ended without a word while it read: {shown}. If this one does too, move such a file away"))
         store = Store(keep=keep)
-        space = into or store.space(self.maker(device, engine))
+        space = store.space(self.maker(device, engine)) if into is None else into
         other: Space | None = None
         if summaries:
             other = store.space(summary_maker(self.modality)) if self.modality.summary_version else Space(None, {})

@@ -41,7 +41,7 @@ from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.pretrained.catalogue import entry_of
 from regraft.pretrained.catalogue.search import number_of
-from regraft.spec import FitSpec, refuse, seconds_in
+from regraft.spec import AUTO, FitSpec, refuse, seconds_in
 from regraft.strategy.contrastive import contrast_for
 from regraft.strategy.cost import (
     Amount,
@@ -63,6 +63,7 @@ from regraft.strategy.gains import Expected, Gain, at_size, gain_of, nearness
 from regraft.strategy.naming import match_names
 from regraft.strategy.outcomes import corrected, memory_ratios, ratios, stage_of
 from regraft.strategy.plan import Limits, Option, Plan, allowance, choose, subset_size
+from regraft.strategy.race import race_seconds
 from regraft.strategy.rules import strengths_for
 from regraft.strategy.rungs import rung_of
 from regraft.strategy.settings import precision_for
@@ -128,7 +129,8 @@ def plan(
 ) -> Plan:
     """What could be trained on this data, what each is expected to give and to cost, and which to take.
 
-    A part of the training examples goes through each network of `model` (one or several; the usual one when not given); a head is fitted to
+    A part of the training examples goes through each network of `model` (one or several; the usual one when not given; auto: the one that
+    wins a race); a head is fitted to
     it and judged, a few steps of deeper training are timed. What is made is kept in the feature store, so that the fit does not make it
     again. The test part is not looked at. `budget` is a time such as 10m or seconds, `max_memory` such as 4GB, `max_latency` milliseconds
     an example, `max_params` such as 30M, `licence` a licence or a kind of one; all are kept. With `price_per_hour` options say what they
@@ -168,6 +170,8 @@ def plan(
     messages = Messages(on_event)
     labelled = open_labelled(spec, source, test)
     making = _Making(spec, labelled, limits, start, messages)
+    if names == [AUTO]:
+        names = [making.race()]
     with computing_threads(making.threads):
         found = making(names or [None])
     asked = {name: getattr(spec, name) for name in OF_PLAN}
@@ -249,6 +253,15 @@ class _Making:
     def left(self) -> float:
         """Seconds that making the plan may still take."""
         return self.end - time.perf_counter()
+
+    def race(self) -> str:
+        """The network that wins a race: in half of the time of a plan within a budget, else in a minute of its own."""
+        from regraft.jobs.race import raced_for_plan
+
+        begun, whole = time.perf_counter(), self.limits.budget is None
+        winner = raced_for_plan(self.spec, self.labelled, self.limits, race_seconds(None) if whole else self.left / 2, self.emit)
+        self.end += time.perf_counter() - begun if whole else 0.0
+        return winner
 
     def __call__(self, models: Sequence[str | None]) -> Plan:
         train, test = self.labelled.part(TRAIN)[0], self.labelled.part(TEST)[0]

@@ -190,7 +190,9 @@ def _merged(parts: Sequence[tuple[int, Extracted]], order: Sequence[int], looked
     back = np.argsort(places, kind="stable")
     identities = [i for (_, found), size in zip(parts, sizes, strict=True) for i in found.identities[:size]]
     summaries = [s for (_, found), size in zip(parts, sizes, strict=True) for s in found.summaries[:size]]
-    features = np.concatenate([found.features[:size] for (_, found), size in zip(parts, sizes, strict=True)])
+    # a round that ended before its first example has no features, and not their number either
+    filled = [found.features[:size] for (_, found), size in zip(parts, sizes, strict=True) if size]
+    features = np.concatenate(filled) if filled else parts[0][1].features[:0]
     notes: Counter[str] = Counter()
     for _, found in parts:
         notes.update(found.notes)

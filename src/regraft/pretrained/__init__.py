@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 
-from regraft.errors import MissingExtra, UsageError, nearest
+from regraft.errors import MissingExtra, RegraftError, UsageError, nearest
 from regraft.facts import ModelFacts
-from regraft.pretrained import hf, packaged, path, python, timm, torchvision
+from regraft.pretrained import hf, hub, packaged, path, python, timm, torchvision
 from regraft.pretrained.base import FREELY, Access, Source
 
 SOURCES: dict[str, Source] = {s.name: s for s in (packaged.SOURCE, timm.SOURCE, hf.SOURCE, path.SOURCE, torchvision.SOURCE, python.SOURCE)}
 
-__all__ = ["FREELY", "SOURCES", "Access", "Source", "all_models", "default_model", "find_model", "source_of"]
+__all__ = ["FREELY", "SOURCES", "Access", "Source", "all_models", "default_model", "fetched_models", "find_model", "source_of"]
 
 
 def all_models() -> list[ModelFacts]:
@@ -69,6 +69,24 @@ def _elsewhere(name: str) -> str:
             if name in source.nearest(name):
                 return f"{prefix}:{name}"
     return ""
+
+
+def fetched_models(task: str) -> list[ModelFacts]:
+    """The networks of a task that the catalogue knows and that were fetched from a hub before, each at the commit that is here; nothing
+    goes over the network, now or when they are opened by these names.
+    """
+    from regraft.pretrained.catalogue import entries
+
+    found: list[ModelFacts] = []
+    for repository, commit in hub.fetched():
+        owner, _, rest = repository.partition("/")
+        name = f"timm:{rest}" if owner == "timm" else f"hf:{repository}"
+        known = entries().get(name)
+        if known is not None and known.task == task:
+            # what is not here whole, or takes a library that is not, cannot race
+            with contextlib.suppress(RegraftError):
+                found.append(find_model(f"{name}@{commit}", Access(offline=True)))
+    return found
 
 
 def default_model(task: str) -> ModelFacts:

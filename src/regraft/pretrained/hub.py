@@ -218,6 +218,16 @@ def _root(name: str) -> Path:
     return home() / "hub" / name.replace("/", "--")
 
 
+def fetched() -> list[tuple[str, str]]:
+    """(name, commit) of the repositories that something was fetched of before, by name; of each the commit that was seen last."""
+    found: dict[str, tuple[float, str]] = {}
+    for ref in (home() / "hub").glob("*--*/refs/*.json"):
+        if _COMMIT.fullmatch(ref.stem) and (ref.parent.parent / ref.stem).is_dir():
+            name, seen = ref.parent.parent.name.replace("--", "/", 1), (ref.stat().st_mtime, ref.stem)
+            found[name] = max(found.get(name, seen), seen)
+    return [(name, commit) for name, (_, commit) in sorted(found.items())]
+
+
 def _endpoint() -> str:
     # read here, not once at import: a program may change it
     return (os.environ.get("HF_ENDPOINT") or "").rstrip("/") or _library().constants.ENDPOINT

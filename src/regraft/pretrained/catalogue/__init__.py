@@ -11,7 +11,7 @@ limit of tokens of some raw language models. Means over the MAEB tasks were comp
 
 from __future__ import annotations
 
-from regraft.pretrained.catalogue.base import HEADLINES, VALUE_NAMES, Entry, Transfer
+from regraft.pretrained.catalogue.base import HEADLINES, VALUE_NAMES, Entry, Transfer, ordered_right
 from regraft.pretrained.catalogue.read import entries, entry_of, gathered, source_line
 from regraft.pretrained.catalogue.search import SORTS, Found, Wanted, exactly, number_of, search
 
@@ -28,6 +28,7 @@ __all__ = [
     "exactly",
     "gathered",
     "number_of",
+    "ordered_right",
     "search",
     "source_line",
 ]

@@ -121,7 +121,7 @@ def source_line(key: str) -> str:
 def entry_of(facts: ModelFacts) -> Entry:
     """The entry of a network that regraft opens: its own facts, and what the catalogue knows of the same weights."""
     known = entries()
-    there = SAME.get(facts.name, facts.name)
+    there = SAME.get(facts.name, facts.name.partition("@")[0])
     twin = known.get(there)
     mine: dict[str, Any] = {
         "name": facts.name,

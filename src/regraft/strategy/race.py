@@ -1,0 +1,236 @@
+"""Which network to take: a race on growing parts of the training examples. Pure: errors and seconds in, who stays and when to stop out.
+
+Every round all networks that are left see the same examples, a head on each is judged in the same folds, and those that are behind the best
+by more than chance allows are dropped; the rest see twice as many. So most of the time goes to those that could still win (successive
+halving: Karnin, Koren & Somekh 2013; Jamieson & Talwalkar 2016; dropping by paired comparison: Maron & Moore 1994, Birattari et al. 2002).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regraft.facts import Figure
+from regraft.strategy.gains import SHARES
+from regraft.strategy.plan import worth
+
+Numbers = NDArray[np.float64]
+
+FIRST, EACH = 64, 2
+"""Examples of the first round, and of each class in it, at least."""
+
+GROWTH = 2
+"""How many times as many the next round sees."""
+
+WORTHWHILE = 1.25
+"""A round that sees less than so many times as many as the one before says little that is new."""
+
+RISK = 0.05
+"""Chance, over the whole race, that a network is dropped that is the best on so many examples."""
+
+DRIFT = 0.05
+"""How much two networks differ in how fast their errors fall: the standard deviation of the exponents of n, over networks on the same data.
+Measured with the packaged networks: two exponents differed by 0.070 (root mean square, sampling error and all; docs/how-it-decides.md). A
+network that is behind on few examples can be ahead on many (learning curves cross: Viering & Loog 2022)."""
+
+EQUAL = 0.5
+"""Part of what is worth anything (`plan.worth`) up to which two networks count as equal, so that the quicker one is taken. Half, as what is
+lost with a network is lost again on every rung above it."""
+
+ENOUGH = 0.2
+"""Part of that up to which the expected regret is not worth another round."""
+
+MOST = 8
+"""Networks that race when nobody named them: those with the highest published figures."""
+
+SHARE, SECONDS = 0.15, 60.0
+"""Part of a budget, from its start, in which the race ends; seconds that it takes at most without one."""
+
+DRAWS = 20_000
+
+NORMAL = NormalDist()
+
+
+def race_seconds(budget: float | None) -> float:
+    """Seconds after the start at which the race ends."""
+    return SECONDS if budget is None else SHARE * budget
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a round said: `errors` (networks, n) of the held-out decisions about the same n examples, 0 for a right one; `seen` training
+    examples of all were looked at. `names` are in the order in which the networks raced.
+    """
+
+    names: tuple[str, ...]
+    errors: Numbers
+    seen: int
+
+    @property
+    def means(self) -> Numbers:
+        """Mean error of each network."""
+        return self.errors.mean(1)
+
+    def covariance(self, examples: int) -> Numbers:
+        """How uncertain the mean errors on all `examples` are (networks, networks): other examples of the same kind could have been judged,
+        and the errors fall from those that were seen to all. A network that errs nowhere, or as another does everywhere, may do so on the
+        next example: one counts more.
+        """
+        n = self.errors.shape[1]
+        sampled = _covariance(self.errors) / n if n > 1 else np.ones((len(self.names),) * 2)
+        unit = float(self.errors.max()) or 1.0
+        drift = self.means * DRIFT * math.log(max(1.0, examples / max(1, self.seen)))
+        return sampled + np.eye(len(self.names)) * (drift**2 + 0.5 * (unit / n) ** 2)
+
+    def best(self) -> int:
+        """The place of the least mean error; of equal ones the first."""
+        return int(np.argmin(self.means))
+
+    def behind(self, of: int, examples: int) -> tuple[Numbers, Numbers]:
+        """(how much more each errs than the one at a place, the standard deviation of that)."""
+        return _against(self, of, examples, [*range(len(self.names))])[:2]
+
+
+def _against(look: Look, of: int, examples: int, places: Sequence[int]) -> tuple[Numbers, Numbers, Numbers]:
+    """(differences from the network at `of`, their standard deviations, their covariance), for some places."""
+    covariance, means = look.covariance(examples), look.means
+    cross = covariance[places][:, places] - covariance[places, of][:, None] - covariance[of, places][None, :] + covariance[of, of]
+    return means[places] - means[of], np.sqrt(np.maximum(cross.diagonal(), 0.0)), cross
+
+
+def _covariance(errors: Numbers) -> Numbers:
+    apart = errors - errors.mean(1, keepdims=True)
+    return apart @ apart.T / (errors.shape[1] - 1)
+
+
+def gaps(look: Look) -> list[Figure]:
+    """How far each network is behind the best one of a round, on the examples that were seen, with the 95 % interval of the paired
+    difference.
+    """
+    values, deviations = look.behind(look.best(), look.seen)
+    z = NORMAL.inv_cdf(0.975)
+    return [Figure(float(v), float(v - z * d), float(v + z * d)) for v, d in zip(values, deviations, strict=True)]
+
+
+def comparisons(networks: int, rounds: int) -> int:
+    """How many comparisons a race makes at most."""
+    return max(1, (networks - 1) * max(1, rounds))
+
+
+def falling_behind(look: Look, examples: int, compared: int, slack: float = 0.0) -> list[str]:
+    """The networks that are worse than the best of a round for certain, also on all examples and with `compared` comparisons (Bonferroni),
+    and by more than `slack`, up to which networks count as equal.
+    """
+    values, deviations = look.behind(look.best(), examples)
+    z = NORMAL.inv_cdf(1 - RISK / max(1, compared))
+    return [name for name, v, d in zip(look.names, values, deviations, strict=True) if v > max(z * d, slack)]
+
+
+def first_size(examples: int, outputs: int) -> int:
+    """Examples that the first round sees."""
+    return min(examples, max(FIRST, EACH * outputs))
+
+
+def rounds_to(examples: int, first: int) -> int:
+    """How many rounds there are at most."""
+    return 1 + max(0, math.ceil(math.log(max(1.0, examples / max(1, first)), GROWTH)))
+
+
+def next_size(size: int, examples: int, left: float, seconds: Callable[[int], float]) -> int:
+    """Examples that the next round sees: twice as many, or all where that is little more; fewer where only they fit into the seconds that
+    are `left`; none more (`size`) where that would say nothing new. `seconds` is what a round of so many takes.
+    """
+    wanted = GROWTH * size
+    wanted = examples if wanted * WORTHWHILE >= examples else wanted
+    least = min(examples, math.ceil(WORTHWHILE * size))
+    if size >= examples or seconds(least) > left:
+        return size
+    if seconds(wanted) <= left:
+        return wanted
+    low, high = least, wanted
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if seconds(middle) <= left else (low, middle)
+    return low
+
+
+def that_fit(seconds: Mapping[str, float], left: float) -> list[str]:
+    """The networks whose first round fits into the seconds that are left, all together: the slowest are left out first."""
+    names = list(seconds)
+    while names and sum(seconds[name] for name in names) > left:
+        names.remove(max(names, key=lambda name: (seconds[name], names.index(name))))
+    return names
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a race stands. `chosen` would be taken now; `regret` is what that is expected to lose against the best of all that raced, in
+    units of the errors; `why` says what decided between it and the others.
+    """
+
+    chosen: str
+    regret: float
+    why: str
+
+
+MEASURED, QUICKER, ALONE = "measured", "quicker", "alone"
+
+
+def standing(looks: Sequence[Look], examples: int, costs: Mapping[str, float], metric: str) -> Standing:
+    """Which network to take after some rounds: the one with the least error of those that are left, but for a quicker one (by `costs`)
+    that is as good as equal.
+    """
+    last = looks[-1]
+    means, best = last.means, last.best()
+    slack = equal(metric, float(means[best]))
+    able = [k for k in range(len(last.names)) if means[k] - means[best] < slack or k == best]
+    chosen = min(able, key=lambda k: (costs[last.names[k]], means[k], k))
+    why = ALONE if len(last.names) == 1 and len(looks) == 1 else MEASURED if chosen == best else QUICKER
+    return Standing(last.names[chosen], expected_regret(looks, last.names[chosen], examples), why)
+
+
+def equal(metric: str, error: float) -> float:
+    """The difference of errors up to which two networks count as equal."""
+    return EQUAL * worth(metric) * (1.0 if metric in SHARES else error)
+
+
+def enough(look: Look, regret: float, metric: str) -> bool:
+    """Whether another round is not worth it."""
+    return regret <= ENOUGH * equal(metric, float(look.means.min()))
+
+
+def expected_regret(looks: Sequence[Look], chosen: str, examples: int) -> float:
+    """The mean of max(0, error of the chosen one - error of the best one) over what the errors on all examples may be. Each network counts
+    as in the last round that it was in, all of which the chosen one was in too; of two it has a closed form, of more it is drawn, with a
+    fixed seed. Networks dropped in different rounds are drawn apart, which makes it larger than it is (Slepian 1962).
+    """
+    blocks: list[tuple[Look, list[int]]] = []
+    for number, look in enumerate(looks):
+        later = {name for after in looks[number + 1 :] for name in after.names}
+        if places := [k for k, name in enumerate(look.names) if name != chosen and name not in later]:
+            blocks.append((look, places))
+    if sum(len(places) for _, places in blocks) == 1:
+        look, places = blocks[0]
+        values, deviations, _ = _against(look, look.names.index(chosen), examples, places)
+        return _mean_above(-float(values[0]), float(deviations[0]))
+    rng = np.random.default_rng(0)
+    ahead: list[Numbers] = []
+    for look, places in blocks:
+        values, _, covariance = _against(look, look.names.index(chosen), examples, places)
+        ahead.append(rng.multivariate_normal(-values, covariance, DRAWS, method="eigh"))
+    if not ahead:
+        return 0.0
+    return float(np.maximum(np.concatenate(ahead, 1).max(1), 0.0).mean())
+
+
+def _mean_above(mean: float, deviation: float) -> float:
+    """The mean of max(0, x) for a normal x."""
+    if deviation <= 0:
+        return max(0.0, mean)
+    z = mean / deviation
+    return mean * NORMAL.cdf(z) + deviation * NORMAL.pdf(z)

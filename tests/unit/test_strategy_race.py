@@ -1,0 +1,130 @@
+"""The race of networks: who is dropped, how the parts grow, what stopping now is expected to lose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from regraft.strategy import race
+from regraft.strategy.race import Look, falling_behind, first_size, gaps, next_size, rounds_to, standing, that_fit
+
+
+def look(*rights: float, n: int = 100, seen: int = 100, seed: int = 0, together: bool = True) -> Look:
+    """Networks that get so many of a hundred right; `together`: the better one gets right whatever the worse one does."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(n)
+    errors = np.ones((len(rights), n))
+    for k, right in enumerate(rights):
+        errors[k, (order if together else rng.permutation(n))[: round(right * n)]] = 0
+    return Look(tuple("abcdefgh"[: len(rights)]), errors, seen)
+
+
+@pytest.mark.parametrize(
+    ("rights", "n", "examples", "dropped"),
+    [
+        ((0.9, 0.6), 100, 100, ["b"]),
+        ((0.6, 0.9), 100, 100, ["a"]),
+        ((0.9, 0.88), 100, 100, []),
+        ((0.9, 0.88), 4000, 4000, ["b"]),
+        ((0.9, 0.6, 0.89, 0.5), 200, 200, ["b", "d"]),
+        ((0.5, 0.5), 100, 100, []),
+        ((1.0, 1.0), 64, 64, []),
+        # the same lead, but errors have far to fall yet: the other one may be faster
+        ((0.75, 0.6), 200, 200, ["b"]),
+        ((0.75, 0.6), 200, 2_000_000, []),
+    ],
+)
+def test_who_falls_behind(rights, n, examples, dropped):
+    assert falling_behind(look(*rights, n=n, seen=n), examples, 4) == dropped
+
+
+def test_pairs_tell_more_than_figures_alone():
+    paired, apart = (look(0.85, 0.78, n=200, seen=200, together=t) for t in (True, False))
+    assert falling_behind(paired, 200, 3) == ["b"] and falling_behind(apart, 200, 3) == []
+    best, other = gaps(paired)
+    assert (best.value, best.low <= 0 <= best.high) == (0, True) and other.value == pytest.approx(0.07) and other.low > 0
+
+
+def test_more_comparisons_drop_no_more():
+    one = look(0.9, 0.85, 0.8, 0.7, n=150, seen=150)
+    counts = [len(falling_behind(one, 300, c)) for c in (1, 3, 10, 100, 10000)]
+    assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
+
+
+@pytest.mark.parametrize(
+    ("examples", "outputs", "size", "rounds"), [(1000, 2, 64, 5), (1000, 50, 100, 5), (40, 2, 40, 1), (64, 2, 64, 1), (65, 2, 64, 2)]
+)
+def test_the_first_round(examples, outputs, size, rounds):
+    assert (first_size(examples, outputs), rounds_to(examples, size)) == (size, rounds)
+
+
+@pytest.mark.parametrize(
+    ("size", "examples", "left", "found"),
+    [
+        (64, 1000, 1e9, 128),
+        (64, 130, 1e9, 130),  # two more are not worth a round
+        (100, 1000, 150, 150),  # as many as fit
+        (100, 1000, 124, 100),  # a few more say nothing
+        (1000, 1000, 1e9, 1000),
+        (900, 1000, 1e9, 1000),
+    ],
+)
+def test_parts_grow_as_far_as_time_allows(size, examples, left, found):
+    assert next_size(size, examples, left, float) == found
+
+
+def test_what_does_not_fit_is_left_out_slowest_first():
+    seconds = {"a": 2.0, "b": 9.0, "c": 4.0}
+    assert [that_fit(seconds, left) for left in (100, 15, 14, 6, 5, 1)] == [
+        ["a", "b", "c"],
+        ["a", "b", "c"],
+        ["a", "c"],
+        ["a", "c"],
+        ["a"],
+        [],
+    ]
+
+
+def test_an_equal_network_is_taken_only_where_it_is_quicker():
+    costs = {"a": 3.0, "b": 1.0, "c": 2.0}
+    close = look(0.900, 0.897, 0.8, n=1000, seen=1000)
+    assert (standing([close], 1000, costs, "accuracy").chosen, standing([close], 1000, costs, "accuracy").why) == ("b", race.QUICKER)
+    assert standing([close], 1000, {"a": 1, "b": 3, "c": 2}, "accuracy").why == race.MEASURED
+    apart = look(0.9, 0.89, 0.8, n=1000, seen=1000)
+    assert standing([apart], 1000, costs, "accuracy").chosen == "a"
+
+
+def test_regret_of_two_in_closed_form_and_drawn():
+    two = look(0.8, 0.78, n=300, seen=300, together=False)
+    values, deviations = two.behind(0, 300)
+    draws = np.random.default_rng(1).normal(-values[1], deviations[1], 400_000)
+    assert race.expected_regret([two], "a", 300) == pytest.approx(np.maximum(draws, 0).mean(), rel=0.02)
+    # one that is hopeless adds nothing; one that was dropped before counts as it did then
+    three = Look(("a", "b", "c"), np.vstack([two.errors, np.ones((1, 300))]), 300)
+    assert race.expected_regret([three], "a", 300) == pytest.approx(race.expected_regret([two], "a", 300), rel=0.05)
+    first = look(0.8, 0.78, 0.75, n=64, seen=64, together=False)
+    later = Look(("a", "b"), two.errors, 300)
+    assert race.expected_regret([first, later], "a", 300) > race.expected_regret([later], "a", 300)
+    assert race.expected_regret([Look(("a",), two.errors[:1], 300)], "a", 300) == 0
+
+
+def test_regret_is_of_the_one_that_is_taken():
+    two = look(0.9, 0.8, n=400, seen=400)
+    assert race.expected_regret([two], "b", 400) == pytest.approx(0.1, abs=0.01)
+    assert race.expected_regret([two], "a", 400) < 1e-4
+    assert race.enough(two, race.expected_regret([two], "a", 400), "accuracy")
+    assert not race.enough(look(0.9, 0.89), race.expected_regret([look(0.9, 0.89)], "a", 100), "accuracy")
+
+
+def test_errors_of_numbers_have_a_unit():
+    rng = np.random.default_rng(0)
+    errors = np.abs(rng.normal(size=(2, 300))) * np.array([[1.0], [1.5]])
+    costs = {"a": 1.0, "b": 1.0}
+    plain, scaled = (Look(("a", "b"), unit * errors, 300) for unit in (1, 1000))
+    assert falling_behind(plain, 300, 2) == falling_behind(scaled, 300, 2) == ["b"]
+    one, other = (standing([each], 300, costs, "mae") for each in (plain, scaled))
+    assert one.chosen == other.chosen and other.regret == pytest.approx(1000 * one.regret, rel=1e-6, abs=1e-12)
+
+
+def test_a_share_of_the_budget_or_a_minute():
+    assert race.race_seconds(None) == 60 and race.race_seconds(120) == pytest.approx(18)
