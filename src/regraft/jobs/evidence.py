@@ -19,7 +19,7 @@ from regraft.jobs.depths import DeepNetwork
 from regraft.jobs.engines import reference_engine, wanted_engine
 from regraft.jobs.fit import BASELINE_STRENGTHS
 from regraft.jobs.frozen_pass import FrozenPass
-from regraft.jobs.growing import Learner, errors_of, likely
+from regraft.jobs.growing import Learner, errors_of, likely, strata_of
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.near import find_near
 from regraft.jobs.network import given_network
@@ -147,7 +147,7 @@ def look_at_data(labelled: Labelled, asked: Asked, emit: Emit) -> tuple[dict[str
             bare=bare,
             likely=lambda chances: likely(target.name, chances),
             learn=Learner(validation, rows, probe),
-            strata=np.array([own[0] if own else -1 for own in target.strata(parts.y)], np.int64),
+            strata=strata_of(validation),
             earlier=earlier,
             nouns=modality.nouns,
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from regraft.jobs.validation import Validation
+from regraft.strategy.learning import LearningCurve
 from regraft.strategy.rules import strengths_for
+from regraft.strategy.similarity import Similarity, similarity_of
 
 if TYPE_CHECKING:
     from regraft.training.probe import Probe
@@ -68,3 +71,75 @@ class Learner:
             weight, bias = layers.get(fold, (found.weight, found.bias))
             outputs[own] = target.link((self.rows[own] @ weight.T).astype(np.float64) + bias)
         return outputs
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What similarity and a learning curve are told from: `rows` (n, d) of the training examples of a validation, with held-out outputs
+    (n, k) of a linear layer on them and of the same without a network (`bare`).
+    """
+
+    validation: Validation
+    rows: np.ndarray
+    probe: Probe
+    bare: np.ndarray
+
+    @property
+    def kind(self) -> str:
+        """class, multilabel or number."""
+        return self.validation.target.name
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """The names of the outputs."""
+        return self.validation.target.outputs
+
+    @property
+    def y(self) -> np.ndarray:
+        """Targets, as the target has them."""
+        return self.validation.parts.y
+
+    @property
+    def folds(self) -> np.ndarray:
+        """Fold numbers (n,)."""
+        return self.validation.folds
+
+    @property
+    def held(self) -> np.ndarray:
+        """Held-out outputs of the linear layer."""
+        return self.probe.out_of_fold
+
+    @property
+    def strata(self) -> np.ndarray:
+        """Of which each part of the data is to have its share."""
+        return strata_of(self.validation)
+
+    @property
+    def learn(self) -> Learner:
+        """Fits a linear layer to some of them."""
+        return Learner(self.validation, self.rows, self.probe)
+
+    def errors(self, outputs: np.ndarray) -> np.ndarray:
+        """How wrong each decision is."""
+        return errors_of(self.validation, outputs)
+
+    def likely(self, chances: np.ndarray) -> np.ndarray:
+        """Probabilities or values as outputs."""
+        return likely(self.kind, chances)
+
+    def similarity(self) -> Similarity:
+        """How similar the data is to what the network knows, by its last depth alone."""
+        from regraft.evaluation.trust.similarity import skills_of
+
+        return similarity_of(*skills_of(self))
+
+    def curve(self) -> LearningCurve:
+        """The learning curve so far."""
+        from regraft.evaluation.trust.learning import measure
+
+        return measure(self)
+
+
+def strata_of(validation: Validation) -> np.ndarray:
+    """Of each training example the group that parts of the data should have an equal part of."""
+    return np.array([own[0] if own else -1 for own in validation.target.strata(validation.parts.y)], np.int64)

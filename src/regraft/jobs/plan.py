@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,13 @@ from regraft.jobs.calibrate import (
 )
 from regraft.jobs.common import Messages, check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, resident_mb
 from regraft.jobs.engines import choose_engine, circumstances, reference_engine
-from regraft.jobs.frozen import Frozen, frozen_pretrained
+from regraft.jobs.frozen import frozen_pretrained
+from regraft.jobs.growing import Seen
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.network import Given, given_network
 from regraft.jobs.parts import divide
 from regraft.jobs.planned import OF_PLAN, OTHER, earlier_outcomes, keep_expectations, known_of
+from regraft.jobs.remembered import Look, earlier_look, keep_look, look_key, old_outputs
 from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper, plan_deeper
 from regraft.modality import MODALITIES, Modality
@@ -59,20 +62,20 @@ from regraft.strategy.cost import (
     scratch_seconds,
     total,
 )
-from regraft.strategy.gains import Expected, Gain, at_size, gain_of, nearness
-from regraft.strategy.naming import match_names
+from regraft.strategy.gains import Expected, Gain, Grown, gain_of, grown, nearness
+from regraft.strategy.learning import LearningCurve
 from regraft.strategy.outcomes import corrected, memory_ratios, ratios, stage_of
-from regraft.strategy.plan import Limits, Option, Plan, allowance, choose, subset_size
+from regraft.strategy.plan import MOST_SEEN, Limits, Option, Plan, allowance, choose, subset_size
 from regraft.strategy.rules import strengths_for
 from regraft.strategy.rungs import rung_of
 from regraft.strategy.settings import precision_for
+from regraft.strategy.similarity import UNKNOWN, Similarity
 from regraft.workspace.files import write_json
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
 from regraft.workspace.store import Store
 
 if TYPE_CHECKING:
     from regraft.features import Extracted
-    from regraft.features.engines import Engine
     from regraft.training.probe import Probe
 
 FINDINGS = "pace"
@@ -86,6 +89,9 @@ TIMED = ("full", "top=1", "norm", "top=2")
 
 FIRST = 16
 """Examples that go through the network to see how fast it is; the first tile takes longer than the others."""
+
+LIKE = 1.5
+"""An earlier look serves again unless this one may take so many times as long."""
 
 PASS_SHARE, CUTTING = 0.4, 3.0
 """Part of the time left that goes into features; seconds that finding a cut takes."""
@@ -168,8 +174,7 @@ def plan(
     messages = Messages(on_event)
     labelled = open_labelled(spec, source, test)
     making = _Making(spec, labelled, limits, start, messages)
-    with computing_threads(making.threads):
-        found = making(names or [None])
+    found = making(names or [None])
     asked = {name: getattr(spec, name) for name in OF_PLAN}
     found = replace(
         found,
@@ -235,7 +240,6 @@ class _Making:
     emit: Emit
 
     def __post_init__(self) -> None:
-        self.device = choose_device(self.spec.device)
         self.threads = self.spec.threads or core_count()
         self.modality: Modality = MODALITIES[self.labelled.dataset.task]
         self.metric = self.labelled.target.metrics[0]
@@ -244,6 +248,11 @@ class _Making:
             lines = "1 line" if bad == 1 else f"{bad:,} lines"
             self.emit(Warned(f"{lines} of the local record of predictions (outcomes.jsonl) passed over: damaged, or of another version"))
         self.end = self.start + allowance(self.limits.budget)
+
+    @cached_property
+    def device(self) -> str:
+        """Where things are computed; to find out takes PyTorch, where an earlier look does not say."""
+        return choose_device(self.spec.device)
 
     @property
     def left(self) -> float:
@@ -286,12 +295,12 @@ class _Looked:
     pace: Pace
     held: Held
     rungs: dict[str, Known]
-    head: Expected
     seen: int
     judged: float
     without: float | None
-    near: str
     constant: float
+    similarity: Similarity | None
+    curve: LearningCurve | None
 
     @property
     def name(self) -> str:
@@ -306,6 +315,38 @@ class _Looked:
         given = given_network(name, labelled.dataset.task, None, [], may)
         facts = given.facts
         making.emit(Said(f"network: {facts.name}, licence {facts.licence}, trained on {facts.trained_on}"))
+        asked = {"seed": spec.seed, "metric": spec.metric, "balance": spec.balance, "device": spec.device}
+        key = look_key(facts, known_of(labelled), asked, making.threads)
+        order = nested(labelled, spec.seed)
+        train = [labelled.part(TRAIN)[0][k] for k in order]
+        if (
+            spec.store
+            and (look := earlier_look(key, train, making.modality))
+            and share * allowance(making.limits.budget) <= LIKE * look.allowed
+        ):
+            making.device = look.device
+            missing = [_missing(look.maker, making.modality, part) for part in (train[look.seen + look.broken :], labelled.part(TEST)[0])]
+            # what lies in the store costs nothing to look at
+            if missing[0] or look.seen + look.broken == len(train) or look.seen >= MOST_SEEN:
+                making.emit(Said(f"{look.seen:,} of {len(train):,} training examples were looked at before, with {look.engine}"))
+                return cls.of(making, given, replace(look, amount=replace(look.amount, missing=sum(missing))))
+        with computing_threads(making.threads):
+            look = cls._look(making, given, order, share)
+        if spec.store:
+            keep_look(key, look)
+        return cls.of(making, given, look)
+
+    @classmethod
+    def of(cls, making: _Making, given: Given, look: Look) -> _Looked:
+        """What a look says, as options are made from it."""
+        rungs = dict(look.rungs)
+        found = (look.seen, look.judged, look.without, look.constant, look.similarity, look.curve)
+        return cls(making, given, look.amount, look.pace, look.held, rungs, *found)
+
+    @classmethod
+    def _look(cls, making: _Making, given: Given, order: Sequence[int], share: float) -> Look:
+        """Look at a part of the training examples, which come in this order."""
+        spec, labelled, facts = making.spec, making.labelled, given.facts
         weights = given.edited.weights if given.edited else source_of(facts).weights(facts)
         frozen = frozen_pretrained(facts, lambda: dict(weights))
         train, values = labelled.part(TRAIN)
@@ -322,7 +363,6 @@ class _Looked:
         known: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
         begin = time.perf_counter() - making.start
 
-        order = nested(labelled, spec.seed)
         run = lambda count: frozen.run(
             [train[k] for k in order[:count]],
             making.device,
@@ -335,14 +375,17 @@ class _Looked:
         )
         outputs = len(labelled.target.outputs)
         first = run(min(len(order), max(FIRST, frozen.tile)))
-        each = first.seconds / max(1, first.computed) if first.computed else 1e-3
+        # the first tile took what opening the network takes: the next ones say how fast it is
+        second = run(min(len(order), 3 * max(FIRST, frozen.tile))) if first.computed and left() > 0 else first
+        timed_on = second if second.computed else first
+        if timed_on.computed:
+            each = timed_on.seconds / timed_on.computed
+        else:
+            some = [train[k] for k in order[:MOST_SEEN]]
+            each = _earlier_pace(known) * _missing(frozen.maker(making.device, chosen.engine), making.modality, some) / len(some)
         count = subset_size(PASS_SHARE * left(), each, len(order), outputs)
-        extracted = run(count) if count > len(first.kept) + len(first.left_out) else first
-        examples = (
-            [train[k] for k in order[:count]]
-            if extracted is not first
-            else [train[k] for k in order[: len(first.kept) + len(first.left_out)]]
-        )
+        extracted = run(count) if count > len(second.kept) + len(second.left_out) else second
+        examples = [train[k] for k in order[: len(extracted.kept) + len(extracted.left_out)]]
         pace = _pace(known, begin, first, extracted)
         making.emit(Said(f"looked at {len(extracted.kept):,} of {len(train):,} training examples with {chosen.engine.label}"))
         frozen.let_go()
@@ -359,7 +402,15 @@ class _Looked:
         held = validation.judge(probe.out_of_fold)
         judged = validation.figures(held)[making.metric].value
         constant = validation.view.constant(held.truth)["metrics"][making.metric]["value"]
-        without, rows = _without_network(making, validation, extracted) if left() > 2 * taken else (None, 1)
+        without, similarity, curve, rows, complete_look = None, None, None, 1, len(examples) == len(order)
+        if left() > 2 * taken:
+            bare, rows = _without_network(making, validation, extracted)
+            without = validation.figures(validation.judge(bare.out_of_fold))[making.metric].value
+            own = Seen(validation, extracted.features, probe, bare.out_of_fold)
+            similarity = own.similarity()
+            if not complete_look and left() > 3 * taken:
+                # of as many fits as a curve has, on parts, each without a nested choice: about what one head takes
+                curve, complete_look = own.curve(), True
         now = Held(resident_mb() or 0.0, peak_memory_mb() or 0.0)
         few = max(JUDGED, batch_to_time(pace.example, max(0.0, left()), 32))
         sample = Sample(
@@ -386,6 +437,7 @@ class _Looked:
         kept = {"pace": pace.to_json(), "held": [memory.resident, memory.peak], "complete": complete}
         keep_finding(FINDINGS, key, {**kept, "rungs": {name: k.to_json() for name, k in rungs.items()}})
         seen = len(extracted.kept)
+        maker = frozen.maker(making.device, chosen.engine)
         amount = Amount(
             train=len(train),
             test=len(test),
@@ -393,16 +445,47 @@ class _Looked:
             folds=validation.count,
             nested=validation.nested,
             windows=windows,
-            missing=_missing(frozen, [train[k] for k in order[len(examples) :]], chosen.engine, making.device)
-            + _missing(frozen, test, chosen.engine, making.device),
+            missing=sum(_missing(maker, making.modality, part) for part in ([train[k] for k in order[len(examples) :]], test)),
             width=extracted.features.shape[1],
             rows=rows,
         )
-        near = nearness(judged, constant) if making.metric == "accuracy" else "unknown"
-        head = at_size(making.metric, judged, seen, len(train))
         if not amount.missing:
             memory = replace(memory, peak=now.peak)
-        return cls(making, given, amount, pace, memory, rungs, head, seen, judged, without, near, constant)
+        return Look(
+            device=making.device,
+            engine=chosen.engine.label,
+            maker=maker,
+            amount=amount,
+            pace=pace,
+            held=memory,
+            rungs=rungs,
+            seen=seen,
+            broken=len(extracted.left_out),
+            judged=judged,
+            without=without,
+            constant=constant,
+            similarity=similarity,
+            curve=curve,
+            allowed=share * allowance(making.limits.budget),
+            complete=complete and similarity is not None and complete_look,
+        )
+
+    @property
+    def near(self) -> str:
+        """How near the data is to what the network knows: as its similarity says, else by the head alone."""
+        if self.similarity is not None:
+            return self.similarity.kind
+        return nearness(self.judged, self.constant) if self.making.metric == "accuracy" else UNKNOWN
+
+    @cached_property
+    def grown(self) -> Grown:
+        """What the head is expected to reach with all examples."""
+        return grown(self.making.metric, self.judged, self.seen, self.amount.train, self.curve)
+
+    @property
+    def head(self) -> Expected:
+        """The same, on the scale of gains."""
+        return self.grown.expected
 
     @property
     def per_class(self) -> float:
@@ -422,6 +505,8 @@ class _Looked:
             "constant": round(self.constant, 6),
             **({"without_network": round(self.without, 6)} if self.without is not None else {}),
             "near": self.near,
+            **({"similarity": self.similarity.to_json()} if self.similarity else {}),
+            **({"learning_curve": self.curve.to_json()} if self.curve else {}),
             "pace": self.pace.to_json(),
             "earlier_outcomes": len(self.making.outcomes),
         }
@@ -436,9 +521,7 @@ class _Looked:
         parameters = facts.parameters + (amount.width + 1) * amount.outputs
         if train == "head":
             reasons = [f"a head on {self.seen:,} examples, cross-validated: {self.making.metric} {self.judged:.3f}"]
-            if self.seen < amount.train:
-                law = "as n to the power of -0.25, give or take 0.2"
-                reasons.append(f"errors are expected to fall from {self.seen:,} to {amount.train:,} examples {law}")
+            reasons += [self.grown.why] if self.grown.why else []
             memory, disk = head_memory(amount, self.held, self.seen), head_disk(amount, parameters)
             counts = (parameters, (amount.width + 1) * amount.outputs)
             return self._put(train, None, head_stages(amount, pace), memory, disk, counts, reasons)
@@ -461,14 +544,14 @@ class _Looked:
     def _as_it_is(self, parameters: int) -> Option | None:
         """The network's own output layer, where it has one."""
         facts, target = self.given.facts, self.making.labelled.target
-        old = None if self.given.edited is not None else source_of(facts).old(facts)
+        old = None if self.given.edited is not None else old_outputs(facts, target)
         if old is None:
             return None
-        named = target.name == "class" and match_names(target.outputs, old.labels).complete
+        outputs, named = old
         gain = gain_of("none, by name" if named else "none", self.per_class, self.near, self.making.outcomes, self.making.metric)
-        amount = replace(self.amount, width=old.outputs, missing=self.amount.examples)
+        amount = replace(self.amount, width=outputs, missing=self.amount.examples)
         memory = head_memory(amount, self.held, self.seen)
-        counts = (parameters + facts.features * old.outputs, 0 if named else (old.outputs + 1) * amount.outputs)
+        counts = (parameters + facts.features * outputs, 0 if named else (outputs + 1) * amount.outputs)
         disk = head_disk(amount, counts[0])
         return self._put("none", gain, head_stages(amount, self.pace), memory, disk, counts, [gain.why])
 
@@ -575,17 +658,24 @@ SAMPLED = 8
 """Examples of those that were not looked at that are looked for in the feature store."""
 
 
-def _missing(frozen: Frozen, examples: Sequence[Example], engine: Engine, device: str) -> int:
-    """How many of some examples have no features in the store, told by a few from all over them; their labels are not read."""
-    held = Store().held(frozen.maker(device, engine)) if examples else None
+def _missing(maker: Mapping[str, Any], modality: Modality, examples: Sequence[Example]) -> int:
+    """How many of some examples have no features of this maker in the store, told by a few from all over them."""
+    held = Store().held(maker) if examples else None
     if held is None:
         return len(examples)
     few = [examples[k] for k in np.linspace(0, len(examples) - 1, min(len(examples), SAMPLED)).astype(int)]
     try:
-        there = sum(frozen.modality.load(e.source).identity in held for e in few)
+        there = sum(modality.load(e.source).identity in held for e in few)
     except Exception:  # the pass says what is wrong with an example
         return len(examples)
     return round(len(examples) * (1 - there / len(few)))
+
+
+def _earlier_pace(known: Mapping[str, Any]) -> float:
+    """Seconds of an example in the pass, as an earlier plan found them; as little as nothing where none did."""
+    pace = known.get("pace")
+    example = pace.get("example") if isinstance(pace, Mapping) else None
+    return float(example) if isinstance(example, (int, float)) else 1e-3
 
 
 def _held(known: Mapping[str, Any]) -> tuple[float, float]:
@@ -654,13 +744,13 @@ def _pace(known: Mapping[str, Any], begin: float, first: Extracted, whole: Extra
     return replace(pace, measured=tuple(dict.fromkeys(measured)))
 
 
-def _without_network(making: _Making, validation: Validation, extracted: Extracted) -> tuple[float, int]:
-    """(the figure of the same head without a network, how many numbers it reads of an example)."""
+def _without_network(making: _Making, validation: Validation, extracted: Extracted) -> tuple[Probe, int]:
+    """(the same head without a network, how many numbers it reads of an example)."""
     modality = making.modality
     rows = modality.vectorise(modality.learn_vectoriser(extracted.summaries), extracted.summaries)
     strengths = strengths_for(validation.target.loss)[1::2]
     probe: Probe = validation.probe("without the network", rows, strengths, silent, nested=False, careful=False)
-    return validation.figures(validation.judge(probe.out_of_fold))[making.metric].value, rows.shape[1]
+    return probe, rows.shape[1]
 
 
 def _quieter(emit: Emit) -> Emit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,15 +11,11 @@ from regraft.evaluation.trust.base import Check, Evidence, Listing, share
 from regraft.strategy.learning import LEVEL, LearningCurve, Measured, fit_curve, shares_for
 
 
-def measure(evidence: Evidence) -> LearningCurve:
-    """The curve of all parts that there are enough examples for."""
-    sizes = np.unique(evidence.strata, return_counts=True)[1].tolist() if evidence.kind == "class" else []
-    return curve_of(evidence, shares_for(sizes, len(evidence.y)))
-
-
 class Learns(Protocol):
     """What a curve is measured on; each as in `Evidence`."""
 
+    @property
+    def kind(self) -> str: ...
     @property
     def strata(self) -> np.ndarray: ...
     @property
@@ -32,13 +28,15 @@ class Learns(Protocol):
     def learn(self) -> Callable[[np.ndarray], np.ndarray]: ...
 
 
-def curve_of(evidence: Learns, shares: Sequence[tuple[float, int]]) -> LearningCurve:
-    """The curve through (part of the examples, draws): every part is drawn so that it has its share of every class, and smaller parts stand
-    in larger ones; all are judged on the same held-out examples, in the same folds.
+def measure(evidence: Learns) -> LearningCurve:
+    """The curve: every part of the examples is drawn so that it has its share of every class, and smaller parts stand in larger ones; all
+    are judged on the same held-out examples, in the same folds.
     """
     m = len(evidence.folds)
     whole = evidence.errors(evidence.held)
     noise = float(whole.std(ddof=1) / np.sqrt(len(whole))) if len(whole) > 1 else 0.0
+    sizes = np.unique(evidence.strata, return_counts=True)[1].tolist() if evidence.kind == "class" else []
+    shares = shares_for(sizes, m)
     kept = float(_learning(evidence.folds))
     found: dict[int, list[float]] = {}
     orders = list(_orders(evidence.strata, max((draws for _, draws in shares), default=1)))
