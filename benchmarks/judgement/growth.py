@@ -10,8 +10,8 @@ cross-validated figure on all (`n`):
 If 1 or 2 does not hold the rule is kept.
 
 Added when 25 of the 30 cells were measured: the rate at which the curve rises, drawn together with one rate for all sets. The rule came
-out too low where there are few examples a class, and a floor cannot be told from so few points. Its two constants are fitted leaving out the
-set that is judged; it has to meet 1 and 2 so. What came out is in docs/how-it-decides.md.
+out too low where there are few examples a class, and a floor cannot be told from so few points. Its two constants are fitted leaving
+out the set that is judged; it has to meet 1 and 2 so. What came out is in docs/how-it-decides.md.
 
     REGRAFT_DATA=DIR python benchmarks/judgement/growth.py [--only REGEX] [--out benchmarks/results/growth.json]
     python benchmarks/judgement/growth.py --table
@@ -127,12 +127,12 @@ def one(labelled, examples, values, extracted, seen, n, seed):
     figure = lambda v, p: v.figures(v.judge(p.out_of_fold))[target.metrics[0]].value
     vectorised = without_network(labelled, own)
     bare = validation.probe("none", vectorised, strengths_for(target.loss)[1::2], silent, nested=False, careful=False).out_of_fold
-    held = Seen(validation, own.features, probe, bare)
+    held = Seen(validation, own.features, probe)
     begun = time.perf_counter()
     curve = held.curve()
     spent = time.perf_counter() - begun
     begun = time.perf_counter()
-    similarity = held.similarity()
+    similarity = held.similarity(bare)
     compared = time.perf_counter() - begun
     _, later, after, _ = probed(n)
     return {

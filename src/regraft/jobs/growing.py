@@ -75,14 +75,11 @@ class Learner:
 
 @dataclass(frozen=True)
 class Seen:
-    """What similarity and a learning curve are told from: `rows` (n, d) of the training examples of a validation, with held-out outputs
-    (n, k) of a linear layer on them and of the same without a network (`bare`).
-    """
+    """What similarity and a learning curve are told from: `rows` (n, d) of the training examples of a validation, and a linear layer."""
 
     validation: Validation
     rows: np.ndarray
     probe: Probe
-    bare: np.ndarray
 
     @property
     def kind(self) -> str:
@@ -127,11 +124,13 @@ class Seen:
         """Probabilities or values as outputs."""
         return likely(self.kind, chances)
 
-    def similarity(self) -> Similarity:
-        """How similar the data is to what the network knows, by its last depth alone."""
+    def similarity(self, bare: np.ndarray) -> Similarity:
+        """How similar the data is to what the network knows, by its last depth alone; `bare` are held-out outputs (n, k) of the same
+        layer without a network.
+        """
         from regraft.evaluation.trust.similarity import skills_of
 
-        return similarity_of(*skills_of(self))
+        return similarity_of(*skills_of(self, bare))
 
     def curve(self) -> LearningCurve:
         """The learning curve so far."""

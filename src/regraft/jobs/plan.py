@@ -406,8 +406,8 @@ class _Looked:
         if left() > 2 * taken:
             bare, rows = _without_network(making, validation, extracted)
             without = validation.figures(validation.judge(bare.out_of_fold))[making.metric].value
-            own = Seen(validation, extracted.features, probe, bare.out_of_fold)
-            similarity = own.similarity()
+            own = Seen(validation, extracted.features, probe)
+            similarity = own.similarity(bare.out_of_fold)
             if not complete_look and left() > 3 * taken:
                 # of as many fits as a curve has, on parts, each without a nested choice: about what one head takes
                 curve, complete_look = own.curve(), True

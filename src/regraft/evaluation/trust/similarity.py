@@ -36,8 +36,6 @@ class Compared(Protocol):
     @property
     def held(self) -> np.ndarray: ...
     @property
-    def bare(self) -> np.ndarray: ...
-    @property
     def errors(self) -> Callable[[np.ndarray], np.ndarray]: ...
     @property
     def likely(self) -> Callable[[np.ndarray], np.ndarray]: ...
@@ -71,26 +69,26 @@ def _as_values(evidence: Compared) -> np.ndarray:
     return evidence.y.reshape(len(evidence.y), -1).astype(np.float64)
 
 
-def errors_at(evidence: Compared) -> dict[str, float]:
+def errors_at(evidence: Compared, bare: np.ndarray) -> dict[str, float]:
     """Mean held-out errors: of a linear layer, of nearest neighbours, of the layer without a network, and of always saying the same."""
     values = _as_values(evidence)
     middle = np.median(values, axis=0) if evidence.kind == "number" else values.mean(0)
     always = np.where(np.isfinite(evidence.held), middle[None, :], np.nan)
     neighbours = neighbour_outputs(evidence.rows, values, evidence.folds)
-    outputs = {"linear": evidence.held, "neighbours": evidence.likely(neighbours), "without_network": evidence.bare}
+    outputs = {"linear": evidence.held, "neighbours": evidence.likely(neighbours), "without_network": bare}
     outputs["constant"] = evidence.likely(always)
     return {name: float(evidence.errors(o).mean()) for name, o in outputs.items()}
 
 
-def skills_of(evidence: Compared) -> tuple[float, float, float]:
+def skills_of(evidence: Compared, bare: np.ndarray) -> tuple[float, float, float]:
     """The skills of a linear layer, of nearest neighbours and of the layer without a network, as `similarity_of` takes them."""
-    errors = errors_at(evidence)
-    linear, neighbours, bare = (skill_of(errors[name], errors["constant"]) for name in ("linear", "neighbours", "without_network"))
-    return linear, neighbours, bare
+    errors = errors_at(evidence, bare)
+    linear, neighbours, without = (skill_of(errors[name], errors["constant"]) for name in ("linear", "neighbours", "without_network"))
+    return linear, neighbours, without
 
 
 def _look(evidence: Evidence) -> tuple[dict[str, Any], None]:
-    errors = errors_at(evidence)
+    errors = errors_at(evidence, evidence.bare)
     skills = [skill_of(errors[name], errors["constant"]) for name in ("linear", "neighbours", "without_network")]
     at, earlier = evidence.earlier or ("", None)
     found = similarity_of(skills[0], skills[1], skills[2], earlier=earlier, earlier_at=at)
