@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,11 +49,14 @@ class Missing(UsageError):
 
 @dataclass(frozen=True)
 class LookingBack:
-    """A run looked at again. With `full` what is missing is made: the network runs again; without it nothing does."""
+    """A run looked at again; `recipe` are the changes that its network has gone through. With `full` what is missing is made: the network
+    runs again. Without it nothing does.
+    """
 
     spec: FitSpec
     labelled: Labelled
     decisions: Mapping[str, Any]
+    recipe: Sequence[Any]
     full: bool
     emit: Emit
 
@@ -80,10 +84,10 @@ class LookingBack:
         steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
         if steps and not self.full:
             raise Missing("the network was changed and would have to be opened")
-        if not spec.model and "model" in self.decisions:
-            raise UsageError("the run's network was given as an object")
+        if self.recipe and not steps:
+            raise UsageError("the run's network was changed in memory, before it was given")
         may = Access(spec.offline or not self.full, spec.allow_code, spec.allow)
-        return given_network(spec.model, self.labelled.dataset.task, None, steps, may)
+        return given_network(spec.model or self.decisions.get("model"), self.labelled.dataset.task, None, steps, may)
 
     def _chosen(self) -> list[int]:
         """Places among the training examples, of each label about the same part."""
@@ -96,12 +100,10 @@ class LookingBack:
         if any(space is None for space in spaces):
             return found
         for k, example in enumerate(examples):
-            try:
+            with suppress(Exception):  # an example that is broken now as it was then, or gone, is not there
                 identity = modality.load(example.source).identity
-            except Exception:  # broken now as it was then, or gone
-                continue
-            if all(space is not None and identity in space for space in spaces):
-                found.append(k)
+                if all(space is not None and identity in space for space in spaces):
+                    found.append(k)
         return found
 
     def _validated(self, frozen: Frozen, engine: Any, places: Sequence[int], stage: str, into: Spaces | None = None) -> Any:

@@ -54,7 +54,7 @@ def report(
         spec = FitSpec.from_json(read_json(held.path / SPEC))
         labelled = _labelled(spec, data)
         examples, unseen = labelled.part(TRAIN)[0], ""
-        curve, profile = LookingBack(spec, labelled, read_decisions(held.path), full, on_event)()
+        curve, profile = LookingBack(spec, labelled, read_decisions(held.path), held.result.get("recipe") or (), full, on_event)()
     except RegraftError as error:
         examples, unseen = [], f"The examples could not be looked at: {error.found}."
         on_event(Warned(f"the examples are not shown: {error.found} (regraft report {held.path} --data DATA)"))
