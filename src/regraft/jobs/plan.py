@@ -38,6 +38,7 @@ from regraft.jobs.network import Given, given_network
 from regraft.jobs.parts import divide
 from regraft.jobs.planned import OF_PLAN, OTHER, earlier_outcomes, keep_expectations, known_of
 from regraft.jobs.remembered import Look, earlier_look, keep_look, look_key, old_outputs
+from regraft.jobs.scratch import scratch_run
 from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper, plan_deeper
 from regraft.modality import MODALITIES, Modality
@@ -120,6 +121,7 @@ def plan(
     max_params: str | float | None = None,
     licence: str | None = None,
     price_per_hour: float | None = None,
+    compare_scratch: bool = False,
     offline: bool = False,
     allow_code: bool = False,
     allow: str | Sequence[str] = (),
@@ -138,7 +140,7 @@ def plan(
     it and judged, a few steps of deeper training are timed. What is made is kept in the feature store, so that the fit does not make it
     again. The test part is not looked at. `budget` is a time such as 10m or seconds, `max_memory` such as 4GB, `max_latency` milliseconds
     an example, `max_params` such as 30M, `licence` a licence or a kind of one; all are kept. With `price_per_hour` options say what they
-    cost. `out` names a JSON file to write, which `fit(plan=...)` follows. The other arguments are those of `fit`.
+    cost. With `compare_scratch` the same network is also trained from random weights for a moment, which takes half as long again. `out` names a JSON file to write, which `fit(plan=...)` follows. The other arguments are those of `fit`.
 
     Raises UsageError where nothing keeps the limits (with what to relax), and whatever `fit` raises of data and networks.
     """
@@ -173,7 +175,7 @@ def plan(
     )
     messages = Messages(on_event)
     labelled = open_labelled(spec, source, test)
-    making = _Making(spec, labelled, limits, start, messages)
+    making = _Making(spec, labelled, limits, start, messages, compare_scratch)
     found = making(names or [None])
     asked = {name: getattr(spec, name) for name in OF_PLAN}
     found = replace(
@@ -238,6 +240,7 @@ class _Making:
     limits: Limits
     start: float
     emit: Emit
+    compare_scratch: bool = False
 
     def __post_init__(self) -> None:
         self.threads = self.spec.threads or core_count()
@@ -301,6 +304,8 @@ class _Looked:
     constant: float
     similarity: Similarity | None
     curve: LearningCurve | None
+    tried: Mapping[str, Any] | None
+    """What a short training from random weights gave."""
 
     @property
     def name(self) -> str:
@@ -315,7 +320,13 @@ class _Looked:
         given = given_network(name, labelled.dataset.task, None, [], may)
         facts = given.facts
         making.emit(Said(f"network: {facts.name}, licence {facts.licence}, trained on {facts.trained_on}"))
-        asked = {"seed": spec.seed, "metric": spec.metric, "balance": spec.balance, "device": spec.device}
+        asked = {
+            "seed": spec.seed,
+            "metric": spec.metric,
+            "balance": spec.balance,
+            "device": spec.device,
+            "scratch": making.compare_scratch,
+        }
         key = look_key(facts, known_of(labelled), asked, making.threads)
         order = nested(labelled, spec.seed)
         train = [labelled.part(TRAIN)[0][k] for k in order]
@@ -340,7 +351,7 @@ class _Looked:
     def of(cls, making: _Making, given: Given, look: Look) -> _Looked:
         """What a look says, as options are made from it."""
         rungs = dict(look.rungs)
-        found = (look.seen, look.judged, look.without, look.constant, look.similarity, look.curve)
+        found = (look.seen, look.judged, look.without, look.constant, look.similarity, look.curve, look.scratch)
         return cls(making, given, look.amount, look.pace, look.held, rungs, *found)
 
     @classmethod
@@ -437,6 +448,7 @@ class _Looked:
         kept = {"pace": pace.to_json(), "held": [memory.resident, memory.peak], "complete": complete}
         keep_finding(FINDINGS, key, {**kept, "rungs": {name: k.to_json() for name, k in rungs.items()}})
         seen = len(extracted.kept)
+        usable = [examples[k] for k in extracted.kept][:SCRATCH]
         maker = frozen.maker(making.device, chosen.engine)
         amount = Amount(
             train=len(train),
@@ -451,6 +463,11 @@ class _Looked:
         )
         if not amount.missing:
             memory = replace(memory, peak=now.peak)
+        tried = None
+        if making.compare_scratch and "full" in rungs:
+            tried = _tried_from_scratch(
+                making, given, replace(sample, examples=usable, features=extracted.features[: len(usable)]), rungs["full"]
+            )
         return Look(
             device=making.device,
             engine=chosen.engine.label,
@@ -468,6 +485,7 @@ class _Looked:
             curve=curve,
             allowed=share * allowance(making.limits.budget),
             complete=complete and similarity is not None and complete_look,
+            scratch=tried,
         )
 
     @property
@@ -610,10 +628,13 @@ class _Looked:
         """What training the same network from random weights would take."""
         if "full" not in self.rungs:
             return {}
-        seconds = scratch_seconds(self.amount, self.rungs["full"].settings, self.pace.judged)
+        step, batch = (self.tried["step"], self.tried["batch"]) if self.tried else (None, 1)
+        seconds = scratch_seconds(self.amount, self.rungs["full"].settings, self.pace.judged, step, batch)
+        how = f"a step of {batch} took {step:.2g} s here" if step else "from multiply-adds alone, three times a pass each"
         return {
             "seconds": seconds.to_json(),
-            "how": "from multiply-adds alone: 17 times the steps of fine-tuning (Kornblith et al. 2019), three times a pass each",
+            "how": f"extrapolated: 17 times the steps of fine-tuning (Kornblith et al. 2019); {how}",
+            **({"measured": dict(self.tried)} if self.tried else {}),
             "behind": [10, 78],
             "behind_how": "points behind fine-tuning at 1,000 examples, from EuroSAT to Pets (VTAB-1k, Zhai et al. 2019)",
         }
@@ -652,6 +673,20 @@ def _calibrated(
         told = times.get(name) or (whole if name == "full" else guessed(one, whole, saved_of(one)))
         found[rung] = Known(told, name in times, settings[rung])
     return found, complete
+
+
+SCRATCH, SCRATCH_SHARE = 320, 0.5
+"""Examples that a training from random weights is tried on, at most; its seconds, as a part of those that making a plan may take."""
+
+
+def _tried_from_scratch(making: _Making, given: Given, sample: Sample, full: Known) -> dict[str, Any] | None:
+    seconds = SCRATCH_SHARE * allowance(making.limits.budget)
+    making.emit(Said(f"training from random weights on {len(sample.examples):,} {making.modality.nouns}, for about {seconds:.0f} s"))
+    try:
+        return scratch_run(given, making.labelled.target, making.modality, sample, full.settings, seconds)
+    except RegraftError as error:
+        making.emit(Warned(f"training from random weights is left out: {error.found}"))
+        return None
 
 
 SAMPLED = 8

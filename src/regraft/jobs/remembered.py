@@ -52,6 +52,8 @@ class Look:
     curve: LearningCurve | None
     allowed: float
     complete: bool
+    scratch: Mapping[str, Any] | None = None
+    """What a short training from random weights gave, where it was asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, which `from_json` reads."""
@@ -59,6 +61,7 @@ class Look:
         return {
             **{name: getattr(self, name) for name in plain},
             "maker": dict(self.maker),
+            "scratch": dict(self.scratch) if self.scratch else None,
             "amount": vars(self.amount),
             "pace": self.pace.to_json(),
             "held": [self.held.resident, self.held.peak],
@@ -88,6 +91,7 @@ class Look:
             curve=LearningCurve.from_json(values["curve"]) if values["curve"] else None,
             allowed=float(values["allowed"]),
             complete=bool(values["complete"]),
+            scratch=dict(values["scratch"]) if values["scratch"] else None,
         )
 
 
