@@ -92,8 +92,10 @@ def _compared(plan: Plan) -> list[str]:
     if (tried := plan.scratch.get("measured")) is None:
         return []
     name = METRIC_NAMES[plan.metric]
-    reached = f"{name} {tried['figure']:.3f} after {duration(tried['spent'])} from random weights ({tried['steps']:,} steps, {tried['learnt']:,} to"
-    reached += f" learn from), {tried['head']:.3f} for the head, on the same {tried['judged']:,} held-out examples"
+    after = f"{duration(tried['spent'])} from random weights ({tried['steps']:,} steps, {tried['learnt']:,} to learn from)"
+    reached = (
+        f"{name} {tried['figure']:.3f} after {after}, {tried['head']:.3f} for the head, on the same {tried['judged']:,} held-out examples"
+    )
     saved = [(o, plan.scratch["seconds"]["value"] - o.seconds.value) for o in plan.options]
     said = ", ".join(f"{o.train} {duration(max(0.0, s))}" for o, s in saved if s > 0 and o.model == plan.chosen.model)
     return [reached, f"what transfer saves against that, extrapolated: {said}" if said else "transfer saves no time here"]

@@ -140,7 +140,8 @@ def plan(
     it and judged, a few steps of deeper training are timed. What is made is kept in the feature store, so that the fit does not make it
     again. The test part is not looked at. `budget` is a time such as 10m or seconds, `max_memory` such as 4GB, `max_latency` milliseconds
     an example, `max_params` such as 30M, `licence` a licence or a kind of one; all are kept. With `price_per_hour` options say what they
-    cost. With `compare_scratch` the same network is also trained from random weights for a moment, which takes half as long again. `out` names a JSON file to write, which `fit(plan=...)` follows. The other arguments are those of `fit`.
+    cost. With `compare_scratch` the same network is also trained from random weights for a moment, which takes half as long again. `out`
+    names a JSON file to write, which `fit(plan=...)` follows. The other arguments are those of `fit`.
 
     Raises UsageError where nothing keeps the limits (with what to relax), and whatever `fit` raises of data and networks.
     """

@@ -30,8 +30,8 @@ def scratch_run(given: Given, target: Target, modality: Modality, sample: Sample
     """Train the network of a plan from random weights for about so many seconds on a part of the sample, and judge it on the rest of it.
 
     Returns the seconds, steps and seconds of a step, how many were learnt from and judged, and the figure of the plan's metric, with that
-    of the head on the same held-out examples. Batch norms follow the batches, all layers have one rate. RegraftError when the network cannot
-    be trained so.
+    of the head on the same held-out examples. Batch norms follow the batches, all layers have one rate. RegraftError when the network
+    cannot be trained so.
     """
     from regraft.anatomy import build_network
     from regraft.training.deeper import Task, one_training

@@ -324,8 +324,8 @@ over their data sets.
 
 
 def scratch_seconds(amount: Amount, settings: Settings, forward: float, step: float | None = None, batch: int = 1) -> Range:
-    """Training the same network from random weights, once: LONGER times the steps of fine-tuning, each as long as a `step` of `batch` examples
-    was measured to be; else from multiply-adds, which take `forward` seconds a window here, and three times that in a step.
+    """Training the same network from random weights, once: LONGER times the steps of fine-tuning, each as long as a `step` of `batch`
+    examples was measured to be; else from multiply-adds, which take `forward` seconds a window here, and three times that in a step.
     """
     example = 3 * forward * amount.windows if step is None else step / batch
     return Range.around(LONGER * settings.epochs * amount.train * example, GUESSED)

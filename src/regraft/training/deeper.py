@@ -253,8 +253,8 @@ def seconds_of_steps(learner: Learner, task: Task, settings: Settings, seed: int
 
 
 def one_training(learner: Learner, task: Task, settings: Settings, own: np.ndarray, seed: int, length: int | None = None) -> int:
-    """Train on `own` (n,) of the training examples from the learner's present weights, and leave it trained; with a `length` so many steps at
-    most. Returns the steps that were taken.
+    """Train on `own` (n,) of the training examples from the learner's present weights, and leave it trained; with a `length` so many steps
+    at most. Returns the steps that were taken.
     """
     problem = _problem(learner, task, settings, own, learner.state(), None, seed)
     found = train(replace(problem, length=length))
