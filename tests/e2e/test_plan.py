@@ -54,7 +54,7 @@ def test_a_plan_is_made_kept_edited_and_followed(image_folder, command, monkeypa
     assert made.code == 0, made.err
     assert f"regraft fit {image_folder} --plan plan.json" in made.out and "from random weights" in made.out
     # a source for every rule, and where seconds are from
-    assert "Kornblith" in made.out and "timed here" in made.out and "price" in made.out
+    assert "Zhai et al. 2019" in made.out and "timed here" in made.out and "price" in made.out
     found = json.loads(Path("plan.json").read_text())
     assert [o["train"] for o in found["options"]] == ["head", "norm", "top=1", "top=2", "full"]
     assert of(found, "head")["trained"] < of(found, "top=1")["trained"] < of(found, "full")["trained"] <= of(found, "full")["parameters"]

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 @click.option("--max-params", metavar="N", help="Parameters of the network at most: 30M, 300k.")
 @click.option("--licence", metavar="LICENCE", help="A licence of the weights such as mit, or a kind of one such as permissive.")
 @click.option("--price-per-hour", type=float, metavar="PRICE", help="What an hour of this machine costs: options then say what they do.")
+@click.option(
+    "--compare-scratch",
+    is_flag=True,
+    help="Also train the network from random weights for a moment, and say what that would take to the end: half as long again.",
+)
 @network_options
 @machine_options
 @option("--seed", type=int, default=0, show_default=True)
@@ -75,13 +80,30 @@ def report(plan: Plan, options: dict[str, Any], *, why: bool) -> list[Any]:
         cost = f", for {price * plan.scratch['seconds']['value'] / 3600:.2g}" if price is not None else ""
         low, high = plan.scratch["behind"]
         took = duration(plan.scratch["seconds"]["value"])
-        ends = f"{low} to {high} points behind everything fine-tuned (from multiply-adds and published figures; nothing was trained)"
-        lines.append(f"from random weights the same network would take {took}{cost}, and end {ends}")
+        ends = f"{low} to {high} points behind everything fine-tuned at 1,000 examples (published figures, VTAB-1k)"
+        lines.append(f"from random weights the same network would take {took}{cost}, and end {ends}; {plan.scratch['how']}")
+        lines += _compared(plan)
     if why:
         for o in plan.options:
             lines += ["", o.name, *(f"  {reason}" for reason in o.reasons), *_stages(o)]
     lines += ["", f"  {the_command(plan, options)}"]
     return lines
+
+
+def _compared(plan: Plan) -> list[str]:
+    """What the short training from random weights reached, and what transfer saves against all of it."""
+    from regraft.cli.render import METRIC_NAMES, duration
+
+    if (tried := plan.scratch.get("measured")) is None:
+        return []
+    name = METRIC_NAMES[plan.metric]
+    after = f"{duration(tried['spent'])} from random weights ({tried['steps']:,} steps, {tried['learnt']:,} to learn from)"
+    reached = (
+        f"{name} {tried['figure']:.3f} after {after}, {tried['head']:.3f} for the head, on the same {tried['judged']:,} held-out examples"
+    )
+    saved = [(o, plan.scratch["seconds"]["value"] - o.seconds.value) for o in plan.options]
+    said = ", ".join(f"{o.train} {duration(max(0.0, s))}" for o, s in saved if s > 0 and o.model == plan.chosen.model)
+    return [reached, f"what transfer saves against that, extrapolated: {said}" if said else "transfer saves no time here"]
 
 
 def _row(plan: Plan, o: Option, *, several: bool, price: float | None) -> list[str]:

@@ -29,12 +29,12 @@ def drawn(result: Mapping[str, Any]) -> str:
     key = first_key(depths[0]["metrics"])
     figures = [d["metrics"][key] for d in depths]
     bare = result["baseline"]["without_network"]["metrics"][key]["value"]
-    low, high = _span([*(f["low"] for f in figures), *(f["high"] for f in figures), bare], most=1.0 if key != "mae" else None)
+    low, high = span([*(f["low"] for f in figures), *(f["high"] for f in figures), bare], most=1.0 if key != "mae" else None)
     across = (WIDTH - LEFT - RIGHT) / len(depths)
     xs = [LEFT + across * (i + 0.5) for i in range(len(depths))]
     base = TOP + PLOT
     # names stand at an angle below the plot
-    height = base + 48 + round(5.5 * max(len(_short(d["at"])) for d in depths))
+    height = base + 48 + round(5.5 * max(len(short(d["at"])) for d in depths))
     up = lambda value: base - (value - low) / (high - low) * PLOT
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
@@ -46,7 +46,7 @@ def drawn(result: Mapping[str, Any]) -> str:
     for x, d in zip(xs, depths, strict=True):
         tall, wide = (1 - d["saved"]["macs"]) * PLOT, across * 0.72
         out.append(f'<rect x="{x - wide / 2:.1f}" y="{base - tall:.1f}" width="{wide:.1f}" height="{tall:.1f}" fill="{PALE}"/>')
-    for value in _ticks(low, high):
+    for value in ticks(low, high):
         out += [_line(LEFT, up(value), WIDTH - RIGHT, up(value), "#cccccc"), _text(LEFT - 8, up(value) + 4, f"{value:g}", anchor="end")]
     out.append(_line(LEFT, up(bare), WIDTH - RIGHT, up(bare), MARK, "5 4"))
     out.append(_text(WIDTH - RIGHT, up(bare) - 5, "without the network", anchor="end", fill=MARK))
@@ -59,7 +59,7 @@ def drawn(result: Mapping[str, Any]) -> str:
         out.append(f'<circle cx="{x:.1f}" cy="{up(f["value"]):.1f}" r="{5 if named else 3.5}" fill="{MARK if named else LINE}"/>')
         out.append(
             f'<text transform="translate({x + 4:.1f},{base + 12}) rotate(-60)" text-anchor="end" font-size="11" '
-            f'fill="{MARK if named else INK}">{escape(_short(d["at"]))}</text>'
+            f'fill="{MARK if named else INK}">{escape(short(d["at"]))}</text>'
         )
     early, top = result["earliest"]["at"], result["highest"]["at"]
     said = f"earliest not clearly worse than the highest: {early}; highest: {top}" if early != top else f"highest, and the earliest: {top}"
@@ -67,18 +67,19 @@ def drawn(result: Mapping[str, Any]) -> str:
     return "\n".join([*out, "</svg>", ""])
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A name that fits below a plot."""
     return name if len(name) <= 24 else "..." + name[-22:]
 
 
-def _span(values: Sequence[float], most: float | None) -> tuple[float, float]:
+def span(values: Sequence[float], most: float | None) -> tuple[float, float]:
     """The bounds of the axis, with a margin; from zero to `most` at the widest."""
     low, high = min(values), max(values)
     margin = (high - low or 1.0) * 0.08
     return max(0.0, low - margin), high + margin if most is None else min(most, high + margin)
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Round values between two bounds, about five."""
     step = 10.0 ** int(f"{(high - low) / 5:e}".split("e")[1])
     step = next(step * k for k in (1, 2, 5, 10) if (high - low) / (step * k) <= 6)

@@ -50,15 +50,20 @@ class DeepNetwork:
     @classmethod
     def of(cls, given: Given) -> DeepNetwork:
         """UsageError when the network does not give rows of features."""
-        key = findings_key({"version": VERSION, "architecture": dict(given.facts.architecture)})
-        held = read_finding(FINDINGS, key)
+        if (known := cls.known(given)) is not None:
+            return known
+        found = cls(given, (), {}).opened()
+        keep_finding(FINDINGS, _key(given), {"places": [vars(p) for p in found.places], "refused": dict(found.refused)})
+        return found
+
+    @classmethod
+    def known(cls, given: Given) -> DeepNetwork | None:
+        """What was found of it before; None where nothing was."""
+        held = read_finding(FINDINGS, _key(given))
         try:
             return cls(given, [Place(**row) for row in held["places"]], dict(held["refused"]))
         except (TypeError, KeyError, ValueError):
-            pass
-        found = cls(given, (), {}).opened()
-        keep_finding(FINDINGS, key, {"places": [vars(p) for p in found.places], "refused": dict(found.refused)})
-        return found
+            return None
 
     def opened(self) -> DeepNetwork:
         """The same with the network in the hand: which of its depths are right is found out."""
@@ -104,6 +109,10 @@ class DeepNetwork:
         store = Store(keep=keep)
         makers = [frozen_pretrained(self.facts(p), dict).maker(device, engine) for p in self.places]
         return Spaces([store.space(maker) for maker in makers], [p.features for p in self.places])
+
+
+def _key(given: Given) -> str:
+    return findings_key({"version": VERSION, "architecture": dict(given.facts.architecture)})
 
 
 def _place(depth: Depth) -> Place:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,14 @@ from regraft.jobs.calibrate import (
 )
 from regraft.jobs.common import Messages, check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, resident_mb
 from regraft.jobs.engines import choose_engine, circumstances, reference_engine
-from regraft.jobs.frozen import Frozen, frozen_pretrained
+from regraft.jobs.frozen import frozen_pretrained
+from regraft.jobs.growing import Seen
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.network import Given, given_network
 from regraft.jobs.parts import divide
 from regraft.jobs.planned import OF_PLAN, OTHER, earlier_outcomes, keep_expectations, known_of
+from regraft.jobs.remembered import Look, earlier_look, keep_look, look_key, old_outputs
+from regraft.jobs.scratch import scratch_run
 from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper, plan_deeper
 from regraft.modality import MODALITIES, Modality
@@ -59,21 +63,21 @@ from regraft.strategy.cost import (
     scratch_seconds,
     total,
 )
-from regraft.strategy.gains import Expected, Gain, at_size, gain_of, nearness
-from regraft.strategy.naming import match_names
+from regraft.strategy.gains import Expected, Gain, Grown, gain_of, grown, nearness
+from regraft.strategy.learning import LearningCurve
 from regraft.strategy.outcomes import corrected, memory_ratios, ratios, stage_of
-from regraft.strategy.plan import Limits, Option, Plan, allowance, choose, subset_size
+from regraft.strategy.plan import MOST_SEEN, Limits, Option, Plan, allowance, choose, subset_size
 from regraft.strategy.race import race_seconds
 from regraft.strategy.rules import strengths_for
 from regraft.strategy.rungs import rung_of
 from regraft.strategy.settings import precision_for
+from regraft.strategy.similarity import UNKNOWN, Similarity
 from regraft.workspace.files import write_json
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
 from regraft.workspace.store import Store
 
 if TYPE_CHECKING:
     from regraft.features import Extracted
-    from regraft.features.engines import Engine
     from regraft.training.probe import Probe
 
 FINDINGS = "pace"
@@ -87,6 +91,9 @@ TIMED = ("full", "top=1", "norm", "top=2")
 
 FIRST = 16
 """Examples that go through the network to see how fast it is; the first tile takes longer than the others."""
+
+LIKE = 1.5
+"""An earlier look serves again unless this one may take so many times as long."""
 
 PASS_SHARE, CUTTING = 0.4, 3.0
 """Part of the time left that goes into features; seconds that finding a cut takes."""
@@ -115,6 +122,7 @@ def plan(
     max_params: str | float | None = None,
     licence: str | None = None,
     price_per_hour: float | None = None,
+    compare_scratch: bool = False,
     offline: bool = False,
     allow_code: bool = False,
     allow: str | Sequence[str] = (),
@@ -134,7 +142,8 @@ def plan(
     it and judged, a few steps of deeper training are timed. What is made is kept in the feature store, so that the fit does not make it
     again. The test part is not looked at. `budget` is a time such as 10m or seconds, `max_memory` such as 4GB, `max_latency` milliseconds
     an example, `max_params` such as 30M, `licence` a licence or a kind of one; all are kept. With `price_per_hour` options say what they
-    cost. `out` names a JSON file to write, which `fit(plan=...)` follows. The other arguments are those of `fit`.
+    cost. With `compare_scratch` the same network is also trained from random weights for a moment, which takes half as long again. `out`
+    names a JSON file to write, which `fit(plan=...)` follows. The other arguments are those of `fit`.
 
     Raises UsageError where nothing keeps the limits (with what to relax), and whatever `fit` raises of data and networks.
     """
@@ -169,11 +178,10 @@ def plan(
     )
     messages = Messages(on_event)
     labelled = open_labelled(spec, source, test)
-    making = _Making(spec, labelled, limits, start, messages)
+    making = _Making(spec, labelled, limits, start, messages, compare_scratch)
     if names == [AUTO]:
         names = [making.race()]
-    with computing_threads(making.threads):
-        found = making(names or [None])
+    found = making(names or [None])
     asked = {name: getattr(spec, name) for name in OF_PLAN}
     found = replace(
         found,
@@ -237,9 +245,9 @@ class _Making:
     limits: Limits
     start: float
     emit: Emit
+    compare_scratch: bool = False
 
     def __post_init__(self) -> None:
-        self.device = choose_device(self.spec.device)
         self.threads = self.spec.threads or core_count()
         self.modality: Modality = MODALITIES[self.labelled.dataset.task]
         self.metric = self.labelled.target.metrics[0]
@@ -248,6 +256,11 @@ class _Making:
             lines = "1 line" if bad == 1 else f"{bad:,} lines"
             self.emit(Warned(f"{lines} of the local record of predictions (outcomes.jsonl) passed over: damaged, or of another version"))
         self.end = self.start + allowance(self.limits.budget)
+
+    @cached_property
+    def device(self) -> str:
+        """Where things are computed; to find out takes PyTorch, where an earlier look does not say."""
+        return choose_device(self.spec.device)
 
     @property
     def left(self) -> float:
@@ -299,12 +312,14 @@ class _Looked:
     pace: Pace
     held: Held
     rungs: dict[str, Known]
-    head: Expected
     seen: int
     judged: float
     without: float | None
-    near: str
     constant: float
+    similarity: Similarity | None
+    curve: LearningCurve | None
+    tried: Mapping[str, Any] | None
+    """What a short training from random weights gave."""
 
     @property
     def name(self) -> str:
@@ -319,6 +334,44 @@ class _Looked:
         given = given_network(name, labelled.dataset.task, None, [], may)
         facts = given.facts
         making.emit(Said(f"network: {facts.name}, licence {facts.licence}, trained on {facts.trained_on}"))
+        asked = {
+            "seed": spec.seed,
+            "metric": spec.metric,
+            "balance": spec.balance,
+            "device": spec.device,
+            "scratch": making.compare_scratch,
+        }
+        key = look_key(facts, known_of(labelled), asked, making.threads)
+        order = nested(labelled, spec.seed)
+        train = [labelled.part(TRAIN)[0][k] for k in order]
+        if (
+            spec.store
+            and (look := earlier_look(key, train, making.modality))
+            and share * allowance(making.limits.budget) <= LIKE * look.allowed
+        ):
+            making.device = look.device
+            missing = [_missing(look.maker, making.modality, part) for part in (train[look.seen + look.broken :], labelled.part(TEST)[0])]
+            # what lies in the store costs nothing to look at
+            if missing[0] or look.seen + look.broken == len(train) or look.seen >= MOST_SEEN:
+                making.emit(Said(f"{look.seen:,} of {len(train):,} training examples were looked at before, with {look.engine}"))
+                return cls.of(making, given, replace(look, amount=replace(look.amount, missing=sum(missing))))
+        with computing_threads(making.threads):
+            look = cls._look(making, given, order, share)
+        if spec.store:
+            keep_look(key, look)
+        return cls.of(making, given, look)
+
+    @classmethod
+    def of(cls, making: _Making, given: Given, look: Look) -> _Looked:
+        """What a look says, as options are made from it."""
+        rungs = dict(look.rungs)
+        found = (look.seen, look.judged, look.without, look.constant, look.similarity, look.curve, look.scratch)
+        return cls(making, given, look.amount, look.pace, look.held, rungs, *found)
+
+    @classmethod
+    def _look(cls, making: _Making, given: Given, order: Sequence[int], share: float) -> Look:
+        """Look at a part of the training examples, which come in this order."""
+        spec, labelled, facts = making.spec, making.labelled, given.facts
         weights = given.edited.weights if given.edited else source_of(facts).weights(facts)
         frozen = frozen_pretrained(facts, lambda: dict(weights))
         train, values = labelled.part(TRAIN)
@@ -335,7 +388,6 @@ class _Looked:
         known: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
         begin = time.perf_counter() - making.start
 
-        order = nested(labelled, spec.seed)
         run = lambda count: frozen.run(
             [train[k] for k in order[:count]],
             making.device,
@@ -348,14 +400,17 @@ class _Looked:
         )
         outputs = len(labelled.target.outputs)
         first = run(min(len(order), max(FIRST, frozen.tile)))
-        each = first.seconds / max(1, first.computed) if first.computed else 1e-3
+        # the first tile took what opening the network takes: the next ones say how fast it is
+        second = run(min(len(order), 3 * max(FIRST, frozen.tile))) if first.computed and left() > 0 else first
+        timed_on = second if second.computed else first
+        if timed_on.computed:
+            each = timed_on.seconds / timed_on.computed
+        else:
+            some = [train[k] for k in order[:MOST_SEEN]]
+            each = _earlier_pace(known) * _missing(frozen.maker(making.device, chosen.engine), making.modality, some) / len(some)
         count = subset_size(PASS_SHARE * left(), each, len(order), outputs)
-        extracted = run(count) if count > len(first.kept) + len(first.left_out) else first
-        examples = (
-            [train[k] for k in order[:count]]
-            if extracted is not first
-            else [train[k] for k in order[: len(first.kept) + len(first.left_out)]]
-        )
+        extracted = run(count) if count > len(second.kept) + len(second.left_out) else second
+        examples = [train[k] for k in order[: len(extracted.kept) + len(extracted.left_out)]]
         pace = _pace(known, begin, first, extracted)
         making.emit(Said(f"looked at {len(extracted.kept):,} of {len(train):,} training examples with {chosen.engine.label}"))
         frozen.let_go()
@@ -372,7 +427,15 @@ class _Looked:
         held = validation.judge(probe.out_of_fold)
         judged = validation.figures(held)[making.metric].value
         constant = validation.view.constant(held.truth)["metrics"][making.metric]["value"]
-        without, rows = _without_network(making, validation, extracted) if left() > 2 * taken else (None, 1)
+        without, similarity, curve, rows, complete_look = None, None, None, 1, len(examples) == len(order)
+        if left() > 2 * taken:
+            bare, rows = _without_network(making, validation, extracted)
+            without = validation.figures(validation.judge(bare.out_of_fold))[making.metric].value
+            own = Seen(validation, extracted.features, probe)
+            similarity = own.similarity(bare.out_of_fold)
+            if not complete_look and left() > 3 * taken:
+                # of as many fits as a curve has, on parts, each without a nested choice: about what one head takes
+                curve, complete_look = own.curve(), True
         now = Held(resident_mb() or 0.0, peak_memory_mb() or 0.0)
         few = max(JUDGED, batch_to_time(pace.example, max(0.0, left()), 32))
         sample = Sample(
@@ -400,6 +463,8 @@ class _Looked:
         kept = {"pace": pace.to_json(), "held": [memory.resident, memory.peak], "complete": complete}
         keep_finding(FINDINGS, key, {**kept, "rungs": {name: k.to_json() for name, k in rungs.items()}})
         seen = len(extracted.kept)
+        usable = [examples[k] for k in extracted.kept][:SCRATCH]
+        maker = frozen.maker(making.device, chosen.engine)
         amount = Amount(
             train=len(train),
             test=len(test),
@@ -407,16 +472,53 @@ class _Looked:
             folds=validation.count,
             nested=validation.nested,
             windows=windows,
-            missing=_missing(frozen, [train[k] for k in order[len(examples) :]], chosen.engine, making.device)
-            + _missing(frozen, test, chosen.engine, making.device),
+            missing=sum(_missing(maker, making.modality, part) for part in ([train[k] for k in order[len(examples) :]], test)),
             width=extracted.features.shape[1],
             rows=rows,
         )
-        near = nearness(judged, constant) if making.metric == "accuracy" else "unknown"
-        head = at_size(making.metric, judged, seen, len(train))
         if not amount.missing:
             memory = replace(memory, peak=now.peak)
-        return cls(making, given, amount, pace, memory, rungs, head, seen, judged, without, near, constant)
+        tried = None
+        if making.compare_scratch and "full" in rungs:
+            tried = _tried_from_scratch(
+                making, given, replace(sample, examples=usable, features=extracted.features[: len(usable)]), rungs["full"]
+            )
+        return Look(
+            device=making.device,
+            engine=chosen.engine.label,
+            maker=maker,
+            amount=amount,
+            pace=pace,
+            held=memory,
+            rungs=rungs,
+            seen=seen,
+            broken=len(extracted.left_out),
+            judged=judged,
+            without=without,
+            constant=constant,
+            similarity=similarity,
+            curve=curve,
+            allowed=share * allowance(making.limits.budget),
+            complete=complete and similarity is not None and complete_look,
+            scratch=tried,
+        )
+
+    @property
+    def near(self) -> str:
+        """How near the data is to what the network knows: as its similarity says, else by the head alone."""
+        if self.similarity is not None:
+            return self.similarity.kind
+        return nearness(self.judged, self.constant) if self.making.metric == "accuracy" else UNKNOWN
+
+    @cached_property
+    def grown(self) -> Grown:
+        """What the head is expected to reach with all examples."""
+        return grown(self.making.metric, self.judged, self.seen, self.amount.train, self.curve)
+
+    @property
+    def head(self) -> Expected:
+        """The same, on the scale of gains."""
+        return self.grown.expected
 
     @property
     def per_class(self) -> float:
@@ -436,6 +538,8 @@ class _Looked:
             "constant": round(self.constant, 6),
             **({"without_network": round(self.without, 6)} if self.without is not None else {}),
             "near": self.near,
+            **({"similarity": self.similarity.to_json()} if self.similarity else {}),
+            **({"learning_curve": self.curve.to_json()} if self.curve else {}),
             "pace": self.pace.to_json(),
             "earlier_outcomes": len(self.making.outcomes),
         }
@@ -450,9 +554,7 @@ class _Looked:
         parameters = facts.parameters + (amount.width + 1) * amount.outputs
         if train == "head":
             reasons = [f"a head on {self.seen:,} examples, cross-validated: {self.making.metric} {self.judged:.3f}"]
-            if self.seen < amount.train:
-                law = "as n to the power of -0.25, give or take 0.2"
-                reasons.append(f"errors are expected to fall from {self.seen:,} to {amount.train:,} examples {law}")
+            reasons += [self.grown.why] if self.grown.why else []
             memory, disk = head_memory(amount, self.held, self.seen), head_disk(amount, parameters)
             counts = (parameters, (amount.width + 1) * amount.outputs)
             return self._put(train, None, head_stages(amount, pace), memory, disk, counts, reasons)
@@ -475,14 +577,14 @@ class _Looked:
     def _as_it_is(self, parameters: int) -> Option | None:
         """The network's own output layer, where it has one."""
         facts, target = self.given.facts, self.making.labelled.target
-        old = None if self.given.edited is not None else source_of(facts).old(facts)
+        old = None if self.given.edited is not None else old_outputs(facts, target)
         if old is None:
             return None
-        named = target.name == "class" and match_names(target.outputs, old.labels).complete
+        outputs, named = old
         gain = gain_of("none, by name" if named else "none", self.per_class, self.near, self.making.outcomes, self.making.metric)
-        amount = replace(self.amount, width=old.outputs, missing=self.amount.examples)
+        amount = replace(self.amount, width=outputs, missing=self.amount.examples)
         memory = head_memory(amount, self.held, self.seen)
-        counts = (parameters + facts.features * old.outputs, 0 if named else (old.outputs + 1) * amount.outputs)
+        counts = (parameters + facts.features * outputs, 0 if named else (outputs + 1) * amount.outputs)
         disk = head_disk(amount, counts[0])
         return self._put("none", gain, head_stages(amount, self.pace), memory, disk, counts, [gain.why])
 
@@ -541,10 +643,13 @@ class _Looked:
         """What training the same network from random weights would take."""
         if "full" not in self.rungs:
             return {}
-        seconds = scratch_seconds(self.amount, self.rungs["full"].settings, self.pace.judged)
+        step, batch = (self.tried["step"], self.tried["batch"]) if self.tried else (None, 1)
+        seconds = scratch_seconds(self.amount, self.rungs["full"].settings, self.pace.judged, step, batch)
+        how = f"a step of {batch} took {step:.2g} s here" if step else "from multiply-adds alone, three times a pass each"
         return {
             "seconds": seconds.to_json(),
-            "how": "from multiply-adds alone: 17 times the steps of fine-tuning (Kornblith et al. 2019), three times a pass each",
+            "how": f"extrapolated: 17 times the steps of fine-tuning (Kornblith et al. 2019); {how}",
+            **({"measured": dict(self.tried)} if self.tried else {}),
             "behind": [10, 78],
             "behind_how": "points behind fine-tuning at 1,000 examples, from EuroSAT to Pets (VTAB-1k, Zhai et al. 2019)",
         }
@@ -585,21 +690,42 @@ def _calibrated(
     return found, complete
 
 
+SCRATCH, SCRATCH_SHARE = 320, 0.5
+"""Examples that a training from random weights is tried on, at most; its seconds, as a part of those that making a plan may take."""
+
+
+def _tried_from_scratch(making: _Making, given: Given, sample: Sample, full: Known) -> dict[str, Any] | None:
+    seconds = SCRATCH_SHARE * allowance(making.limits.budget)
+    making.emit(Said(f"training from random weights on {len(sample.examples):,} {making.modality.nouns}, for about {seconds:.0f} s"))
+    try:
+        return scratch_run(given, making.labelled.target, making.modality, sample, full.settings, seconds)
+    except RegraftError as error:
+        making.emit(Warned(f"training from random weights is left out: {error.found}"))
+        return None
+
+
 SAMPLED = 8
 """Examples of those that were not looked at that are looked for in the feature store."""
 
 
-def _missing(frozen: Frozen, examples: Sequence[Example], engine: Engine, device: str) -> int:
-    """How many of some examples have no features in the store, told by a few from all over them; their labels are not read."""
-    held = Store().held(frozen.maker(device, engine)) if examples else None
+def _missing(maker: Mapping[str, Any], modality: Modality, examples: Sequence[Example]) -> int:
+    """How many of some examples have no features of this maker in the store, told by a few from all over them."""
+    held = Store().held(maker) if examples else None
     if held is None:
         return len(examples)
     few = [examples[k] for k in np.linspace(0, len(examples) - 1, min(len(examples), SAMPLED)).astype(int)]
     try:
-        there = sum(frozen.modality.load(e.source).identity in held for e in few)
+        there = sum(modality.load(e.source).identity in held for e in few)
     except Exception:  # the pass says what is wrong with an example
         return len(examples)
     return round(len(examples) * (1 - there / len(few)))
+
+
+def _earlier_pace(known: Mapping[str, Any]) -> float:
+    """Seconds of an example in the pass, as an earlier plan found them; as little as nothing where none did."""
+    pace = known.get("pace")
+    example = pace.get("example") if isinstance(pace, Mapping) else None
+    return float(example) if isinstance(example, (int, float)) else 1e-3
 
 
 def _held(known: Mapping[str, Any]) -> tuple[float, float]:
@@ -668,13 +794,13 @@ def _pace(known: Mapping[str, Any], begin: float, first: Extracted, whole: Extra
     return replace(pace, measured=tuple(dict.fromkeys(measured)))
 
 
-def _without_network(making: _Making, validation: Validation, extracted: Extracted) -> tuple[float, int]:
-    """(the figure of the same head without a network, how many numbers it reads of an example)."""
+def _without_network(making: _Making, validation: Validation, extracted: Extracted) -> tuple[Probe, int]:
+    """(the same head without a network, how many numbers it reads of an example)."""
     modality = making.modality
     rows = modality.vectorise(modality.learn_vectoriser(extracted.summaries), extracted.summaries)
     strengths = strengths_for(validation.target.loss)[1::2]
     probe: Probe = validation.probe("without the network", rows, strengths, silent, nested=False, careful=False)
-    return validation.figures(validation.judge(probe.out_of_fold))[making.metric].value, rows.shape[1]
+    return probe, rows.shape[1]
 
 
 def _quieter(emit: Emit) -> Emit:

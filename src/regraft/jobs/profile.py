@@ -144,8 +144,8 @@ def profile(
         parts = find_near(usable, whole, modality, on_event).bind(parts, usable, extracted.identities, on_event)
         chosen = spec.metric or labelled.target.metrics[0]
         validation = Validation.of(labelled.target, chosen, parts, spec.seed, balance=spec.balance, emit=on_event)
-        judged, strengths = _judged(validation, deep, spaces.spaces, extracted, on_event)
-        bare = _without_network(validation, extracted, modality, on_event)
+        judged, strengths = judged_at(validation, deep, spaces.spaces, extracted, on_event)
+        bare = without_network(validation, extracted, modality, on_event)
     result = {
         "data": spec.data,
         "task": labelled.dataset.task,
@@ -157,11 +157,11 @@ def profile(
         "compared": labelled.target.compared,
         "engine": engine.label,
         "n": len(parts.y),
-        **_compared(validation, deep, judged, strengths),
+        **compared(validation, deep, judged, strengths),
         "refused": dict(deep.refused),
         "baseline": {
             "constant": validation.view.constant(judged[-1].truth),
-            "without_network": {"metrics": _figures(validation, validation.judge(bare, judged[-1].places))},
+            "without_network": {"metrics": figures_of(validation, validation.judge(bare, judged[-1].places))},
         },
         "seconds": round(time.perf_counter() - start, 2),
         "peak_memory_mb": peak_memory_mb(),
@@ -173,7 +173,7 @@ def profile(
     return result
 
 
-def _judged(
+def judged_at(
     validation: Validation, deep: DeepNetwork, spaces: Sequence[Space], extracted: Extracted, emit: Emit
 ) -> tuple[list[Judged], list[float]]:
     """What cross-validation says of a linear head at each depth, and the strength of each."""
@@ -187,7 +187,7 @@ def _judged(
     return judged, strengths
 
 
-def _without_network(validation: Validation, extracted: Extracted, modality: Any, emit: Emit) -> np.ndarray:
+def without_network(validation: Validation, extracted: Extracted, modality: Any, emit: Emit) -> np.ndarray:
     """Held-out outputs (n, outputs) of the same head on what can be read off the examples without any network."""
     summaries = [extracted.summaries[k] for k in validation.parts.train]
     rows = modality.vectorise(modality.learn_vectoriser(summaries), summaries)
@@ -195,7 +195,7 @@ def _without_network(validation: Validation, extracted: Extracted, modality: Any
     return validation.probe("without the network", rows, strengths, emit, nested=False, careful=False).out_of_fold
 
 
-def _compared(validation: Validation, deep: DeepNetwork, judged: Sequence[Judged], strengths: Sequence[float]) -> dict[str, Any]:
+def compared(validation: Validation, deep: DeepNetwork, judged: Sequence[Judged], strengths: Sequence[float]) -> dict[str, Any]:
     """Each depth with its figures, and the two that are named."""
     gains = [validation.gains(j) for j in judged]
     last, whole = gains[-1], deep.places[-1]
@@ -211,7 +211,7 @@ def _compared(validation: Validation, deep: DeepNetwork, judged: Sequence[Judged
             "parameters": place.parameters,
             "saved": {"macs": _share(place.macs, whole.macs), "parameters": _share(place.parameters, whole.parameters)},
             "strength": strength,
-            "metrics": _figures(validation, j),
+            "metrics": figures_of(validation, j),
             **({"over_last": {validation.target.compared: mean_interval(g - last).to_json()}} if place is not whole else {}),
         }
         for place, strength, j, g in zip(deep.places, strengths, judged, gains, strict=True)
@@ -236,5 +236,6 @@ def _share(kept: int, of: int) -> float:
     return round(1 - kept / of, 4) if of else 0.0
 
 
-def _figures(validation: Validation, judged: Judged) -> dict[str, dict[str, float]]:
+def figures_of(validation: Validation, judged: Judged) -> dict[str, dict[str, float]]:
+    """Figures with their intervals, as plain data."""
     return {name: figure.to_json() for name, figure in validation.figures(judged).items()}

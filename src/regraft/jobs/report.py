@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from regraft.errors import RegraftError, RunError
 from regraft.evaluation.report import SECTIONS, Judged, Report, Shown, page
 from regraft.events import Emit, Warned, silent
 from regraft.jobs.common import as_source
-from regraft.jobs.labelled import IN_MEMORY, open_labelled
+from regraft.jobs.labelled import IN_MEMORY, Labelled, open_labelled
 from regraft.jobs.run import open_run
 from regraft.modality import MODALITIES, Modality, Sketch
 from regraft.spec import FitSpec
@@ -27,24 +27,40 @@ WORST = 24
 
 
 def report(
-    run: str | os.PathLike[str], *, data: Any = None, out: str | os.PathLike[str] | None = None, on_event: Emit = silent
+    run: str | os.PathLike[str],
+    *,
+    data: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    full: bool = False,
+    on_event: Emit = silent,
 ) -> dict[str, Any]:
-    """Write what a run found as one HTML file that needs nothing else: figures, gains, costs, mistakes with their pictures or texts.
+    """Write what a run found as one HTML file that needs nothing else: figures, gains, costs, the learning curve, what each depth of the
+    network is worth, mistakes with their pictures or texts.
 
     `data` is what the run was fitted to, where it lay in memory or lies elsewhere now; `out` the file, report.html in the run's folder when
-    not given. Returns `file` and `shown`, how many mistakes could be looked at. Raises RunError where there is no finished run.
+    not given. The learning curve and the depths are made from features in the store; with `full` the network runs again for those that are
+    missing. Returns `file`, `shown`, how many mistakes could be looked at, and `sections`, the titles of what stands on the page. Raises
+    RunError where there is no finished run.
     """
+    from regraft.jobs.looking_back import LookingBack
+
     held = open_run(run)
     if not held.result:
         raise RunError(f"{run} is a bundle by itself: it holds no figures", expected="the folder of a run", move="regraft runs")
     file = Path(out) if out is not None else held.path / PAGE
+    curve: Mapping[str, Any] = {}
+    profile: Mapping[str, Any] = {}
     try:
-        examples, unseen = _examples(held.path, data), ""
+        spec = FitSpec.from_json(read_json(held.path / SPEC))
+        labelled = _labelled(spec, data)
+        examples, unseen = labelled.part(TRAIN)[0], ""
+        curve, profile = LookingBack(spec, labelled, read_decisions(held.path), held.result.get("recipe") or (), full, on_event)()
     except RegraftError as error:
         examples, unseen = [], f"The examples could not be looked at: {error.found}."
         on_event(Warned(f"the examples are not shown: {error.found} (regraft report {held.path} --data DATA)"))
-    made = _written(held.path, examples, unseen, file)
-    return {"file": str(file), "shown": sum(s.sketch is not None for s in made.wrong), "mistakes": sum(j.off > 0 for j in made.judged)}
+    made = _written(held.path, examples, unseen, file, curve, profile)
+    shown, mistakes = sum(s.sketch is not None for s in made.wrong), sum(j.off > 0 for j in made.judged)
+    return {"file": str(file), "shown": shown, "mistakes": mistakes, "sections": [s.title for s in SECTIONS if s.body(made)]}
 
 
 def write_report(run: Path, examples: Sequence[Example]) -> None:
@@ -52,7 +68,14 @@ def write_report(run: Path, examples: Sequence[Example]) -> None:
     _written(run, examples, "", run / PAGE)
 
 
-def _written(run: Path, examples: Sequence[Example], unseen: str, file: Path) -> Report:
+def _written(
+    run: Path,
+    examples: Sequence[Example],
+    unseen: str,
+    file: Path,
+    curve: Mapping[str, Any] | None = None,
+    profile: Mapping[str, Any] | None = None,
+) -> Report:
     held = open_run(run)
     model, result = held.model, held.result
     modality = MODALITIES[result["task"]]
@@ -66,6 +89,8 @@ def _written(run: Path, examples: Sequence[Example], unseen: str, file: Path) ->
         judged,
         _worst(judged, examples, modality),
         unseen,
+        curve=curve or {},
+        profile=profile or {},
     )
     write_text(file, page(found, SECTIONS))
     return found
@@ -109,12 +134,11 @@ def _sketch(source: Any, modality: Modality) -> Sketch | None:
         return None
 
 
-def _examples(run: Path, data: Any) -> list[Example]:
-    """The training examples of a run, from where it had them or from `data`."""
-    spec = FitSpec.from_json(read_json(run / SPEC))
+def _labelled(spec: FitSpec, data: Any) -> Labelled:
+    """The data of a run, from where it had it or from `data`."""
     if data is None and spec.data == IN_MEMORY:
         raise RunError("the run was fitted to data in memory", move="report(run, data=...)")
-    return open_labelled(spec, as_source(spec.data if data is None else data), _test_of(spec)).part(TRAIN)[0]
+    return open_labelled(spec, as_source(spec.data if data is None else data), _test_of(spec))
 
 
 def _test_of(spec: FitSpec) -> Any:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, stdev
+
+import numpy as np
 
 from regraft.strategy.cost import Range, Z
+from regraft.strategy.learning import SCATTER, UNSHARED, LearningCurve
 from regraft.strategy.outcomes import Outcome
+from regraft.strategy.similarity import FAR, MIDDLING, NEAR, UNKNOWN, WHERE
 
 SHARES = ("accuracy", "f1_micro")
 """Figures from 0 to 1, of which more is better; the other one is a mean error, of which less is."""
@@ -51,35 +55,111 @@ class Expected:
         return Range(unscaled(metric, self.mean), min(ends), max(ends))
 
 
-RATE = Expected(0.25, 0.2)
-"""How fast a linear head's errors fall: by n to the power of minus this. Hestness et al. 2017 find 0.07 to 0.35 for deep networks on many
-tasks; a linear head on fixed features levels off, or goes down to 0."""
+RATE = {True: Expected(0.4, 0.2), False: Expected(0.25, 0.2)}
+"""How fast a linear head gets better, for shares and for errors: by n to the power of this, of the odds of being right, or of one over the
+error. The first is regraft's own, on six sets (benchmarks/judgement/growth.py); Hestness et al. 2017 find 0.07 to 0.35 for the errors of
+deep networks on many tasks.
+"""
+
+SLOWS = Expected(0.7, 0.2)
+"""Of the rate at which a head's own learning curve has risen so far, the part that is left beyond its end, and the deviation of a rate that
+is told so: curves flatten (Viering & Loog 2022). Set on the same sets; each was then judged with what the others say.
+"""
 
 FLOOR = 0.03
 """The deviation that stays however many examples were seen: folds and strengths fall otherwise."""
 
+HALF = 0.5
+"""Errors and successes that are counted beside those that were seen, so that none at all does not mean never (Jeffreys)."""
 
-def at_size(metric: str, value: float, seen: int, n: int) -> Expected:
-    """A linear head's cross-validated figure on all `n` examples, from that on `seen` of them.
 
-    What was seen is a part of what will be judged: of its sampling error the part 1/seen - 1/n is left. An error or success more than was
-    seen is counted to each, so that none at all does not mean never.
+def counted(share: float, seen: int) -> float:
+    """A share of so many, with half an error and half a success more."""
+    return (share * seen + HALF) / (seen + 2 * HALF)
+
+
+def at_size(metric: str, value: float, seen: int, n: int, rate: Expected | None = None) -> Expected:
+    """A linear head's cross-validated figure on all `n` examples, from that on `seen` of them, when it gets better at this rate.
+
+    What was seen is a part of what will be judged: of its sampling error the part 1/seen - 1/n is left.
     """
     if n <= seen:
         return Expected(scaled(metric, value), FLOOR)
-    growth = Expected(RATE.mean * math.log(n / seen), RATE.deviation * math.log(n / seen))
+    rate = rate or RATE[metric in SHARES]
+    growth = Expected(rate.mean * math.log(n / seen), rate.deviation * math.log(n / seen))
+    left = math.sqrt(1 / seen - 1 / n)
     if metric in SHARES:
-        share = (value * seen + 1) / (seen + 2)
-        sampling = math.sqrt(max(0.0, 1 / seen - 1 / n) / (share * (1 - share)))
-        return Expected(scaled(metric, share), math.hypot(sampling, FLOOR)).plus(growth)
-    return Expected(scaled(metric, value), math.hypot(math.sqrt(max(0.0, 1 / seen - 1 / n)), FLOOR)).plus(growth)
+        share = counted(value, seen)
+        return Expected(scaled(metric, share), math.hypot(left / math.sqrt(share * (1 - share)), FLOOR)).plus(growth)
+    return Expected(scaled(metric, value), math.hypot(left, FLOOR)).plus(growth)
 
+
+def own_rate(metric: str, curve: LearningCurve, seen: int, rule: Expected, slows: Expected = SLOWS) -> Expected:
+    """The rate at which a head gets better beyond its learning curve: that of the curve, slowed, and that of the rule, each with the weight
+    that its certainty gives it. The curve is a line through its points on the scale of gains; a point is as sure as its draws agree and as
+    examples were judged.
+    """
+    errors = np.array([counted(p.mean, seen) if metric in SHARES else p.mean for p in curve.points])
+    spread = np.array([_spread(p.errors) for p in curve.points])
+    # of the sampling error of those that were judged, all points share the larger part
+    judged = UNSHARED * (1 - errors) / (errors * seen) if metric in SHARES else np.full(len(errors), UNSHARED / seen)
+    slope = 1 / (1 - errors) if metric in SHARES else 1.0
+    weights = 1 / ((spread**2 + judged) * slope**2)
+    across = np.log([p.examples for p in curve.points])
+    up = np.array([scaled(metric, 1 - e if metric in SHARES else e) for e in errors])
+    middle = float(weights @ across / weights.sum())
+    certainty = float(weights @ (across - middle) ** 2)
+    found = slows.mean * float(weights @ ((across - middle) * up)) / certainty
+    own, prior = 1 / math.hypot(slows.mean / math.sqrt(certainty), slows.deviation) ** 2, 1 / rule.deviation**2
+    return Expected((own * found + prior * rule.mean) / (own + prior), (own + prior) ** -0.5)
+
+
+def _spread(errors: Sequence[float]) -> float:
+    """The relative standard error of a point's mean from one draw to the next; of a single draw it is believed to be SCATTER."""
+    mean = max(1e-9, sum(errors) / len(errors))
+    if len(errors) < 2:
+        return 2 * SCATTER
+    return max(SCATTER / math.sqrt(len(errors)), stdev(errors) / mean / math.sqrt(len(errors)))
+
+
+@dataclass(frozen=True)
+class Grown:
+    """What a head is expected to reach with all examples, and where that is from; empty where all were seen."""
+
+    expected: Expected
+    why: str = ""
+
+
+CURVED = ("accuracy", "mae")
+"""Figures that are one less the error of a learning curve, or that error."""
+
+
+def grown(metric: str, value: float, seen: int, n: int, curve: LearningCurve | None = None) -> Grown:
+    """A linear head's cross-validated figure on all `n` examples, from `value` on `seen` of them: at the rate of the rule, and of the
+    data's own learning curve where it has three points or more.
+    """
+    rule = RATE[metric in SHARES]
+    what = "the odds of being right" if metric in SHARES else "one over the error"
+    from_to = f"from {seen:,} to {n:,} examples {what} are expected to grow as n to the power of"
+    if n <= seen:
+        return Grown(at_size(metric, value, seen, n))
+    if curve is None or metric not in CURVED or len(curve.points) < LEAST_POINTS or curve.points[-1].mean <= 0:
+        few = f"; {curve.reason}" if curve is not None and curve.reason else ""
+        said = f"{from_to} {rule.mean:g}, give or take {rule.deviation:g} (heads on six sets, docs/how-it-decides.md{few})"
+        return Grown(at_size(metric, value, seen, n), said)
+    rate = own_rate(metric, curve, seen, rule)
+    first, last = curve.points[0], curve.points[-1]
+    fell = f"its own learning curve fell from {first.mean:.3g} to {last.mean:.3g} errors between {first.examples:,} and {last.examples:,}"
+    rest = f"drawn together with what heads on six sets say: {rule.mean:g}"
+    said = f"{from_to} {rate.mean:.2g}, give or take {rate.deviation:.2g} ({fell}; {rest})"
+    return Grown(at_size(metric, value, seen, n, rate), said)
+
+
+LEAST_POINTS = 3
+"""Of a learning curve that says how fast it rises."""
 
 FEW, SOME, DECENT, LOT = "few", "some", "decent", "many"
 """Examples a class: up to 5, to 25, to 250, more."""
-
-NEAR, FAR, UNKNOWN = "near", "far", "unknown"
-"""How similar the data is to what the network knows."""
 
 
 def amount_of(per_class: float) -> str:
@@ -88,8 +168,9 @@ def amount_of(per_class: float) -> str:
 
 
 def nearness(head: float, constant: float) -> str:
-    """How near the data is, by how much of what saying always the same gets wrong a linear head gets right: the table of Kornblith et al.
-    2019 has gains below a point where it is right nine times of ten, and 14 to 25 where it is right five to seven times.
+    """How near the data is where similarity could not be measured, by how much of what saying always the same gets wrong a linear head gets
+    right: the table of Kornblith et al. 2019 has gains below a point where it is right nine times of ten, and 14 to 25 where it is right
+    five to seven times.
     """
     part = (head - constant) / max(1e-9, 1 - constant)
     return NEAR if part >= 0.85 else FAR if part < 0.65 else UNKNOWN
@@ -167,7 +248,7 @@ def gain_of(train: str, per_class: float, near: str, outcomes: Sequence[Outcome]
         return _moved(Gain(Expected(mean, deviation), why, mean), train, outcomes)
     amount = amount_of(per_class)
     mean, deviation, source = _scaled(_rule(train, amount, near), of)
-    how = "near to what the network knows" if near == NEAR else "far from it" if near == FAR else "how near is not clear"
+    how = f"{WHERE[near]} what the network knows" if near in WHERE else "how near is not clear"
     why = f"{amount} examples a class ({per_class:,.0f}), {how}: {_rule_said(mean, deviation, metric)} ({source})"
     return _moved(Gain(Expected(mean, deviation), why, mean), train, outcomes)
 
@@ -186,9 +267,11 @@ def _rule(train: str, amount: str, near: str) -> tuple[float, float, str]:
         one, whole = _rule("top=1", amount, near), _rule("full", amount, near)
         share = 1 - 0.6 ** (int(train[4:]) - 1)
         return one[0] + share * (whole[0] - one[0]), max(one[1], whole[1]), f"between top=1 and full; {YOSINSKI}"
-    if near == UNKNOWN:
+    if near not in (NEAR, FAR):
+        # what is not measured may be either; what is measured and neither lies between
+        apart = 4 if near == MIDDLING else 2
         a, b = _rule(train, amount, NEAR), _rule(train, amount, FAR)
-        return (a[0] + b[0]) / 2, math.hypot((a[1] + b[1]) / 2, abs(a[0] - b[0]) / 2), b[2]
+        return (a[0] + b[0]) / 2, math.hypot((a[1] + b[1]) / 2, abs(a[0] - b[0]) / apart), b[2]
     return GAINS[train, amount, near]
 
 

@@ -143,7 +143,7 @@ class LearningCurve:
     def to_json(self) -> dict[str, Any]:
         """Plain data: points, exponent, floor, the forecasts of twice and four times the examples, or the reason why there is none."""
         points = [{"examples": p.examples, "error": round(p.mean, 6), "errors": [round(e, 6) for e in p.errors]} for p in self.points]
-        found: dict[str, Any] = {"points": points, "told": self.told}
+        found: dict[str, Any] = {"points": points, "noise": round(self.noise, 6), "told": self.told}
         if self.reason:
             found["reason"] = self.reason
         if len(self.laws):
@@ -158,6 +158,12 @@ class LearningCurve:
         exponent, floor, scale = self.laws[:, 0], self.laws[:, 1], self.laws[:, 2]
         fall: Numbers = float(examples) ** -exponent
         return np.maximum(floor + scale * fall, 0.0)[:, None] + (self.spreads * fall)[:, None] * DEVIATES[None, :]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> LearningCurve:
+        """The curve through the points that `to_json` gave, with `noise`; ValueError, TypeError or KeyError for anything else."""
+        points = [Measured(int(p["examples"]), tuple(float(e) for e in p["errors"])) for p in values["points"]]
+        return fit_curve(points, float(values["noise"]))
 
 
 FACTORS: Mapping[str, int] = {"twice": 2, "four_times": 4}

@@ -14,6 +14,7 @@ from typing import Any
 from regraft.errors import UsageError
 from regraft.strategy.cost import Range
 from regraft.strategy.gains import SHARES, scaled
+from regraft.strategy.similarity import quadrant
 
 
 @dataclass(frozen=True)
@@ -361,7 +362,7 @@ def explained(plan: Plan) -> list[str]:
     evidence = plan.evidence
     if evidence.get("examples"):
         found = f"a head on {evidence['seen']:,} of them: {metric} {evidence['head']:.3f}"
-        how = approach(float(evidence["per_class"]), str(evidence.get("near")))
+        how = quadrant(str(evidence.get("near")), float(evidence["per_class"]))
         lines.append(f"{evidence['examples']:,} examples, {evidence['per_class']:,.0f} for each output; {found}. {how}")
     expected = f"{metric.replace('_', ' ')} {shown(metric, chosen.figure)} expected"
     lines.append(f"to take: {called(chosen)}. {expected}, in {_time(chosen.seconds)}, {chosen.memory.value:,.0f} MB of memory")
@@ -378,25 +379,6 @@ def explained(plan: Plan) -> list[str]:
             lines.append(f"not {called(option)}: {_gain(metric, chosen, option)} expected, in {_time(option.seconds)}")
     lines += [f"what would change this: {change}" for change in plan.changes]
     return lines
-
-
-APPROACHES = {
-    (False, "near"): "Little data, near to what the network knows: a linear head on frozen features is hard to beat",
-    (
-        False,
-        "far",
-    ): "Little data, far from what the network knows: its last layers are made for something else, so that training them may help",
-    (True, "near"): "A lot of data, near to what the network knows: everything may train, and gains little",
-    (True, "far"): "A lot of data, far from what the network knows: everything may train, from the pretrained weights",
-}
-"""The field's four quadrants of size and similarity (CS231n, Transfer Learning)."""
-
-
-def approach(per_class: float, near: str) -> str:
-    """What the field says of so many examples a class, so near to what the network knows."""
-    lot = per_class > 250
-    told = APPROACHES.get((lot, near))
-    return told or f"{'A lot of' if lot else 'Little'} data; how near it is to what the network knows is not clear"
 
 
 def shown(metric: str, figure: Range) -> str:
@@ -417,9 +399,13 @@ def allowance(budget: float | None) -> float:
     return 20.0 if budget is None else 0.15 * budget
 
 
+MOST_SEEN = 1000
+"""Examples that a plan looks at, at most: they tell a figure to a point and a half."""
+
+
 def subset_size(seconds: float, example: float, examples: int, outputs: int) -> int:
     """How many training examples a plan looks at, when it has so many seconds left and an example takes so many: at least four a class, at
-    most 1,000, which tell a figure to a point and a half.
+    most MOST_SEEN.
     """
     least = min(examples, max(32, 4 * outputs))
-    return max(least, min(examples, 1000, int(seconds / max(1e-4, example))))
+    return max(least, min(examples, MOST_SEEN, int(seconds / max(1e-4, example))))

@@ -7,7 +7,8 @@ from typing import Any
 
 from regraft.facts import Figure
 
-NEAR, MIDDLING, FAR = "near", "middling", "far"
+NEAR, MIDDLING, FAR, UNKNOWN = "near", "middling", "far", "unknown"
+"""How similar the data is; unknown where it could not be measured."""
 
 CLOSE = 0.85
 """Of what a linear layer finds in the features, the part that nearest neighbours must find for data to be near: then classes lie apart in
@@ -36,6 +37,9 @@ ADVICE = {
 }
 """(large, kind) -> what the field advises: the four quadrants of CS231n ("Transfer Learning"), the middle after the by-size tables of
 PETL-Vision (few parameters win on small data that is not quite near)."""
+
+WHERE = {NEAR: "near to", MIDDLING: "neither near to nor far from", FAR: "far from"}
+"""How a kind of similarity is said."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,14 @@ def similarity_of(
     return Similarity(kind, linear, neighbours, without_network, earlier, earlier_at, tuple(reasons))
 
 
-def advice_for(similarity: Similarity, examples_each: float) -> str:
+def advice_for(kind: str, examples_each: float) -> str:
     """What the field advises for data of this similarity with so many examples a class (for numbers and several labels: in all)."""
-    return ADVICE[examples_each >= LARGE, similarity.kind]
+    return ADVICE[examples_each >= LARGE, kind]
+
+
+def quadrant(kind: str, examples_each: float) -> str:
+    """Where data stands in the table of the field, and what that advises, as a sentence."""
+    much = "A lot of data" if examples_each >= LARGE else "Little data"
+    if kind not in (NEAR, MIDDLING, FAR):
+        return f"{much}; how near it is to what the network knows was not measured"
+    return f"{much}, {WHERE[kind]} what the network knows: the field's advice is {advice_for(kind, examples_each)}"

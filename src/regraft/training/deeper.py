@@ -254,6 +254,16 @@ def seconds_of_steps(learner: Learner, task: Task, settings: Settings, seed: int
     return seconds_of_step(_problem(learner, task, settings, np.ones(len(task.train), bool), learner.state(), None, seed))
 
 
+def one_training(learner: Learner, task: Task, settings: Settings, own: np.ndarray, seed: int, length: int | None = None) -> int:
+    """Train on `own` (n,) of the training examples from the learner's present weights, and leave it trained; with a `length` so many steps
+    at most. Returns the steps that were taken.
+    """
+    problem = _problem(learner, task, settings, own, learner.state(), None, seed)
+    found = train(replace(problem, length=length))
+    _back(learner, task, own)
+    return found.steps
+
+
 def seconds_of_whole_steps(learner: Learner, task: Task, settings: Settings, seed: int, enough: float, now: Callable[[], float]) -> float:
     """The same with everything that belongs to a step, of a few batches; see `seconds_of_whole_step`."""
     start = learner.state()

@@ -47,6 +47,10 @@ class Report:
     unseen: str = ""
     """Why examples could not be looked at, where that is so."""
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    curve: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The learning curve as `inspect` has it; empty where it was not looked at."""
+    profile: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The depths of the network as `profile` has them; empty where they were not looked at."""
 
     @property
     def key(self) -> str:

@@ -23,6 +23,8 @@ text-align:left;vertical-align:top}th{font-weight:600}.n{text-align:right;font-v
 .bar.other .fill{fill:var(--soft)}.bar .span{stroke:var(--mark);stroke-width:3;vector-effect:non-scaling-stroke}
 .plot{max-width:420px;width:100%;height:auto}.plot text{fill:var(--ink);font-size:11px}.plot .axis{stroke:var(--line)}
 .plot .dots{fill:var(--blue);fill-opacity:.45}.plot .ideal{stroke:var(--soft);stroke-dasharray:4 4}.plot .line{stroke:var(--blue);fill:none}
+.broad{max-width:720px;min-width:540px}.plot .band{fill:var(--blue);fill-opacity:.15}.plot .ahead{stroke-dasharray:6 5}
+.plot .share{fill:var(--pale)}.plot .plain{fill:var(--blue)}.plot .named,.plot text.named{fill:var(--mark)}.plot text.plain{fill:var(--ink)}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:.8rem}
 figure{margin:0;background:var(--panel);border:1px solid var(--line);border-radius:8px;padding:.6rem;overflow-wrap:anywhere}
 figure img{width:100%;height:150px;object-fit:contain;display:block;margin-bottom:.4rem}figure blockquote{margin:0 0 .4rem;font-size:.9rem}

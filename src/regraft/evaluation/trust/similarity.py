@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,27 @@ SHARPNESS = 0.07
 """A neighbour's vote counts exp(cosine / this): the temperature of Wu et al. 2018."""
 
 BLOCK_BYTES = 64 << 20
+
+
+class Compared(Protocol):
+    """What linear layers, neighbours and no network are compared on; each as in `Evidence`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def outputs(self) -> Sequence[str]: ...
+    @property
+    def rows(self) -> np.ndarray: ...
+    @property
+    def y(self) -> np.ndarray: ...
+    @property
+    def folds(self) -> np.ndarray: ...
+    @property
+    def held(self) -> np.ndarray: ...
+    @property
+    def errors(self) -> Callable[[np.ndarray], np.ndarray]: ...
+    @property
+    def likely(self) -> Callable[[np.ndarray], np.ndarray]: ...
 
 
 def neighbour_outputs(rows: np.ndarray, values: np.ndarray, folds: np.ndarray) -> np.ndarray:
@@ -41,34 +62,43 @@ def neighbour_outputs(rows: np.ndarray, values: np.ndarray, folds: np.ndarray) -
     return out.numpy()
 
 
-def _as_values(evidence: Evidence) -> np.ndarray:
+def _as_values(evidence: Compared) -> np.ndarray:
     """Targets as numbers (m, k) whose mean means something: one for a class that is there."""
     if evidence.kind == "class":
         return np.eye(len(evidence.outputs), dtype=np.float32)[evidence.y]
     return evidence.y.reshape(len(evidence.y), -1).astype(np.float64)
 
 
-def _look(evidence: Evidence) -> tuple[dict[str, Any], None]:
+def errors_at(evidence: Compared, bare: np.ndarray) -> dict[str, float]:
+    """Mean held-out errors: of a linear layer, of nearest neighbours, of the layer without a network, and of always saying the same."""
     values = _as_values(evidence)
     middle = np.median(values, axis=0) if evidence.kind == "number" else values.mean(0)
     always = np.where(np.isfinite(evidence.held), middle[None, :], np.nan)
-    constant = float(evidence.errors(evidence.likely(always)).mean())
-    neighbours = evidence.likely(neighbour_outputs(evidence.rows, values, evidence.folds))
-    wrong = {
-        name: float(evidence.errors(o).mean())
-        for name, o in (("linear", evidence.held), ("neighbours", neighbours), ("bare", evidence.bare))
-    }
+    neighbours = neighbour_outputs(evidence.rows, values, evidence.folds)
+    outputs = {"linear": evidence.held, "neighbours": evidence.likely(neighbours), "without_network": bare}
+    outputs["constant"] = evidence.likely(always)
+    return {name: float(evidence.errors(o).mean()) for name, o in outputs.items()}
+
+
+def skills_of(evidence: Compared, bare: np.ndarray) -> tuple[float, float, float]:
+    """The skills of a linear layer, of nearest neighbours and of the layer without a network, as `similarity_of` takes them."""
+    errors = errors_at(evidence, bare)
+    linear, neighbours, without = (skill_of(errors[name], errors["constant"]) for name in ("linear", "neighbours", "without_network"))
+    return linear, neighbours, without
+
+
+def _look(evidence: Evidence) -> tuple[dict[str, Any], None]:
+    errors = errors_at(evidence, evidence.bare)
+    skills = [skill_of(errors[name], errors["constant"]) for name in ("linear", "neighbours", "without_network")]
     at, earlier = evidence.earlier or ("", None)
-    skills = (skill_of(wrong[name], constant) for name in ("linear", "neighbours", "bare"))
-    found = similarity_of(*skills, earlier=earlier, earlier_at=at)
+    found = similarity_of(skills[0], skills[1], skills[2], earlier=earlier, earlier_at=at)
     each = len(evidence.y) / len(evidence.outputs) if evidence.kind == "class" else float(len(evidence.y))
-    errors = {"linear": wrong["linear"], "neighbours": wrong["neighbours"], "without_network": wrong["bare"], "constant": constant}
     finding = {
         **found.to_json(),
         "errors": {name: round(value, 6) for name, value in errors.items()},
         "error_name": evidence.error_name,
         "examples_each": round(each, 1),
-        "advice": advice_for(found, each),
+        "advice": advice_for(found.kind, each),
     }
     return finding, None
 
