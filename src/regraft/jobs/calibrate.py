@@ -84,7 +84,9 @@ class Timed:
 
 @dataclass(frozen=True)
 class Sample:
-    """The first few of a plan's usable training examples, with what training needs of them: arrays have a row for each."""
+    """A few usable training examples, with what training needs of them: `features` has a row for each. `places` are theirs among all that
+    the validation knows; the first ones when not given.
+    """
 
     examples: Sequence[Example]
     features: np.ndarray
@@ -94,6 +96,7 @@ class Sample:
     workers: int
     seed: int
     keep: bool
+    places: np.ndarray | None = None
 
     @contextmanager
     def work(self) -> Iterator[Work]:
@@ -102,17 +105,18 @@ class Sample:
 
         count = len(self.examples)
         validation = self.validation
+        places = np.arange(count) if self.places is None else self.places
         with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
             yield Work(
                 features=self.features,
                 examples=self.examples,
                 train=np.arange(count),
-                values=validation.parts.y[:count],
-                weights=validation.weights[:count],
-                folds=validation.folds[:count],
+                values=validation.parts.y[places],
+                weights=validation.weights[places],
+                folds=validation.folds[places],
                 loss=LOSSES[validation.target.loss],
                 starts=[(self.probe.weight, self.probe.bias)],
-                head_held_out=self.probe.out_of_fold[:count],
+                head_held_out=self.probe.out_of_fold[places],
                 validation=validation,
                 seed=self.seed,
                 device=self.device,
