@@ -19,6 +19,7 @@ from regraft.jobs.depths import DeepNetwork
 from regraft.jobs.engines import reference_engine, wanted_engine
 from regraft.jobs.fit import BASELINE_STRENGTHS
 from regraft.jobs.frozen_pass import FrozenPass
+from regraft.jobs.growing import Learner, errors_of, likely
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.near import find_near
 from regraft.jobs.network import given_network
@@ -39,15 +40,11 @@ if TYPE_CHECKING:
     from regraft.events import Event
     from regraft.features import Extracted
     from regraft.jobs.network import Given
-    from regraft.training.probe import Probe
 
 DEPTH_SAMPLE = 500
 """Examples that the depths are compared on: torch runs the network once more for them."""
 
 ERROR_NAMES = {"class": "error rate", "multilabel": "1 - F1 of an example", "number": "mean absolute error"}
-
-STRONGER = 3
-"""Strengths that are tried for a part of the examples: the one for all of them and stronger ones. Fewer examples ask for more."""
 
 
 class Unrecorded(Recorder):
@@ -144,12 +141,12 @@ def look_at_data(labelled: Labelled, asked: Asked, emit: Emit) -> tuple[dict[str
             kind=target.name,
             outputs=target.outputs,
             readable=readable,
-            errors=lambda outputs: _errors(validation, outputs),
+            errors=lambda outputs: errors_of(validation, outputs),
             error_name=ERROR_NAMES[target.name],
             held=probe.out_of_fold,
             bare=bare,
-            likely=lambda chances: _likely(target.name, chances),
-            learn=_Learner(validation, rows, probe, emit),
+            likely=lambda chances: likely(target.name, chances),
+            learn=Learner(validation, rows, probe),
             strata=np.array([own[0] if own else -1 for own in target.strata(parts.y)], np.int64),
             earlier=earlier,
             nouns=modality.nouns,
@@ -173,66 +170,12 @@ def look_at_data(labelled: Labelled, asked: Asked, emit: Emit) -> tuple[dict[str
     return found, listings
 
 
-def _likely(kind: str, chances: np.ndarray) -> np.ndarray:
-    """Outputs of a target (log-probabilities, log-odds, values) for what people read: probabilities, or values."""
-    if kind == "number":
-        return chances.astype(np.float32)
-    p = np.clip(chances.astype(np.float64), 1e-6, 1 - 1e-6)
-    return (np.log(p) if kind == "class" else np.log(p / (1 - p))).astype(np.float32)
-
-
-def _errors(validation: Validation, outputs: np.ndarray) -> np.ndarray:
-    """How wrong each decision is, of the examples that are held out: what a right one would gain less what it gains."""
-    judged = validation.judge(outputs)
-    return validation.view.gains(validation.target.compared, judged.truth, judged.truth) - validation.gains(judged)
-
-
 def _without_network(validation: Validation, extracted: Extracted, modality: Modality, emit: Emit) -> np.ndarray:
     """Held-out outputs (m, k) of the same layer on what can be read off the examples without any network."""
     summaries = [extracted.summaries[k] for k in validation.parts.train]
     rows = modality.vectorise(modality.learn_vectoriser(summaries), summaries)
     strengths = strengths_for(validation.target.loss)[BASELINE_STRENGTHS]
     return validation.probe("without the network", rows, strengths, emit, nested=False, careful=False).out_of_fold
-
-
-@dataclass(frozen=True)
-class _Learner:
-    """Fits a linear layer to a part of the examples and lets it judge all that are held out, in the same folds."""
-
-    validation: Validation
-    rows: np.ndarray
-    whole: Probe
-    emit: Emit
-
-    def __call__(self, places: np.ndarray) -> np.ndarray:
-        from regraft.training.losses import LOSSES
-        from regraft.training.probe import fit_probe
-
-        validation, target = self.validation, self.validation.target
-        tried = [s for s in strengths_for(target.loss) if s >= self.whole.strength * 0.999][:STRONGER]
-        # folds that this part has no examples of are judged by a model of all of it
-        there, folds = np.unique(validation.folds[places], return_inverse=True)
-        folds = folds - int(there[0] < 0)
-        found = fit_probe(
-            self.rows[places],
-            validation.parts.y[places],
-            folds,
-            len(target.outputs),
-            tried,
-            score=lambda truth, plain: target.score(validation.metric, truth, plain),
-            gains=lambda truth, plain: target.gains(validation.metric, truth, plain),
-            loss=LOSSES[target.loss],
-            weights=None if (validation.weights == 1).all() else validation.weights[places],
-            nested=False,
-            careful=False,
-        )
-        outputs = np.full(self.whole.out_of_fold.shape, np.nan, np.float32)
-        layers = {int(f): layer for f, layer in zip(there[there >= 0], found.fold_layers, strict=True)}
-        for fold in range(validation.count):
-            own = validation.folds == fold
-            weight, bias = layers.get(fold, (found.weight, found.bias))
-            outputs[own] = target.link((self.rows[own] @ weight.T).astype(np.float64) + bias)
-        return outputs
 
 
 def _earlier(

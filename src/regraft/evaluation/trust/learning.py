@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,17 +12,37 @@ from regraft.strategy.learning import LEVEL, LearningCurve, Measured, fit_curve,
 
 
 def measure(evidence: Evidence) -> LearningCurve:
-    """The curve: every part of the examples is drawn so that it has its share of every class, and smaller parts stand in larger ones; all
-    are judged on the same held-out examples, in the same folds.
+    """The curve of all parts that there are enough examples for."""
+    sizes = np.unique(evidence.strata, return_counts=True)[1].tolist() if evidence.kind == "class" else []
+    return curve_of(evidence, shares_for(sizes, len(evidence.y)))
+
+
+class Learns(Protocol):
+    """What a curve is measured on; each as in `Evidence`."""
+
+    @property
+    def strata(self) -> np.ndarray: ...
+    @property
+    def folds(self) -> np.ndarray: ...
+    @property
+    def held(self) -> np.ndarray: ...
+    @property
+    def errors(self) -> Callable[[np.ndarray], np.ndarray]: ...
+    @property
+    def learn(self) -> Callable[[np.ndarray], np.ndarray]: ...
+
+
+def curve_of(evidence: Learns, shares: Sequence[tuple[float, int]]) -> LearningCurve:
+    """The curve through (part of the examples, draws): every part is drawn so that it has its share of every class, and smaller parts stand
+    in larger ones; all are judged on the same held-out examples, in the same folds.
     """
-    m = len(evidence.y)
+    m = len(evidence.folds)
     whole = evidence.errors(evidence.held)
     noise = float(whole.std(ddof=1) / np.sqrt(len(whole))) if len(whole) > 1 else 0.0
-    sizes = np.unique(evidence.strata, return_counts=True)[1].tolist() if evidence.kind == "class" else []
     kept = float(_learning(evidence.folds))
     found: dict[int, list[float]] = {}
-    orders = list(_orders(evidence.strata, max((draws for _, draws in shares_for(sizes, m)), default=1)))
-    for part, draws in shares_for(sizes, m):
+    orders = list(_orders(evidence.strata, max((draws for _, draws in shares), default=1)))
+    for part, draws in shares:
         count = round(part * m)
         for order in orders[:draws]:
             outputs = evidence.held if count == m else evidence.learn(np.sort(order[:count]))
