@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.as_it_is import Kept, as_it_is, keep_output_layer
 from regraft.jobs.augment import Augmenting, plan_views, see_in_time, views_said
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
+from regraft.jobs.climb import Climb
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, say_notes, versions
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
 from regraft.jobs.deeper import Trained, train_deeper
@@ -27,7 +28,7 @@ from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.near import find_near
-from regraft.jobs.network import Edited, given_network, named_model, written_steps
+from regraft.jobs.network import Edited, Given, given_network, named_model, written_steps
 from regraft.jobs.pacing import finishing
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
 from regraft.jobs.planned import Expected, Followed, follow
@@ -43,7 +44,7 @@ from regraft.jobs.work import Deeper, Work, plan_deeper
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.spec import FitSpec, one_of, refuse
-from regraft.strategy.rungs import AS_IT_IS, CONTRASTIVE, Rung, rung_of
+from regraft.strategy.rungs import AS_IT_IS, AUTO, CONTRASTIVE, Rung, rung_of
 from regraft.targets import Target
 from regraft.workspace.runs import BUNDLE, RunFolder, new_run
 
@@ -89,7 +90,7 @@ def fit(
     offline: bool = False,
     allow_code: bool = False,
     allow: str | Sequence[str] = (),
-    train: str | os.PathLike[str] | Rung | Mapping[str, Any] = "head",
+    train: str | os.PathLike[str] | Rung | Mapping[str, Any] | None = None,
     augment: str = "auto",
     views: int | str | None = None,
     settings: Mapping[str, Any] | Sequence[str] = (),
@@ -115,8 +116,9 @@ def fit(
     (height, width, 3), sounds as (samples, rate), or strings. `test` is the same kind of thing, or a fraction. `model` is a name, a
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
-    window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as {"lr": 1e-3}. `replay`
-    names a run of the same data and spec whose decisions are used. `plan` is what `regraft.plan` gave for this data, or the path of its
+    window_seconds for sounds. `train` is a name, the path of a YAML file, or a `Rung`; without it the ladder is climbed where there is a
+    budget ("auto"), else the head is fitted. `settings` is a mapping such as {"lr": 1e-3}. `replay` names a run of the same data and spec
+    whose decisions are used. `plan` is what `regraft.plan` gave for this data, or the path of its
     JSON: network, rung and settings are then its own, and its budget where no other is given. `budget` is counted from the call, or is a
     `Deadline` of one's own. `track` names trackers, such as "mlflow" or ["mlflow:sqlite:///runs.db", "tensorboard"]. The other arguments
     are those of the command line; `on_event` is called with each event.
@@ -152,7 +154,7 @@ def fit(
         offline=offline,
         allow_code=allow_code,
         allow=patterns(allow),
-        train=written_rung(train),
+        train=written_rung((AUTO if budget is not None else "head") if train is None else train),
         augment=augment,
         views=None if views is None else str(views),
         settings=asked_settings(settings),
@@ -219,19 +221,19 @@ def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder]
     named = wanted_engine(spec.engine, spec.precision, place)
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
     network = given_network(given.model, labelled.dataset.task, given.preprocessing, steps, may)
-    kept = keep_output_layer(network) if rung_of(spec.train).name == AS_IT_IS else None
+    # a climb begins with the head; where a recipe says itself what trains, there is nothing to choose
+    train = "head" if spec.train == AUTO else spec.train
+    kept = keep_output_layer(network) if rung_of(train).name == AS_IT_IS else None
     network = kept.given if kept else network
-    deeper = plan_deeper(network.base, network.edited, spec.train, setting_values(spec.settings), labelled.target, modality)
+    deeper = plan_deeper(network.base, network.edited, train, setting_values(spec.settings), labelled.target, modality)
     if deeper is not None and deeper.rung.name == CONTRASTIVE:
         check_contrastive(deeper, labelled.target)
-    augmenting = plan_views(spec, modality, deeper)
+    augmenting = plan_views(spec if train == spec.train else replace(spec, train=train), modality, deeper)
     trackers = loaded(spec)
     recorder = recorder_of()
     path = recorder.path
     try:
-        fit = _Fit(
-            spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start, given.plan
-        )
+        fit = _Fit(spec, labelled, modality, network, deeper, kept, augmenting, named, place, recorder, start, given.plan)
         with tracked(trackers, spec, recorder):
             run = fit()
             if not deadline.bound or deadline.left > REPORTING * deadline.slowness:
@@ -269,8 +271,7 @@ class _Fit:
     spec: FitSpec
     labelled: Labelled
     modality: Modality
-    facts: ModelFacts
-    edited: Edited | None
+    given: Given
     deeper: Deeper | None
     kept: Kept | None
     augmenting: Augmenting | None
@@ -284,9 +285,24 @@ class _Fit:
     """What the model that ships gains over the linear head, where it is another one."""
 
     @property
+    def facts(self) -> ModelFacts:
+        """The network's, after changes."""
+        return self.given.facts
+
+    @property
+    def edited(self) -> Edited | None:
+        """How the network was changed."""
+        return self.given.edited
+
+    @property
+    def climbs(self) -> bool:
+        """Whether what is trained is chosen on the way."""
+        return self.spec.train == AUTO and self.deeper is None
+
+    @property
     def rung(self) -> str:
         """What is trained: as it was asked for, or as the recipe says."""
-        return self.deeper.rung.name if self.deeper else rung_of(self.spec.train).name
+        return AUTO if self.climbs else self.deeper.rung.name if self.deeper else rung_of(self.spec.train).name
 
     def __call__(self) -> Run:
         self.emit, self.decide = self.recorder.emit, self.recorder.decide
@@ -342,9 +358,11 @@ class _Fit:
             bare = self._without_network(validation, extracted)
             model, output_map = as_it_is(self.kept, head, extracted.features, validation, self.recorder)
             return self.ship(model, None, bare, validation, left_out, more={"output_map": output_map})
-        if self.deeper is not None or self.recorder.deadline.bound:
+        if self.deeper is not None or self.climbs or self.recorder.deadline.bound:
             self._first_bundle(head, validation)
         bare = self._without_network(validation, extracted)
+        if self.climbs:
+            return self._climb(head, probe, bare, validation, network, usable, extracted, left_out)
         if self.deeper is None:
             return self.ship(tempered(head, validation, self.decide, self.emit), None, bare, validation, left_out)
         deadline = self.recorder.deadline
@@ -357,6 +375,45 @@ class _Fit:
             deadline.silence()
             reason = late.reason or f"the time was over at: {self.recorder.stage or 'preparing it'}"
             return self._head_in_time(self.deeper.rung.name, reason, head, bare, validation, left_out)
+
+    def _climb(
+        self,
+        head: Candidate,
+        probe: Probe,
+        bare: Bare,
+        validation: Validation,
+        network: FrozenPass,
+        usable: Sequence[Example],
+        extracted: Extracted,
+        left_out: Sequence[LeftOut],
+    ) -> Run:
+        """Train what is worth it, from the head on, and ship the best."""
+        features = extracted.features
+        train = lambda deeper, recorder: self._train_deeper(deeper, probe, validation, usable, features, recorder)
+        held, engine = bare.probe.out_of_fold, network.chosen.engine
+        found = Climb(
+            self.given,
+            self.spec,
+            self.labelled,
+            usable,
+            features,
+            validation,
+            probe,
+            head,
+            held,
+            network.frozen,
+            engine,
+            extracted.computed,
+            extracted.seconds,
+            self.seen,
+            self.device,
+            self.threads,
+            self.recorder,
+            train,
+        )()
+        self.recorder.deadline.silence()
+        chosen = tempered(head, validation, self.decide, self.emit) if found.candidate is head else found.candidate
+        return self.ship(chosen, None, bare, validation, left_out, found.over_head, found.result)
 
     def _below_head(
         self,
@@ -505,9 +562,15 @@ class _Fit:
         return Bare(learnt, probe, test_rows, self.target.settle(parts.y, probe.out_of_fold, validation.columns))
 
     def _train_deeper(
-        self, deeper: Deeper, start: Probe, validation: Validation, usable: Sequence[Example], features: np.ndarray
+        self,
+        deeper: Deeper,
+        start: Probe,
+        validation: Validation,
+        usable: Sequence[Example],
+        features: np.ndarray,
+        recorder: Recorder | None = None,
     ) -> Trained | TunedEncoder:
-        """Train below the linear layer, which is `start`."""
+        """Train below the linear layer, which is `start`, and record it."""
         from regraft.training.losses import LOSSES
 
         parts = validation.parts
@@ -525,7 +588,7 @@ class _Fit:
             seed=self.spec.seed,
             device=self.device,
             workers=max(2, self.threads),
-            recorder=self.recorder,
+            recorder=recorder or self.recorder,
             keep=self.spec.store,
             seen=self.seen,
         )

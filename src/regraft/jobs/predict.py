@@ -46,7 +46,7 @@ from regraft.strategy.cost import (
     total,
 )
 from regraft.strategy.gains import Expected, Gain, gain_of
-from regraft.strategy.ladder import Prospect
+from regraft.strategy.ladder import Prospect, Standing, worthwhile
 from regraft.strategy.naming import match_names
 from regraft.strategy.outcomes import Outcome, corrected, memory_ratios, ratios, stage_of
 from regraft.strategy.plan import Option
@@ -279,13 +279,24 @@ def calibrated(
     return found, complete
 
 
+def hopeless(labelled: Labelled, examples: int, near: str, outcomes: Sequence[Outcome], judged: float) -> list[Prospect]:
+    """What rungs are expected to gain over a head that gave `judged`, where none is worth any time: what each takes is then not looked at.
+    Empty where one may be.
+    """
+    metric = labelled.target.metrics[0]
+    names = [train for train in LADDER[2:] if train != "contrastive" or few_texts(labelled)]
+    gains = {train: gain_of(train, examples / max(1, len(labelled.target.outputs)), near, outcomes, metric) for train in names}
+    prospects = [Prospect(t, LADDER.index(t), g.expected, (), Range(0.0, 0.0, 0.0), (g.why,)) for t, g in gains.items()]
+    return prospects if not worthwhile(prospects, Standing(metric, judged)) else []
+
+
 def rungs_of(given: Given, labelled: Labelled) -> dict[str, Deeper]:
     """The networks of the rungs below the head, ready to train, which share their layers; those that mean nothing here are not there."""
     whole = plan_deeper(given.base, given.edited, "full", {}, labelled.target, MODALITIES[labelled.dataset.task])
     assert whole is not None
     found: dict[str, Deeper] = {}
     for train in LADDER[2:]:
-        if train == "contrastive" and not _few_texts(labelled):
+        if train == "contrastive" and not few_texts(labelled):
             continue
         rung = rung_of(train)
         try:
@@ -296,7 +307,8 @@ def rungs_of(given: Given, labelled: Labelled) -> dict[str, Deeper]:
     return found
 
 
-def _few_texts(labelled: Labelled) -> bool:
+def few_texts(labelled: Labelled) -> bool:
+    """Whether few-shot training means something here."""
     least, most, every = FEW_TEXTS
     train = len(labelled.part(TRAIN)[0])
     each = train / max(1, len(labelled.target.outputs))

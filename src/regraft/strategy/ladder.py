@@ -31,8 +31,9 @@ class Prospect:
     """A rung that could be trained: what it is expected to gain over the linear head (on the scale of `gains.scaled`), and what it takes.
 
     `order` is its place on the ladder, from the fewest changes. `by_folds` are its seconds when it is judged in one fold, two, and so on,
-    as far as more are trained at all; `memory` is the most that the process holds, in MB. `reasons` say where the numbers are from; `raw` are
-    predictions as they were before earlier outcomes corrected them, as in `Option`.
+    as far as more are trained at all; empty where nobody looked, as what is gained is not worth any time. `memory` is the most that the
+    process holds, in MB. `reasons` say where numbers are from; `raw` are predictions as they were before earlier outcomes corrected them,
+    as in `Option`.
     """
 
     train: str
@@ -75,7 +76,8 @@ class Prospect:
 @dataclass(frozen=True)
 class Standing:
     """Where a climb is: the `head`'s figure in the target's first metric, and what each rung that was tried gained over it on the same
-    held-out examples, as a figure with its 95 % interval. `best` is the one that is kept so far, `aim` the goal of the last choice.
+    held-out examples, as a figure with its 95 % interval. `best` is the one that is kept so far, `aim` the goal of the last choice,
+    `passed` what could not be trained.
     """
 
     metric: str
@@ -83,6 +85,7 @@ class Standing:
     tried: Mapping[str, Range] = field(default_factory=dict[str, Range])
     best: str = "head"
     aim: str = ""
+    passed: frozenset[str] = frozenset()
 
     @property
     def figure(self) -> float:
@@ -180,11 +183,19 @@ class _Able:
         return self.seconds.high, self.seconds.value, self.prospect.order
 
 
+def worthwhile(prospects: Sequence[Prospect], standing: Standing) -> bool:
+    """Whether any of them is expected to give more than the best so far, by so much that it is worth something."""
+    best = value_on(standing.metric, scaled(standing.metric, standing.figure))
+    values = [value_on(standing.metric, standing.expected(p, prospects).mean) for p in prospects]
+    return max(values, default=best) > best + worth(standing.metric)
+
+
 def next_rung(prospects: Sequence[Prospect], standing: Standing, room: Room) -> Choice:
     """The rung to train next, where one is worth it and fits."""
     metric, least = standing.metric, worth(standing.metric)
     best = value_on(metric, scaled(metric, standing.figure))
-    ladder = sorted((p for p in prospects if p.train not in standing.tried), key=lambda p: p.order)
+    gone = standing.passed.union(standing.tried)
+    ladder = sorted((p for p in prospects if p.train not in gone), key=lambda p: p.order)
     others: dict[str, str] = {}
     able: list[_Able] = []
     for p in ladder:
@@ -213,7 +224,7 @@ def next_rung(prospects: Sequence[Prospect], standing: Standing, room: Room) -> 
 
 
 def _is_step(a: _Able, goal: _Able, able: Sequence[_Able], least: float) -> bool:
-    """Whether a rung lies on the way: fewer changes than the goal, cheaper and not equal to it, nor equal to anything cheaper than itself."""
+    """Whether a rung lies on the way: fewer changes than the goal, cheaper, and not equal to it nor to anything cheaper than itself."""
     before = a.prospect.order < goal.prospect.order and a.dearness < goal.dearness and a.value + least < goal.value
     return before and all(b.value < a.value - least for b in able if b.dearness < a.dearness)
 
