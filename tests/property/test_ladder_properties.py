@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from regraft.strategy.cost import Range
 from regraft.strategy.gains import Expected, scaled, unscaled
-from regraft.strategy.ladder import Choice, Prospect, Room, Standing, next_rung, value_on
+from regraft.strategy.ladder import PARTS, Choice, Prospect, Room, Standing, Way, next_rung, value_on
 from regraft.strategy.plan import worth
 
 NAMES = ("norm", "top=1", "top=2", "contrastive", "full")
@@ -23,9 +23,10 @@ def prospects(draw) -> list[Prospect]:
     for order, name in enumerate(NAMES[: draw(st.integers(1, 5))], 2):
         gain = Expected(draw(st.floats(-0.5, 2.0).map(lambda g: round(g, 2))), draw(st.sampled_from([0.2, 0.4])))
         one, more = draw(SECONDS), draw(SECONDS)
-        by_folds = tuple(Range.around(s, 0.2) for s in ([one, one + more] if draw(st.booleans()) else [one]))
+        ways = [Way(share, 1, Range.around(2 + share * one, 0.2)) for share in draw(st.sampled_from([(1.0,), (0.5, 1.0), tuple(PARTS)]))]
+        ways += [Way(1.0, 2, Range.around(2 + one + more, 0.2))] * draw(st.booleans())
         memory = Range.around(draw(st.floats(100, 4000)), 0.1)
-        found.append(Prospect(name, order, gain, by_folds, memory))
+        found.append(Prospect(name, order, gain, tuple(ways), memory))
     return found
 
 
@@ -33,27 +34,28 @@ METRICS = st.sampled_from([("accuracy", 0.6), ("accuracy", 0.93), ("f1_micro", 0
 LEFT = st.one_of(st.floats(0, 900), st.just(math.inf))
 
 
-def climb(ladder: list[Prospect], metric: str, head: float, room: Room) -> list[tuple[Choice, Range, Room]]:
+Taken = list[tuple[Choice, Prospect, Way, Room]]
+
+
+def climb(ladder: list[Prospect], metric: str, head: float, room: Room) -> Taken:
     """Every rung gives what was expected of it, and takes as long as it may."""
-    standing, taken = Standing(metric, head), list[tuple[Choice, Range, Room]]()
+    standing, taken = Standing(metric, head), Taken()
     while (choice := next_rung(ladder, standing, room)).train:
         one = next(p for p in ladder if p.train == choice.train)
-        seconds = one.seconds(room.seconds)
-        assert seconds is not None
-        taken.append((choice, seconds, room))
-        after = unscaled(metric, scaled(metric, head) + one.gain.mean)
+        way = one.way(room.seconds)
+        assert way is not None
+        taken.append((choice, one, way, room))
+        after = unscaled(metric, scaled(metric, head) + one.gained(way).mean)
         gain = after - head if metric != "mae" else head - after
         standing = standing.with_tried(choice.train, Range(gain, gain, gain), kept=True)
         standing = Standing(metric, head, standing.tried, standing.best, choice.aim)
-        room = Room(room.seconds - seconds.high, room.memory)
+        room = Room(room.seconds - way.seconds.high, room.memory)
     return taken
 
 
-def height(ladder: list[Prospect], metric: str, head: float, taken: list[tuple[Choice, Range, Room]]) -> float:
+def height(metric: str, head: float, taken: Taken) -> float:
     start = scaled(metric, head)
-    return max(
-        [value_on(metric, start), *(value_on(metric, start + p.gain.mean) for p in ladder for c, _, _ in taken if c.train == p.train)]
-    )
+    return max([value_on(metric, start), *(value_on(metric, start + one.gained(way).mean) for _, one, way, _ in taken)])
 
 
 @given(prospects(), METRICS, LEFT, LEFT, st.floats(100, 5000))
@@ -61,8 +63,10 @@ def height(ladder: list[Prospect], metric: str, head: float, taken: list[tuple[C
 def test_more_time_never_ends_lower(ladder, target, one, other, memory):
     metric, head = target
     less, more = sorted([one, other])
-    heights = [height(ladder, metric, head, climb(ladder, metric, head, Room(left, memory))) for left in (less, more)]
-    assert heights[1] >= heights[0] - 1e-9
+    heights = [height(metric, head, climb(ladder, metric, head, Room(left, memory))) for left in (less, more)]
+    assert heights[1] >= heights[0] - worth(metric) - 1e-9
+    if all(way.share == 1 for one in ladder for way in one.ways):
+        assert heights[1] >= heights[0] - 1e-9
 
 
 @given(prospects(), METRICS, LEFT, st.floats(100, 5000))
@@ -70,13 +74,12 @@ def test_more_time_never_ends_lower(ladder, target, one, other, memory):
 def test_limits_hold_and_each_step_is_worth_it(ladder, target, left, memory):
     metric, head = target
     taken = climb(ladder, metric, head, Room(left, memory))
-    assert sum(seconds.high for _, seconds, _ in taken) <= left + 1e-6
-    assert len({c.train for c, _, _ in taken}) == len(taken)
+    assert sum(way.seconds.high for _, _, way, _ in taken) <= left + 1e-6
+    assert len({c.train for c, *_ in taken}) == len(taken)
     best = value_on(metric, scaled(metric, head))
-    for choice, _, room in taken:
-        one = next(p for p in ladder if p.train == choice.train)
+    for _, one, way, room in taken:
         assert one.memory.high <= room.memory
-        value = value_on(metric, scaled(metric, head) + one.gain.mean)
+        value = value_on(metric, scaled(metric, head) + one.gained(way).mean)
         assert value > best + worth(metric) - 1e-9
         best = value
 
@@ -89,13 +92,13 @@ def test_nothing_dearer_is_taken_for_an_equal_one(ladder, target, left):
     if not choice.train:
         return
     one = next(p for p in ladder if p.train == choice.train)
-    own = one.seconds(left)
+    own = one.way(left)
     assert own is not None
     start = scaled(metric, head)
     for other in ladder:
-        seconds = other.seconds(left)
-        if seconds is not None and seconds.high < own.high:
-            assert value_on(metric, start + other.gain.mean) < value_on(metric, start + one.gain.mean)
+        way = other.way(left)
+        if way is not None and way.seconds.high < own.seconds.high:
+            assert value_on(metric, start + other.gained(way).mean) < value_on(metric, start + one.gained(own).mean)
 
 
 @given(prospects(), METRICS, LEFT)

@@ -426,11 +426,13 @@ class Climb:
 
     def _step(self, prospect: Prospect, prospects: Sequence[Prospect], standing: Standing, room: Room, why: str) -> Step:
         """A rung with what is expected of it over the best so far."""
-        figure = standing.expected(prospect, prospects).figure(self.metric)
+        way = prospect.way(room.seconds)
+        figure = standing.expected(prospect, prospects, way).figure(self.metric)
         gains = [v - standing.figure if self.metric in SHARES else standing.figure - v for v in (figure.low, figure.value, figure.high)]
         expected = Range(gains[1], min(gains), max(gains))
-        seconds = prospect.seconds(room.seconds) or next(iter(prospect.by_folds), None)
-        return Step(prospect.train, standing.best, why, expected=expected, seconds=seconds, memory=prospect.memory if seconds else None)
+        shown = way or next(iter(prospect.ways), None)
+        seconds, memory = (shown.seconds, prospect.memory) if shown else (None, None)
+        return Step(prospect.train, standing.best, why, expected=expected, seconds=seconds, memory=memory)
 
     def _judged(self, step: Step, done: _Done) -> Step:
         """With what was measured."""
@@ -488,7 +490,7 @@ class Climb:
         if found is None:
             return {}
         gain = self._step(found, prospects, standing, Room(), "").expected
-        seconds = deadline.spent + found.by_folds[-1].high + finishing(self.recorder)
+        seconds = deadline.spent + found.ways[-1].seconds.high + finishing(self.recorder)
         return {"train": found.train, "budget": seconds_in_words(10 * math.ceil(seconds / 10)), "gain": gain}
 
     def _keep_outcome(self, prospect: Prospect, own: Recorder, standing: Standing, peak: float | None) -> None:
@@ -501,7 +503,8 @@ class Climb:
         for name, spent in own.stages.items():
             if stage := stage_of(name):
                 stages[stage] = stages.get(stage, 0.0) + spent
-        if own.decisions.get("folds_trained", self.validation.count) < len(prospect.by_folds) or own.decisions.get(SHORTENED):
+        plan, most = own.decisions.get("training_plan"), prospect.ways[-1].folds
+        if own.decisions.get(SHORTENED) or plan and (plan["steps"] < plan["of"] or plan["folds"] < most):
             stages.pop("training", None)
         pairs = {n: (float(raw["stages"][n]), s) for n, s in stages.items() if n in raw["stages"]}
         now = peak_memory_mb()

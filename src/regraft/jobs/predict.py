@@ -30,6 +30,7 @@ from regraft.jobs.work import Deeper, plan_deeper
 from regraft.modality import MODALITIES
 from regraft.pretrained import source_of
 from regraft.pretrained.catalogue import entry_of
+from regraft.strategy.budget import LEAST_STEPS
 from regraft.strategy.contrastive import contrast_for
 from regraft.strategy.cost import (
     Amount,
@@ -46,7 +47,7 @@ from regraft.strategy.cost import (
     total,
 )
 from regraft.strategy.gains import Expected, Gain, gain_of
-from regraft.strategy.ladder import Prospect, Standing, worthwhile
+from regraft.strategy.ladder import PARTS, Prospect, Standing, Way, worthwhile
 from regraft.strategy.naming import match_names
 from regraft.strategy.outcomes import Outcome, corrected, memory_ratios, ratios, stage_of
 from regraft.strategy.plan import Option
@@ -131,12 +132,12 @@ class Ground:
 
     def _prospect(self, train: str) -> Prospect:
         gain = self._gain(train)
-        by_folds: list[Range] = []
-        for folds in range(1, self.amount.folds + 1):
-            by_folds.append(total(self._corrected(self._told(self._stages(train, folds))).values()))
-            if len(by_folds) > 1 and by_folds[-1] == by_folds[-2]:
-                by_folds.pop()
+        ways = [self._way(train, share, 1) for share in PARTS if share * self._steps(train) >= min(LEAST_STEPS, self._steps(train))]
+        for folds in range(2, self.amount.folds + 1):
+            way = self._way(train, 1.0, folds)
+            if way.seconds == ways[-1].seconds:
                 break  # more are not trained anyway
+            ways.append(way)
         whole = self._told(self._stages(train))
         memory = self._memory(train)
         raw = {
@@ -145,18 +146,28 @@ class Ground:
             "figure": round(self.head.mean + gain.rule, 4),
         }
         memory = corrected(memory, memory_ratios(self.outcomes, deeper=True, device=self._device))
-        return Prospect(train, LADDER.index(train), gain.expected, tuple(by_folds), memory, (gain.why, self._cost_reason(train)), raw)
+        return Prospect(train, LADDER.index(train), gain.expected, tuple(ways), memory, (gain.why, self._cost_reason(train)), raw)
+
+    def _way(self, train: str, share: float, folds: int) -> Way:
+        return Way(share, folds, total(self._corrected(self._told(self._stages(train, folds, share))).values()))
+
+    def _steps(self, train: str) -> int:
+        """Steps of the whole schedule of a rung."""
+        known = self.rungs[train]
+        if train == "contrastive":
+            return contrast_for(self.amount.train, known.timed.length).steps
+        return known.settings.steps(self.amount.train)
 
     def _gain(self, train: str) -> Gain:
         return gain_of(train, self.per_class, self.near, self.outcomes, self.metric)
 
-    def _stages(self, train: str, most: int | None = None) -> dict[str, Range]:
-        """What a rung below the head takes on top of the head, in at most so many folds."""
+    def _stages(self, train: str, most: int | None = None, share: float = 1.0) -> dict[str, Range]:
+        """What a rung below the head takes on top of the head, in at most so many folds and with a share of its steps."""
         one, settings = self.rungs[train].timed, self.rungs[train].settings
         if train == "contrastive":
-            return contrastive_stages(self.amount, self.pace, one.body, contrast_for(self.amount.train, one.length), most)
+            return contrastive_stages(self.amount, self.pace, one.body, contrast_for(self.amount.train, one.length), most, share)
         precision = precision_for(one.body.step, one.body.rounded) if one.body.step and one.body.rounded else "fp32"
-        return deeper_stages(self.amount, self.pace, one.body, settings, precision, most)
+        return deeper_stages(self.amount, self.pace, one.body, settings, precision, most, share)
 
     def _memory(self, train: str) -> Range:
         return deeper_memory(self.amount, self.held, self.seen, self.rungs[train].timed.body, self.rungs[train].settings.batch)

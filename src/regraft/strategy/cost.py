@@ -208,17 +208,17 @@ MIXES = 5
 """Weights between the start and the end of a training that each fold is judged with, where `wise` asks for it (training/afterwards.py)."""
 
 
-def training_seconds(amount: Amount, settings: Settings, step: Range, judged: float, most: int | None = None) -> Range:
+def training_seconds(amount: Amount, settings: Settings, step: Range, judged: float, most: int | None = None, share: float = 1.0) -> Range:
     """All folds that are trained and the final training; how many folds there are follows from what one takes, as it will when it is known,
-    and is at most `most`. `judged` are the seconds of a held-out example.
+    and is at most `most`. `judged` are the seconds of a held-out example, `share` is the part of the steps that is made.
     """
     own = math.ceil(amount.train * (1 - 1 / max(2, amount.folds)))
     held = (amount.train - own) * judged * (MIXES if settings.wise else 1)
 
     def took(seconds: float) -> float:
-        one = settings.steps(own) * seconds + held
+        one = share * settings.steps(own) * seconds + held
         folds = folds_to_train(amount.folds, one, amount.train)
-        return min(folds, most or folds) * one + settings.steps(amount.train) * seconds
+        return min(folds, most or folds) * one + share * settings.steps(amount.train) * seconds
 
     # near the border between all folds and one, what takes longer may be done sooner
     tried = [took(step.low * (step.high / step.low) ** (k / 16)) for k in range(17)]
@@ -227,9 +227,11 @@ def training_seconds(amount: Amount, settings: Settings, step: Range, judged: fl
 
 
 def deeper_stages(
-    amount: Amount, pace: Pace, body: Body, settings: Settings, precision: str = "fp32", most: int | None = None
+    amount: Amount, pace: Pace, body: Body, settings: Settings, precision: str = "fp32", most: int | None = None, share: float = 1.0
 ) -> dict[str, Range]:
-    """The stages of training below the head, by name, in at most so many folds: what comes on top of those of the head."""
+    """The stages of training below the head, by name, in at most so many folds and with a `share` of the steps: what comes on top of those
+    of the head.
+    """
     rough = ROUGH if body.step is None else MEASURED
     found = {"cut": Range.around(body.cutting, ROUGH)}
     read = amount.examples * pace.reading
@@ -237,7 +239,7 @@ def deeper_stages(
     found["frozen part" if body.saved else "preparing"] = Range.around(read + trunk, ROUGH if "judged" in pace.measured else GUESSED)
     step = step_seconds(body, amount, pace, settings.batch, precision)
     judged = (1 - body.saved) * pace.judged * amount.windows
-    training = training_seconds(amount, settings, step, judged, most)
+    training = training_seconds(amount, settings, step, judged, most, share)
     found["training"] = total([training, _precision_timing(body, settings, step, amount)])
     found["judging"] = Range.around(max(0.02, amount.test * judged), rough)
     return found
@@ -254,12 +256,14 @@ def _precision_timing(body: Body, settings: Settings, step: Range, amount: Amoun
     return total([plain, other])
 
 
-def contrastive_stages(amount: Amount, pace: Pace, body: Body, contrast: Contrast, most: int | None = None) -> dict[str, Range]:
-    """The stages of `--train contrastive`, in at most so many folds, on top of those of the head: every fold tunes the encoder, encodes
-    everything and fits heads.
+def contrastive_stages(
+    amount: Amount, pace: Pace, body: Body, contrast: Contrast, most: int | None = None, share: float = 1.0
+) -> dict[str, Range]:
+    """The stages of `--train contrastive`, in at most so many folds and with a `share` of the steps, on top of the head: every fold
+    tunes the encoder, encodes everything and fits heads.
     """
     found = {"preparing": Range.around(max(0.02, amount.examples * pace.reading), ROUGH)}
-    batches = contrast.steps * contrast.batch * amount.windows
+    batches = share * contrast.steps * contrast.batch * amount.windows
     each = 3 * pace.judged if body.step is None else body.step / max(1, batch_for(amount.train))
     encoding = amount.train * amount.windows * pace.judged
     heads = pace.probe * probe_seconds(amount.train, amount.width, amount.outputs, nested=False)

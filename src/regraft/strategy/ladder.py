@@ -3,8 +3,8 @@
 Rungs stand in two orders, that of the fewest changes and that of predicted cost. The goal of a climb is the cheapest of those that are as
 good as the best that fits, but for what is not worth anything (`strategy.plan.worth`). What lies before it in the order of changes is
 trained first where it is cheaper, is expected to be better than everything cheaper, and leaves room for the goal. Three things follow
-(tests/property/test_ladder_properties.py): from equal expectations more time never ends lower; a dearer rung is never taken for an equal
-one; limits hold.
+(tests/property/test_ladder_properties.py): from equal expectations more time never ends lower, but for what is not worth anything; a dearer
+rung is never taken for an equal one; limits hold.
 """
 
 from __future__ import annotations
@@ -26,12 +26,37 @@ SURPRISE = 2.0
 """Standard deviations beyond which a surprise counts no more."""
 
 
+PARTS = {0.1: 0.6, 0.25: 0.8, 0.5: 0.9, 1.0: 1.0}
+"""Part of the steps that are made -> part of the gain that they give: most comes early (docs/how-it-decides.md has what was measured)."""
+
+IN_WORDS = {0.1: "a tenth", 0.25: "a quarter", 0.5: "half", 1.0: "all"}
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to train a rung: with a `share` of its steps, judged in so many `folds`, in so many seconds."""
+
+    share: float
+    folds: int
+    seconds: Range
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"share": self.share, "folds": self.folds, "seconds": self.seconds.to_json()}
+
+    @property
+    def said(self) -> str:
+        """What it takes, in words."""
+        less = "" if self.share == 1 else f" with {IN_WORDS[self.share]} of its steps"
+        return f"{in_time(self.seconds)}{less}"
+
+
 @dataclass(frozen=True)
 class Prospect:
     """A rung that could be trained: what it is expected to gain over the linear head (on the scale of `gains.scaled`), and what it takes.
 
-    `order` is its place on the ladder, from the fewest changes. `by_folds` are its seconds when it is judged in one fold, two, and so on,
-    as far as more are trained at all; empty where nobody looked, as what is gained is not worth any time. `memory` is the most that the
+    `order` is its place on the ladder, from the fewest changes. `ways` are those to train it, from the shortest to the whole schedule in as
+    many folds as are trained at all; empty where nobody looked, as what is gained is not worth any time. `memory` is the most that the
     process holds, in MB. `reasons` say where numbers are from; `raw` are predictions as they were before earlier outcomes corrected them,
     as in `Option`.
     """
@@ -39,19 +64,18 @@ class Prospect:
     train: str
     order: int
     gain: Expected
-    by_folds: tuple[Range, ...]
+    ways: tuple[Way, ...]
     memory: Range
     reasons: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
-    def seconds(self, left: float) -> Range | None:
-        """What it takes with as many folds as surely fit into the seconds that are left; None where not even one does."""
-        return next((r for r in reversed(self.by_folds) if r.high <= left), None)
+    def way(self, left: float) -> Way | None:
+        """The fullest that surely fits into the seconds that are left; None where not even the shortest does."""
+        return next((way for way in reversed(self.ways) if way.seconds.high <= left), None)
 
-    @property
-    def least(self) -> Range:
-        """Judged in one fold."""
-        return self.by_folds[0]
+    def gained(self, way: Way | None) -> Expected:
+        """What is expected of it so; of the whole schedule without a way."""
+        return self.gain if way is None else Expected(self.gain.mean * PARTS[way.share], self.gain.deviation)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, which `from_json` reads."""
@@ -59,7 +83,7 @@ class Prospect:
             "train": self.train,
             "order": self.order,
             "gain": [round(self.gain.mean, 4), round(self.gain.deviation, 4)],
-            "by_folds": [r.to_json() for r in self.by_folds],
+            "ways": [way.to_json() for way in self.ways],
             "memory": self.memory.to_json(),
             "reasons": list(self.reasons),
             "raw": dict(self.raw),
@@ -68,9 +92,9 @@ class Prospect:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Prospect:
         """What `to_json` gave."""
-        by_folds = tuple(Range.from_json(r) for r in values["by_folds"])
+        ways = tuple(Way(float(w["share"]), int(w["folds"]), Range.from_json(w["seconds"])) for w in values["ways"])
         memory, gain = Range.from_json(values["memory"]), Expected(*map(float, values["gain"]))
-        return cls(values["train"], values["order"], gain, by_folds, memory, tuple(values["reasons"]), dict(values["raw"]))
+        return cls(values["train"], values["order"], gain, ways, memory, tuple(values["reasons"]), dict(values["raw"]))
 
 
 @dataclass(frozen=True)
@@ -100,12 +124,12 @@ class Standing:
         """After one more."""
         return replace(self, tried={**self.tried, train: gain}, best=train if kept else self.best)
 
-    def expected(self, prospect: Prospect, prospects: Sequence[Prospect]) -> Expected:
-        """What a rung is expected to give, on the scale of `gains.scaled`, now that others were tried."""
-        return Expected(scaled(self.metric, self.head), 0.0).plus(self._moved(prospect, prospects))
+    def expected(self, prospect: Prospect, prospects: Sequence[Prospect], way: Way | None = None) -> Expected:
+        """What a rung is expected to give in such a way, on the scale of `gains.scaled`, now that others were tried."""
+        return Expected(scaled(self.metric, self.head), 0.0).plus(self._moved(prospect, prospects).gained(way))
 
-    def _moved(self, prospect: Prospect, prospects: Sequence[Prospect]) -> Expected:
-        """The gain of a rung after what others gave: by a part of their surprise, in standard deviations, the less the less is known."""
+    def _moved(self, prospect: Prospect, prospects: Sequence[Prospect]) -> Prospect:
+        """A rung after what others gave: by a part of their surprise, in standard deviations, the less the less is known."""
         surprises: list[float] = []
         for other in prospects:
             if other.train not in self.tried or other.gain.deviation <= 0:
@@ -117,9 +141,9 @@ class Standing:
             surprise = (value - other.gain.mean) / own * own**2 / (own**2 + noise**2)
             surprises.append(min(SURPRISE, max(-SURPRISE, surprise)))
         if not surprises:
-            return prospect.gain
+            return prospect
         shift = ALIKE * prospect.gain.deviation * sum(surprises) / len(surprises)
-        return Expected(prospect.gain.mean + shift, prospect.gain.deviation)
+        return replace(prospect, gain=Expected(prospect.gain.mean + shift, prospect.gain.deviation))
 
 
 @dataclass(frozen=True)
@@ -172,11 +196,15 @@ def more_of(metric: str, value: float, than: float) -> str:
 
 @dataclass(frozen=True)
 class _Able:
-    """A rung that may be trained now: its expected value, and its seconds."""
+    """A rung that may be trained now: its expected value, and how."""
 
     prospect: Prospect
     value: float
-    seconds: Range
+    way: Way
+
+    @property
+    def seconds(self) -> Range:
+        return self.way.seconds
 
     @property
     def dearness(self) -> tuple[float, float, int]:
@@ -199,18 +227,23 @@ def next_rung(prospects: Sequence[Prospect], standing: Standing, room: Room) -> 
     others: dict[str, str] = {}
     able: list[_Able] = []
     for p in ladder:
-        value = value_on(metric, standing.expected(p, prospects).mean)
-        seconds = p.seconds(room.seconds)
-        if value <= best + least:
-            others[p.train] = f"{more_of(metric, value, best)} expected over {standing.best}, {too_little(metric)}"
+        way = p.way(room.seconds)
+        whole, value = (value_on(metric, standing.expected(p, prospects, w).mean) for w in (None, way))
+        more = f"{more_of(metric, whole, best)} expected over {standing.best}"
+        if whole <= best + least:
+            others[p.train] = f"{more}, {too_little(metric)}"
         elif p.memory.high > room.memory:
             held = f"{p.memory.value:,.0f} MB (up to {p.memory.high:,.0f})"
-            others[p.train] = f"it needs {held} of memory, and {room.memory:,.0f} are there"
-        elif seconds is None:
-            more = f"{more_of(metric, value, best)} expected over {standing.best}"
-            others[p.train] = f"{more}, but it takes {in_time(p.least)} and {seconds_in_words(max(0.0, room.seconds))} are left"
+            others[p.train] = f"{more}, but it needs {held} of memory, and {room.memory:,.0f} are there"
+        elif way is None:
+            short = p.ways[0] if p.ways else None
+            takes = f"it takes {short.said}" if short else "what it takes is not known"
+            others[p.train] = f"{more}, but {takes} and {seconds_in_words(max(0.0, room.seconds))} are left"
+        elif value <= best + least:
+            less = f"{IN_WORDS[way.share]} of its steps, with {more_of(metric, value, best)}, is all that fits"
+            others[p.train] = f"{more}, but {less}: {seconds_in_words(room.seconds)} are left"
         else:
-            able.append(_Able(p, value, seconds))
+            able.append(_Able(p, value, way))
     if not able:
         return Choice("", _why_end(ladder, others), "", others)
     top = max(a.value for a in able)
@@ -219,7 +252,7 @@ def next_rung(prospects: Sequence[Prospect], standing: Standing, room: Room) -> 
     goal = next((a for a in equal if a.prospect.train == standing.aim), None) or min(equal, key=lambda a: a.dearness)
     first = next((a for a in able if _is_step(a, goal, able, least) and a.seconds.high + goal.seconds.high <= room.seconds), goal)
     others |= _passed(able, first, goal, metric, least)
-    why = f"{more_of(metric, first.value, best)} expected over {standing.best}, in {in_time(first.seconds)}"
+    why = f"{more_of(metric, first.value, best)} expected over {standing.best}, in {first.way.said}"
     return Choice(first.prospect.train, why, goal.prospect.train, others)
 
 
@@ -238,15 +271,13 @@ def _passed(able: Sequence[_Able], first: _Able, goal: _Able, metric: str, least
             continue
         more = more_of(metric, goal.value, a.value)
         if a.dearness > goal.dearness:
-            found[a.prospect.train] = (
-                f"{aim} is expected to be as good ({more}) in less time: {in_time(goal.seconds)}, not {in_time(a.seconds)}"
-            )
+            found[a.prospect.train] = f"{aim} is expected to be as good ({more}) in less time: {goal.way.said}, not {a.way.said}"
         elif a.prospect.order > goal.prospect.order:
             found[a.prospect.train] = f"{aim} changes less and is expected to give more ({more})"
         elif not _is_step(a, goal, able, least):
             found[a.prospect.train] = f"{aim} is expected to give more ({more}), and something cheaper on the way to it as much"
         else:
-            found[a.prospect.train] = f"its {in_time(a.seconds)} are kept for {aim}, which is expected to give more ({more})"
+            found[a.prospect.train] = f"its {a.way.said} are kept for {aim}, which is expected to give more ({more})"
     return found
 
 
