@@ -146,7 +146,8 @@ class Climb:
             number += 1
             prospect = next(p for p in prospects if p.train == choice.train)
             step = self._step(prospect, prospects, standing, room, choice.why)
-            own, peak = recorder.of_rung(choice.train), peak_memory_mb()
+            aim = next((p.way(room.seconds) for p in prospects if p.train == choice.aim != choice.train), None)
+            own, peak = recorder.of_rung(choice.train, aim.seconds.high if aim else 0.0), peak_memory_mb()
             done, reason = self._rung(prospect, own, best)
             standing = replace(standing, aim=choice.aim)
             if done is None:

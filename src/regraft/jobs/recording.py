@@ -84,9 +84,16 @@ class Recorder:
         """Where trainings are saved on their way."""
         return self.path / CHECKPOINTS
 
-    def of_rung(self, rung: str) -> Recorder:
-        """The same run for one of several rungs that are trained in it: its decisions, checkpoints and seconds are its own."""
-        return _OfRung(self, rung)
+    reserved = 0.0
+    """Seconds that are kept for what is trained afterwards."""
+
+    def of_rung(self, rung: str, reserved: float = 0.0) -> Recorder:
+        """The same run for one of several rungs that are trained in it: its decisions, checkpoints and seconds are its own, and so many
+        seconds are kept for others.
+        """
+        found = _OfRung(self, rung)
+        found.reserved = reserved
+        return found
 
     def called(self, what: str) -> str:
         """What a stage of trainings is called here."""
