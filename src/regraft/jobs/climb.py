@@ -164,7 +164,7 @@ class Climb:
                 self.steps[p.train] = self._step(p, prospects, standing, room, choice.others.get(p.train, choice.why))
         self.steps |= {train: Step(train, standing.best, why) for train, why in unavailable.items()}
         self.emit(Said(f"ladder: {standing.best} is kept; {choice.why}"))
-        return Climbed(best, over_head, self._result(prospects, standing, choice, judged))
+        return Climbed(best, over_head, self._result(prospects, standing, choice, judged, best))
 
     # ------------------------------------------------------------ expectations
 
@@ -442,7 +442,7 @@ class Climb:
         measured = {"gain": _range(gain), "over_head": _range(done.over_head), "took": done.seconds}
         return replace(step, kept=done.kept, why=why, **measured)
 
-    def _result(self, prospects: Sequence[Prospect], standing: Standing, choice: Choice, judged: float) -> dict[str, Any]:
+    def _result(self, prospects: Sequence[Prospect], standing: Standing, choice: Choice, judged: float, best: Candidate) -> dict[str, Any]:
         """What `run.json` says of the climb."""
         validation, target, n = self.validation, self.labelled.target, len(self.validation.parts.y)
         without = validation.figures(validation.judge(self.bare))[self.metric].value
@@ -462,7 +462,7 @@ class Climb:
             without=without,
             steps=steps,
             best=standing.best,
-            figure=standing.figure,
+            figure=validation.figures(validation.judge(best.held_out))[self.metric].value,
             end=choice.why,
             twice=unscaled(self.metric, scaled(self.metric, judged) + RATE.mean * math.log(2)),
             longer=self._longer(prospects, standing),

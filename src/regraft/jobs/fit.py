@@ -534,7 +534,7 @@ class _Fit:
 
     def _head(self, probe: Probe, network: FrozenPass, extracted: Extracted, validation: Validation) -> Candidate:
         """The linear head as a model."""
-        rung, engine = self.rung if self.deeper is None else "head", network.chosen.engine
+        rung, engine = self.rung if self.deeper is None and not self.climbs else "head", network.chosen.engine
         return head_candidate(rung, probe, extracted.features, validation, self.facts, self.backbone, engine)
 
     def _first_bundle(self, head: Candidate, validation: Validation) -> None:
