@@ -11,7 +11,7 @@ from test_resume import NETWORK, OWN, Stop, bundle, stopping_at
 
 import regraft
 from regraft.errors import UsageError
-from regraft.jobs import climb, predict
+from regraft.jobs import climb, prospects
 from regraft.workspace import checkpoints
 
 
@@ -28,8 +28,9 @@ def own_code(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "SHARE", 1e9)
     # two rungs that are expected to be worth it, so that both are trained whatever they give
     gains = {"norm": 3.0, "full": 9.0}
-    monkeypatch.setattr(predict, "gain_of", lambda train, *_, **__: Gain(Expected(gains.get(train, -9.0), 0.1), "a test", 0.0))
+    monkeypatch.setattr(prospects, "gain_of", lambda train, *_, **__: Gain(Expected(gains.get(train, -9.0), 0.1), "a test", 0.0))
     monkeypatch.setattr(climb, "next_rung", _both)
+    monkeypatch.setattr(climb, "hopeless", lambda *_: [])
     yield
     sys.modules.pop("small_stops", None)
 

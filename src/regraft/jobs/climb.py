@@ -33,7 +33,7 @@ from regraft.jobs.labelled import Labelled
 from regraft.jobs.network import Given
 from regraft.jobs.pacing import SHORTENED, finishing
 from regraft.jobs.planned import earlier_outcomes, known_of
-from regraft.jobs.predict import CUTTING, LADDER, Ground, calibrated, few_texts, hopeless, rungs_of
+from regraft.jobs.prospects import CUTTING, LADDER, Ground, calibrated, few_texts, hopeless, rungs_of
 from regraft.jobs.recording import DATA, Recorder
 from regraft.jobs.ship import settled
 from regraft.jobs.validation import Validation

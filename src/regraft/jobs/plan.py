@@ -28,7 +28,7 @@ from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.network import given_network
 from regraft.jobs.parts import divide
 from regraft.jobs.planned import OF_PLAN, earlier_outcomes, keep_expectations, known_of
-from regraft.jobs.predict import Ground, calibrated, rungs_of
+from regraft.jobs.prospects import Ground, calibrated, rungs_of
 from regraft.jobs.validation import Validation
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of

@@ -157,9 +157,8 @@ def _chosen(story: Story) -> list[str]:
         what = "head: a new output layer, and the network as it came; the fewest changes that do"
     else:
         what = f"{story.best}: {_points(story, _kept(story).over_head)} over head"
-    return [
-        f"What was chosen: {what}. {story.metric_name[0].upper()}{story.metric_name[1:]} {_figure(story, story.figure)} on the examples that judged it. The climb ended: {story.end}."
-    ]
+    reached = f"{story.metric_name[0].upper()}{story.metric_name[1:]} {_figure(story, story.figure)} on the examples that judged it"
+    return [f"What was chosen: {what}. {reached}. The climb ended: {story.end}."]
 
 
 def _kept(story: Story) -> Step:
