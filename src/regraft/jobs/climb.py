@@ -45,7 +45,7 @@ from regraft.strategy.explain import Step, Story, explained
 from regraft.strategy.gains import RATE, SHARES, Expected, nearness, scaled, unscaled
 from regraft.strategy.ladder import Choice, Prospect, Room, Standing, next_rung
 from regraft.strategy.outcomes import Outcome, stage_of
-from regraft.strategy.plan import seconds_in_words
+from regraft.strategy.plan import allowance, seconds_in_words
 from regraft.strategy.similarity import Similarity, similarity_of, skill_of
 from regraft.workspace.bundle import copy_bundle, same_bundle
 from regraft.workspace.checkpoints import Checkpoint
@@ -193,14 +193,14 @@ class Climb:
         known = self._known()
         pace = self._pace(known)
         left = lambda: deadline.left - finishing(recorder)
-        until = deadline.spent + LOOKING * left()
+        until = deadline.spent + (LOOKING * left() if deadline.bound else allowance(None))
         if deadline.bound and CUTTING + seconds_to_time(pace.example, LEAST, JUDGED) > left():
             few = f"{seconds_in_words(max(0.0, left()))} are left, too little to find out what a rung takes here"
             return [], dict.fromkeys(LADDER[2:], few)
         deeper = rungs_of(self.given, self.labelled)
         if self.seen is not None:
             deeper.pop("contrastive", None)  # it reads the examples as they are
-        budget = lambda: until - deadline.spent if deadline.bound else float("inf")
+        budget = lambda: until - deadline.spent
         count = max(JUDGED, batch_to_time(pace.example, max(0.0, min(60.0, budget())), 32))
         places = np.unique(np.linspace(0, len(parts.train) - 1, min(count, len(parts.train))).astype(int))
         at = parts.train[places]
