@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,8 @@ def wait_without_spinning() -> None:
     """
     if "torch" not in sys.modules:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        # what cuBLAS needs to give the same bits twice; read when a GPU is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 # at once: a network of the user's own code imports PyTorch before any verb would
@@ -73,10 +76,34 @@ def computing_threads(threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with kept_memory():
+        with kept_memory(), _repeatable_gpu():
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _repeatable_gpu() -> Iterator[None]:
+    """On a GPU the kernels that give the same bits twice, and float32 that is float32: convolutions would round what they read to ten bits
+    (TF32), as `--precision fp32` says they do not. bfloat16 is there for those who want speed.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # pyright: ignore[reportAttributeAccessIssue]
+    with warnings.catch_warnings(), torch.backends.cudnn.flags(True, benchmark=False, deterministic=True, allow_tf32=False):
+        # where an operation has no such kernel, it runs as it can
+        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            torch.utils.deterministic.fill_uninitialized_memory = filled  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def peak_memory_mb() -> float | None:

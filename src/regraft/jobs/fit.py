@@ -349,7 +349,7 @@ class _Fit:
         near = find_near(usable, extracted, self.modality, self.emit, held, self.recorder.deadline)
         self.decide(near_duplicates=near.to_json())
         parts = near.bind(divide(self.labelled, examples, values, extracted, self.emit), usable, extracted.identities, self.emit)
-        validation = Validation.of(self.target, metric, parts, spec.seed, balance=spec.balance, emit=self.emit)
+        validation = Validation.of(self.target, metric, parts, spec.seed, balance=spec.balance, emit=self.emit, device=self.device)
         self.decide(**{DATA: _known_by(parts, validation, extracted.identities, len(left_out))})
         validation, self.strengths = study_in_time(self.recorder, validation, extracted.features)
         probe = self._linear_head(network, validation, usable, extracted)

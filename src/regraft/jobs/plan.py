@@ -310,7 +310,7 @@ class _Looked:
         chosen_values = [values[order[k]] for k in range(len(examples))]
         parts = divide(labelled, examples, chosen_values, extracted, silent)
         metric = spec.metric or labelled.target.metrics[0]
-        validation = Validation.of(labelled.target, metric, parts, spec.seed, balance=spec.balance, emit=silent)
+        validation = Validation.of(labelled.target, metric, parts, spec.seed, balance=spec.balance, emit=silent, device=making.device)
         begun = time.perf_counter()
         probe = validation.probe("output layer", extracted.features, strengths_for(labelled.target.loss), silent)
         taken = time.perf_counter() - begun

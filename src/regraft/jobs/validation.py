@@ -85,9 +85,11 @@ class Validation:
     """A finer division (n,) by the same rules, for choices inside of a fold; -1 for what is in no part."""
     hurried: bool = False
     """Whether a budget leaves no time for a nested choice."""
+    device: str = "cpu"
+    """Where linear heads are fitted."""
 
     @classmethod
-    def of(cls, target: Target, metric: str, parts: Parts, seed: int, *, balance: bool, emit: Emit) -> Validation:
+    def of(cls, target: Target, metric: str, parts: Parts, seed: int, *, balance: bool, emit: Emit, device: str = "cpu") -> Validation:
         """DataError when nothing can be held out; what cannot be judged is said."""
         from regraft.training.head import assign_folds, bound_together, class_weights
 
@@ -111,7 +113,7 @@ class Validation:
             emit(Warned(said))
         weights = parts.weights * class_weights(parts.y, len(target.outputs)) if balance else parts.weights
         inner = assign_folds(strata, names, INNER_PARTS, seed + 1)
-        return cls(target, metric, parts, folds, view, columns, weights, inner)
+        return cls(target, metric, parts, folds, view, columns, weights, inner, device=device)
 
     @property
     def count(self) -> int:
@@ -157,6 +159,7 @@ class Validation:
             nested=self.nested if nested is None else nested,
             careful=careful,
             watch=lambda done, total: emit(Progress(stage, done, total)),
+            device=self.device,
         )
         emit(Done(stage, time.perf_counter() - begun, f"strength {found.strength:.2g}, {self.count} folds"))
         return found

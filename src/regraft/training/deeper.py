@@ -187,6 +187,8 @@ def tune(
     """
     keeping = keeping or Keeping()
     start = learner.state()
+    # a start is fitted on the processor, or read from a file; the learner may be on a GPU
+    starts = [{name: tensor.to(start[name].device) for name, tensor in s.items()} for s in starts] if starts else None
     count = int(task.folds.max()) + 1
     way = _Way(np.full((len(mixes), len(task.train), learner.output.out_features), np.nan), count)
     if (held := keeping.read()) is not None:
@@ -353,8 +355,9 @@ class Standard:
             return state
         prefix = f"{self.layer}." if self.layer else ""
         weight, bias = state[f"{prefix}weight"].double(), state[f"{prefix}bias"].double()
-        plain = weight * torch.from_numpy(self.scale).double()
-        moved = bias - plain @ torch.from_numpy(self.mean).double()
+        scale, mean = (torch.from_numpy(values).to(weight) for values in (self.scale, self.mean))
+        plain = weight * scale
+        moved = bias - plain @ mean
         return {**state, f"{prefix}weight": plain.float(), f"{prefix}bias": moved.float()}
 
 

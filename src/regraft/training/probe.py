@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,14 @@ from regraft.training.solve import HISTORY, NormalEquations, Problems, minimise
 
 PROBLEM_BYTES = 256 << 20
 """Bound on the optimiser's memory for the problems that are solved side by side."""
+
+LANES = 4
+"""Threads that solve at most. Problems side by side read the rows once for all: on 16 cores 4 threads took 1.7 s where 16 took 3.6
+(docs/log.md).
+"""
+
+GPU_BYTES = 2 << 30
+"""The same in the memory of a GPU."""
 
 TIGHT = 1e-5
 """Largest entry of the gradient at which the model that is kept counts as solved."""
@@ -100,8 +109,9 @@ class _Study:
         watch: Callable[[int, int], None],
         tolerance: Callable[[float], float],
         loss: Loss,
+        device: torch.device,
     ) -> None:
-        self.tolerance, self.loss = tolerance, loss
+        self.tolerance, self.loss, self.device = tolerance, loss, device
         self.classes, self.strengths, self.score, self.gains, self.watch = classes, strengths, score, gains, watch
         self.count = int(folds.max()) + 1
         views = len(features) // len(labels)
@@ -111,12 +121,12 @@ class _Study:
         self.order = np.argsort(np.tile(numbered, views), kind="stable")
         starts = np.concatenate([[0], np.cumsum(views * sizes)]).tolist()
         self.spans = [slice(starts[f], starts[f] + int(sizes[f])) for f in range(self.count)]
-        self.design = Design(torch.from_numpy(features), torch.from_numpy(self.order), starts)
+        self.design = Design(torch.from_numpy(features).to(device), torch.from_numpy(self.order).to(device), starts)
         owners = self.order % len(labels)
         self.values = labels[owners]
-        self.truth = loss.truth(self.values)
+        self.truth = loss.truth(self.values).to(device)
         given = np.ones(len(labels)) if weights is None else weights
-        self.weights = torch.from_numpy((given[owners] / views).astype(np.float32))
+        self.weights = torch.from_numpy((given[owners] / views).astype(np.float32)).to(device)
         self.pairs = [frozenset(pair) for pair in itertools.combinations(range(self.count), 2)]
         self.direct = NormalEquations(self.design, self.truth, self.weights) if loss.direct else None
         self.evaluations = self.solved = 0
@@ -130,8 +140,9 @@ class _Study:
         """
         if self.direct is not None:
             return self._solve_directly(self.direct, jobs)
-        threads = torch.get_num_threads()
-        bound = PROBLEM_BYTES // threads // (4 * self.design.width * self.classes * (2 * HISTORY + 6))
+        # a GPU takes all problems at once
+        threads, room = (min(torch.get_num_threads(), LANES), PROBLEM_BYTES) if self.device.type == "cpu" else (1, GPU_BYTES)
+        bound = room // threads // (4 * self.design.width * self.classes * (2 * HISTORY + 6))
         # every second job for one thread, the others for the other: neighbours in the list are alike and cost alike
         lanes = [list(range(len(jobs)))[k::threads] for k in range(min(threads, len(jobs)))]
         parts = [lane[i : i + max(1, bound)] for lane in lanes for i in range(0, len(lane), max(1, bound))]
@@ -167,6 +178,7 @@ class _Study:
 
     def _side_by_side(self, run: Callable[[list[int]], None], parts: Sequence[list[int]], threads: int) -> None:
         """Run the parts in so many threads of one core each: these products are too small to be shared among cores well."""
+        before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(threads, thread_name_prefix="regraft-probe") as pool:
@@ -182,7 +194,7 @@ class _Study:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
         finally:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(before)
 
     def _check(self) -> None:
         if self._stopped:
@@ -227,8 +239,12 @@ class _Study:
 
     def judged(self, model: Tensor, fold: int) -> tuple[np.ndarray, np.ndarray]:
         """(plain decision, loss) of each example of a fold."""
-        outputs = self.loss.outputs(self.design.scores(self.spans[fold], model))
-        return self.loss.decide(outputs), self.loss.each(outputs, self.truth[self.spans[fold]]).numpy()
+        outputs = self.outputs(fold, model)
+        return self.loss.decide(outputs), self.loss.each(outputs, self.truth[self.spans[fold]].cpu()).numpy()
+
+    def outputs(self, fold: int, model: Tensor) -> Tensor:
+        """What a model says of the examples of a fold."""
+        return self.loss.outputs(self.design.scores(self.spans[fold], model)).cpu()
 
     def judge_singles(self) -> tuple[dict[Job, Tensor], dict[float, list[Judged]]]:
         """The models that leave out one fold, and what they say of it, for each strength that was worth trying.
@@ -336,6 +352,7 @@ def fit_probe(
     nested: bool = True,
     careful: bool = True,
     watch: Callable[[int, int], None] = lambda done, total: None,
+    device: str = "cpu",
 ) -> Probe:
     """Fit a convex output layer with an L2 penalty; the strength is chosen by cross-validation, the estimate is nested.
 
@@ -355,7 +372,29 @@ def fit_probe(
 
     More than twice TRIED_ON examples, not nested: all strengths are tried on TRIED_ON of them, spread over folds and labels; all
     examples then decide between the strength that was chosen there and weaker ones.
+
+    On the `device` it is computed in float32 as on a processor; sums may be added in another order.
     """
+    place = torch.device(device)
+    with place if place.type != "cpu" else nullcontext():  # what is made on the way is made there
+        return _fitted(features, labels, folds, classes, strengths, score, gains, loss, weights, nested, careful, watch, place)
+
+
+def _fitted(
+    features: np.ndarray,
+    labels: np.ndarray,
+    folds: np.ndarray,
+    classes: int,
+    strengths: Sequence[float],
+    score: Score,
+    gains: Gains,
+    loss: Loss,
+    weights: np.ndarray | None,
+    nested: bool,
+    careful: bool,
+    watch: Callable[[int, int], None],
+    device: torch.device,
+) -> Probe:
     centre, spread = 0.0, 1.0
     if loss.direct:
         centre, spread = float(labels.mean()), float(labels.std()) or 1.0
@@ -365,7 +404,9 @@ def fit_probe(
     def study_of(some: np.ndarray | slice, watch: Callable[[int, int], None]) -> _Study:
         own = None if weights is None else weights[some]
         rows = some if isinstance(some, slice) else np.concatenate([some + first for first in range(0, len(features), len(labels))])
-        return _Study(features[rows], labels[some], folds[some], classes, tuple(strengths), score, gains, own, watch, tolerance, loss)
+        return _Study(
+            features[rows], labels[some], folds[some], classes, tuple(strengths), score, gains, own, watch, tolerance, loss, device
+        )
 
     tried_on = len(labels)
     if nested or loss.direct or len(labels) <= 2 * TRIED_ON:
@@ -392,11 +433,11 @@ def fit_probe(
     held_out = np.full((len(labels), classes), np.nan, np.float32)
     for f, s in enumerate(fold_strengths):
         span = study.spans[f]
-        held_out[study.order[span]] = loss.outputs(study.design.scores(span, singles[frozenset([f]), s])).numpy()
-    by_fold = [study.design.plain(singles[frozenset([f]), s]) for f, s in enumerate(fold_strengths)]
+        held_out[study.order[span]] = study.outputs(f, singles[frozenset([f]), s]).numpy()
+    by_fold = [_on_processor(study.design.plain(singles[frozenset([f]), s])) for f, s in enumerate(fold_strengths)]
     guess = torch.stack([singles[frozenset([f]), chosen] for f in range(study.count)]).mean(0)
     (final,) = study.solve([(frozenset(), chosen)], [guess], (lambda strength: TIGHT) if careful else rough)
-    weight, bias = study.design.plain(final)
+    weight, bias = _on_processor(study.design.plain(final))
     return Probe(
         weight=(weight * spread).float().numpy(),
         bias=(bias * spread + centre).float().numpy(),
@@ -410,3 +451,7 @@ def fit_probe(
         iterations=study.evaluations,
         tried_on=tried_on,
     )
+
+
+def _on_processor(layer: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return layer[0].cpu(), layer[1].cpu()

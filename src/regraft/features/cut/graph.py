@@ -30,6 +30,10 @@ MAY_GIVE_BACK = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_d
 """Operations that can give what they were given although their schema does not say so."""
 
 
+BATCH = 64
+"""The largest batch that a graph for a GPU is made for. Its operations take larger ones: no check of the size is in them."""
+
+
 class _Flat(nn.Module):
     """A network that takes its keyword arguments in order."""
 
@@ -162,7 +166,10 @@ def export(network: nn.Module, inputs: Mapping[str, Tensor], varying: Mapping[st
 
     CutError when torch.export refuses.
     """
-    batch = torch.export.Dim("batch", min=2)
+    first = next(iter(inputs.values()))
+    # on a GPU kernels are chosen by whether a batch has more elements than 32 bits count: without a bound that is a refusal
+    most = None if first.device.type == "cpu" else max(BATCH, first.shape[0])
+    batch = torch.export.Dim("batch", min=2, max=most)
     shapes = tuple({0: batch, **{d: torch.export.Dim.AUTO for d in varying.get(k, ())}} for k in inputs)
     try:
         with _quiet():
