@@ -102,10 +102,11 @@ class FitSpec:
     """Names of tensors, such as "fc.*, layer4.*": where the weights that --model path: names may differ from the network. What they lack
     is new, what they have too many is left out."""
     train: str = "head"
-    """How much to train. none: nothing, the network's own output layer says the labels, by name or through a linear map; head: freeze the
+    """How much to train. auto: the head, then a rung at a time as long as more is expected to be worth its cost and fits into the budget;
+    none: nothing, the network's own output layer says the labels, by name or through a linear map; head: freeze the
     network, train a new output layer; norm: also scales and biases of normalisation; top or top=K: also the last K blocks; contrastive:
     everything, so that examples of one class come together, for few texts a class; full: everything; layers, such as
-    "last 1 block, head"; or a YAML file with a rung of your own."""
+    "last 1 block, head"; or a YAML file with a rung of your own. When not given: auto with a budget, else head."""
     augment: str = "auto"
     """What changes views of the training examples by chance. auto: all that this kind of input has, without what changes what an example
     is (flips of text, digits, signs), which is found out on held-out examples; none; or a list such as crop,flip,colour."""

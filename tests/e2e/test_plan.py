@@ -61,7 +61,7 @@ def test_a_plan_is_made_kept_edited_and_followed(image_folder, command, monkeypa
     assert all(o["seconds"]["low"] <= o["seconds"]["value"] <= o["seconds"]["high"] and o["memory"]["value"] > 50 for o in found["options"])
     assert found["evidence"]["seen"] == 18 and found["known"]["train"] == 18
     # what is known of this machine is not timed again, and what went through the network is stored
-    monkeypatch.setattr(sys.modules["regraft.jobs.plan"], "plan_deeper", lambda *a: pytest.fail("opened again"))
+    monkeypatch.setattr(sys.modules["regraft.jobs.prospects"], "plan_deeper", lambda *a: pytest.fail("opened again"))
     again = command("plan", image_folder, *MODEL, "--json").json
     assert again["evidence"]["pace"]["judged"] == found["evidence"]["pace"]["judged"]
     assert of(again, "head")["figure"] == of(found, "head")["figure"]

@@ -37,8 +37,8 @@ def vocabulary():
 
 
 def keys_of_fit():
-    """The keys of the result that jobs/fit.py hands to `folder.finish`, and of the test part."""
-    tree = ast.parse((ROOT / "src/regraft/jobs/fit.py").read_text(encoding="utf-8"))
+    """The keys of the result that jobs/ship.py hands to `folder.finish`, and of the test part."""
+    tree = ast.parse((ROOT / "src/regraft/jobs/ship.py").read_text(encoding="utf-8"))
     found = set()
     for node in ast.walk(tree):
         of_result = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "finish"

@@ -33,7 +33,7 @@ from regraft.spec import ALL_METRICS
 @option("--max-latency", metavar="TIME")
 @network_options
 @edit_options
-@option("--train", metavar="HOW", default="head", show_default=True)
+@option("--train", metavar="HOW")
 @option("--augment", metavar="WHAT", default="auto", show_default=True)
 @option("--views", metavar="K")
 @click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help=setting_help())
@@ -102,6 +102,8 @@ def report(result: Any) -> list[Any]:
     if budget := result.get("budget"):
         more = "; ".join(budget["with_more"])
         lines.append(f"budget {clock_time(budget['seconds'])}, {budget['used']:.1f} s used" + (f"; with more time: {more}" if more else ""))
+    if told := result.get("explanation"):
+        lines += [*told, ""]
     lines += [
         f"{result['run']}: {duration(result['seconds'])}{memory}; licence of the weights: {result['licence']}",
         f"  regraft predict {result['run']} FILES     regraft evaluate {result['run']} DATA     regraft show {result['run']}",

@@ -87,7 +87,9 @@ class Timed:
 
 @dataclass(frozen=True)
 class Sample:
-    """The first few of a plan's usable training examples, with what training needs of them: arrays have a row for each."""
+    """A few usable training examples, with what training needs of them: `features` has a row for each. `places` are theirs among all that
+    the validation knows; the first ones when not given.
+    """
 
     examples: Sequence[Example]
     features: np.ndarray
@@ -99,6 +101,7 @@ class Sample:
     keep: bool
     engine: Engine | None = None
     """What runs the frozen part before a cut, where it can."""
+    places: np.ndarray | None = None
 
     @contextmanager
     def work(self) -> Iterator[Work]:
@@ -107,17 +110,18 @@ class Sample:
 
         count = len(self.examples)
         validation = self.validation
+        places = np.arange(count) if self.places is None else self.places
         with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
             yield Work(
                 features=self.features,
                 examples=self.examples,
                 train=np.arange(count),
-                values=validation.parts.y[:count],
-                weights=validation.weights[:count],
-                folds=validation.folds[:count],
+                values=validation.parts.y[places],
+                weights=validation.weights[places],
+                folds=validation.folds[places],
                 loss=LOSSES[validation.target.loss],
                 starts=[(self.probe.weight, self.probe.bias)],
-                head_held_out=self.probe.out_of_fold[:count],
+                head_held_out=self.probe.out_of_fold[places],
                 validation=validation,
                 seed=self.seed,
                 device=self.device,

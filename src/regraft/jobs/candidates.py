@@ -17,6 +17,7 @@ from regraft.jobs.validation import Validation
 from regraft.pretrained import source_of
 from regraft.strategy.settings import folds_said
 from regraft.targets import Target
+from regraft.workspace.bundle import copy_bundle, same_bundle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +41,7 @@ class Candidate:
     engine    what runs it
     features  how many of them its head reads
     cool      divides what its output layer gives by a number, in its weights: scores, tensors and all that is made of them follow
+    saved     its bundle, where it is written already; it is then copied
     """
 
     rung: str
@@ -52,6 +54,7 @@ class Candidate:
     engine: Engine
     features: int
     cool: Callable[[float], None]
+    saved: Path | None = None
 
 
 def head_candidate(
@@ -124,6 +127,10 @@ def save_candidate(folder: Path, candidate: Candidate, target: Target) -> None:
     """Write the bundle of a candidate, whose outputs become predictions by `target`."""
     from regraft.artifacts import save_bundle
 
+    if candidate.saved is not None:
+        if not same_bundle(candidate.saved, folder):
+            copy_bundle(candidate.saved, folder)
+        return
     facts = candidate.facts
     save_bundle(
         folder,

@@ -116,6 +116,24 @@ def peak_memory_mb() -> float | None:
     return round(peak / 1024 if sys.platform != "darwin" else peak / 1024 / 1024, 1)
 
 
+def memory_room_mb() -> float:
+    """The memory that this process may come to hold, in MB: what it holds, and what the machine, or a container's limit, still has.
+    Infinite where it cannot be told.
+    """
+    free: list[float] = []
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            free += [int(line.split()[1]) / 1024 for line in file if line.startswith("MemAvailable")]
+    except (OSError, ValueError, IndexError):
+        return float("inf")
+    try:
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="ascii").strip() for name in ("max", "current"))
+        free.append((int(limit) - int(used)) / 1024**2)
+    except (OSError, ValueError):
+        pass  # no limit, or none that is told here
+    return (resident_mb() or 0.0) + min(free, default=float("inf"))
+
+
 def resident_mb() -> float | None:
     """The memory that this process holds now, in MB; None where it cannot be told."""
     try:

@@ -26,7 +26,7 @@ from regraft.modality import MODALITIES, Modality
 from regraft.strategy.kept import fits
 from regraft.strategy.settings import Settings, changed, folds_to_train, head_settings, precision_for, settings_for, worth_timing
 from regraft.workspace.checkpoints import Checkpoint
-from regraft.workspace.runs import CHECKPOINTS, MATERIAL
+from regraft.workspace.runs import MATERIAL
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -390,9 +390,9 @@ def _keeping(
         for name, tensor in sorted(tensors.items()):
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     named = (DATA, "model", "recipe", "trained", "device", "threads", "versions", "views", *decisions)
-    taken = work.recorder.folder.decisions
+    taken = work.recorder.decisions
     identity = {**{name: taken[name] for name in named if name in taken}, "seed": work.seed, "start": digest.hexdigest()}
-    checkpoint = Checkpoint(work.folder / CHECKPOINTS / f"{stage}.safetensors", identity)
+    checkpoint = Checkpoint(work.recorder.checkpoints / f"{stage}.safetensors", identity)
     with asked_to_stop(work.emit) as stopping:
         yield Keeping(checkpoint.read, checkpoint.save, lambda: checkpoint.due, stopping)
 

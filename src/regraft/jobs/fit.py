@@ -6,29 +6,29 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from regraft.data.base import TEST, TRAIN, Example
 from regraft.deadline import UNWINDING, Deadline, OutOfTime, too_little
 from regraft.errors import Interrupted, RegraftError, WriteError
-from regraft.events import Emit, Measured, Said, Warned, silent
+from regraft.events import Emit, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.as_it_is import Kept, as_it_is, keep_output_layer
 from regraft.jobs.augment import Augmenting, plan_views, see_in_time, views_said
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
-from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, say_notes, versions
+from regraft.jobs.climb import Climb
+from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, say_notes, versions
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
 from regraft.jobs.deeper import Trained, train_deeper
 from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.near import find_near
-from regraft.jobs.network import Edited, given_network, named_model, written_steps
+from regraft.jobs.network import Edited, Given, given_network, named_model, written_steps
 from regraft.jobs.pacing import finishing
 from regraft.jobs.parts import Parts, both_parts, divide, rows_at
 from regraft.jobs.planned import Expected, Followed, follow
@@ -37,16 +37,17 @@ from regraft.jobs.report import write_report
 from regraft.jobs.rounds import fitting_for, rounds_for, study_in_time
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
+from regraft.jobs.ship import Bare, PassedOver, Shipping, settled
 from regraft.jobs.tracking import loaded, tracked
-from regraft.jobs.validation import Judged, Validation
+from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper, Work, plan_deeper
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
-from regraft.spec import AUTO, FitSpec, one_of, refuse, written_limits
-from regraft.strategy.rungs import AS_IT_IS, CONTRASTIVE, Rung, rung_of
+from regraft.spec import AUTO as ANY_NETWORK
+from regraft.spec import FitSpec, one_of, refuse, written_limits
+from regraft.strategy.rungs import AS_IT_IS, AUTO, CONTRASTIVE, Rung, rung_of
 from regraft.targets import Target
-from regraft.workspace.files import write_json, written_aside
-from regraft.workspace.runs import BUNDLE, OUT_OF_FOLD, RunFolder, new_run
+from regraft.workspace.runs import BUNDLE, RunFolder, new_run
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -94,7 +95,7 @@ def fit(
     offline: bool = False,
     allow_code: bool = False,
     allow: str | Sequence[str] = (),
-    train: str | os.PathLike[str] | Rung | Mapping[str, Any] = "head",
+    train: str | os.PathLike[str] | Rung | Mapping[str, Any] | None = None,
     augment: str = "auto",
     views: int | str | None = None,
     settings: Mapping[str, Any] | Sequence[str] = (),
@@ -121,12 +122,12 @@ def fit(
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
     window_seconds for sounds. With `model="auto"` the networks that are here race (see `race`), within the limits `max_params`,
-    `licence`, `max_memory` and `max_latency`. `train` is a name, the path of a YAML file, or a `Rung`; `settings` a mapping such as
-    {"lr": 1e-3}.
-    `replay` names a run of the same data and spec whose decisions are used. `plan` is what `regraft.plan` gave for this data, or the path
-    of its JSON: network, rung and settings are then its own, and its budget where no other is given. `budget` is counted from the call, or
-    is a `Deadline` of one's own. `track` names trackers, such as "mlflow" or ["mlflow:sqlite:///runs.db", "tensorboard"]. The other
-    arguments are those of the command line; `on_event` is called with each event.
+    `licence`, `max_memory` and `max_latency`. `train` is a name, the path of a YAML file, or a `Rung`; without it the ladder is climbed
+    where there is a budget ("auto"), else the head is fitted. `settings` is a mapping such as {"lr": 1e-3}. `replay` names a run of the
+    same data and spec whose decisions are used. `plan` is what `regraft.plan` gave for this data, or the path of its JSON: network, rung
+    and settings are then its own, and its budget where no other is given. `budget` is counted from the call, or is a `Deadline` of one's
+    own. `track` names trackers, such as "mlflow" or ["mlflow:sqlite:///runs.db", "tensorboard"]. The other arguments are those of the
+    command line; `on_event` is called with each event.
 
     Raises UsageError for what cannot be meant, DataError for data that cannot be used, ModelError and MissingExtra when the
     network cannot be had, RunError when the folder is taken, Interrupted after Ctrl-C: `resume` goes on.
@@ -160,7 +161,7 @@ def fit(
         offline=offline,
         allow_code=allow_code,
         allow=patterns(allow),
-        train=written_rung(train),
+        train=written_rung((AUTO if budget is not None else "head") if train is None else train),
         augment=augment,
         views=None if views is None else str(views),
         settings=asked_settings(settings),
@@ -225,26 +226,26 @@ def _fitted(spec: FitSpec, given: Arguments, recorder_of: Callable[[], Recorder]
     deadline.feel()
     deadline.ring_at(UNWINDING * deadline.slowness, "")
     named = wanted_engine(spec.engine, spec.precision, place)
-    if given.model == AUTO:
+    if given.model == ANY_NETWORK:
         from regraft.jobs.race import raced
 
         name, recorder = raced(spec, labelled, recorder_of, start)
         given, recorder_of = Arguments(given.data, given.test, name, given.preprocessing, given.plan), lambda: recorder
     steps = written_steps(spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.lora, spec.rank, spec.at)
     network = given_network(given.model, labelled.dataset.task, given.preprocessing, steps, may)
-    kept = keep_output_layer(network) if rung_of(spec.train).name == AS_IT_IS else None
+    # a climb begins with the head; where a recipe says itself what trains, there is nothing to choose
+    train = "head" if spec.train == AUTO else spec.train
+    kept = keep_output_layer(network) if rung_of(train).name == AS_IT_IS else None
     network = kept.given if kept else network
-    deeper = plan_deeper(network.base, network.edited, spec.train, setting_values(spec.settings), labelled.target, modality)
+    deeper = plan_deeper(network.base, network.edited, train, setting_values(spec.settings), labelled.target, modality)
     if deeper is not None and deeper.rung.name == CONTRASTIVE:
         check_contrastive(deeper, labelled.target)
-    augmenting = plan_views(spec, modality, deeper)
+    augmenting = plan_views(spec if train == spec.train else replace(spec, train=train), modality, deeper)
     trackers = loaded(spec)
     recorder = recorder_of()
     path = recorder.path
     try:
-        fit = _Fit(
-            spec, labelled, modality, network.facts, network.edited, deeper, kept, augmenting, named, place, recorder, start, given.plan
-        )
+        fit = _Fit(spec, labelled, modality, network, deeper, kept, augmenting, named, place, recorder, start, given.plan)
         with tracked(trackers, spec, recorder):
             run = fit()
             if not deadline.bound or deadline.left > REPORTING * deadline.slowness:
@@ -275,16 +276,6 @@ def _check_options(spec: FitSpec, target: Target) -> None:
     refuse(faults)
 
 
-@dataclass(frozen=True)
-class _Bare:
-    """The model without a network: what its vectoriser learnt, its head, and its rows of the test part."""
-
-    learnt: Mapping[str, Any]
-    probe: Probe
-    test_rows: np.ndarray
-    target: Target
-
-
 @dataclass
 class _Fit:
     """One fit on its way."""
@@ -292,8 +283,7 @@ class _Fit:
     spec: FitSpec
     labelled: Labelled
     modality: Modality
-    facts: ModelFacts
-    edited: Edited | None
+    given: Given
     deeper: Deeper | None
     kept: Kept | None
     augmenting: Augmenting | None
@@ -307,9 +297,24 @@ class _Fit:
     """What the model that ships gains over the linear head, where it is another one."""
 
     @property
+    def facts(self) -> ModelFacts:
+        """The network's, after changes."""
+        return self.given.facts
+
+    @property
+    def edited(self) -> Edited | None:
+        """How the network was changed."""
+        return self.given.edited
+
+    @property
+    def climbs(self) -> bool:
+        """Whether what is trained is chosen on the way."""
+        return self.spec.train == AUTO and self.deeper is None
+
+    @property
     def rung(self) -> str:
         """What is trained: as it was asked for, or as the recipe says."""
-        return self.deeper.rung.name if self.deeper else rung_of(self.spec.train).name
+        return AUTO if self.climbs else self.deeper.rung.name if self.deeper else rung_of(self.spec.train).name
 
     def __call__(self) -> Run:
         self.emit, self.decide = self.recorder.emit, self.recorder.decide
@@ -330,7 +335,8 @@ class _Fit:
             versions=versions(),
             **self.dataset.decisions,
         )
-        self.expected = Expected.of(spec, self.labelled, self.plan, facts.name, self.device, self.threads, self.recorder)
+        expected = Expected.of(spec, self.labelled, self.plan, facts.name, self.device, self.threads, self.recorder)
+        self.ship = Shipping(spec, facts, self.edited, self.target, expected, self.device, self.recorder, self.start)
         with computing_threads(self.threads):
             return self._compute()
 
@@ -364,12 +370,14 @@ class _Fit:
         if self.kept is not None:
             bare = self._without_network(validation, extracted)
             model, output_map = as_it_is(self.kept, head, extracted.features, validation, self.recorder)
-            return self._ship(model, None, bare, validation, left_out, {"output_map": output_map})
-        if self.deeper is not None or self.recorder.deadline.bound:
+            return self.ship(model, None, bare, validation, left_out, more={"output_map": output_map})
+        if self.deeper is not None or self.climbs or self.recorder.deadline.bound:
             self._first_bundle(head, validation)
         bare = self._without_network(validation, extracted)
+        if self.climbs:
+            return self._climb(head, probe, bare, validation, network, usable, extracted, left_out)
         if self.deeper is None:
-            return self._ship(tempered(head, validation, self.decide, self.emit), None, bare, validation, left_out)
+            return self.ship(tempered(head, validation, self.decide, self.emit), None, bare, validation, left_out)
         deadline = self.recorder.deadline
         try:
             if held := self.recorder.held_decision("below_head"):
@@ -381,12 +389,52 @@ class _Fit:
             reason = late.reason or f"the time was over at: {self.recorder.stage or 'preparing it'}"
             return self._head_in_time(self.deeper.rung.name, reason, head, bare, validation, left_out)
 
+    def _climb(
+        self,
+        head: Candidate,
+        probe: Probe,
+        bare: Bare,
+        validation: Validation,
+        network: FrozenPass,
+        usable: Sequence[Example],
+        extracted: Extracted,
+        left_out: Sequence[LeftOut],
+    ) -> Run:
+        """Train what is worth it, from the head on, and ship the best."""
+        features = extracted.features
+        train = lambda deeper, recorder: self._train_deeper(deeper, probe, validation, usable, features, recorder)
+        held, engine = bare.probe.out_of_fold, network.chosen.engine
+        found = Climb(
+            self.given,
+            self.spec,
+            self.labelled,
+            usable,
+            features,
+            validation,
+            probe,
+            head,
+            held,
+            network.frozen,
+            engine,
+            self.plain_engine,
+            extracted.computed,
+            extracted.seconds,
+            self.seen,
+            self.device,
+            self.threads,
+            self.recorder,
+            train,
+        )()
+        self.recorder.deadline.silence()
+        chosen = tempered(head, validation, self.decide, self.emit) if found.candidate is head else found.candidate
+        return self.ship(chosen, None, bare, validation, left_out, found.over_head, found.result)
+
     def _below_head(
         self,
         deeper: Deeper,
         head: Candidate,
         probe: Probe,
-        bare: _Bare,
+        bare: Bare,
         validation: Validation,
         usable: Sequence[Example],
         features: np.ndarray,
@@ -403,12 +451,12 @@ class _Fit:
                 # what is left to do with the head takes no time, and must not be done twice
                 self.recorder.deadline.silence()
             chosen = tempered(chosen, validation, self.decide, self.emit)
-            return self._ship(chosen, passed_over, bare, validation, left_out)
+            return self.ship(chosen, passed_over, bare, validation, left_out, self.over_head)
         finally:
             trained.close()
 
     def _head_in_time(
-        self, rung: str, reason: str, head: Candidate, bare: _Bare, validation: Validation, left_out: Sequence[LeftOut]
+        self, rung: str, reason: str, head: Candidate, bare: Bare, validation: Validation, left_out: Sequence[LeftOut]
     ) -> Run:
         """The linear head ships, because what was asked for does not fit into the budget."""
         self.recorder.anew("ships", "temperature", "wise")
@@ -417,11 +465,7 @@ class _Fit:
         deadline.more["rung"] = f"--train {rung}"
         self.emit(Warned(f"nothing below the head is trained within the budget of {deadline.text}: {reason}. The linear head is kept"))
         head = tempered(head, validation, self.decide, self.emit)
-        return self._ship(head, PassedOver(rung, f"it did not fit into the budget: {reason}"), bare, validation, left_out)
-
-    def _settled(self, candidate: Candidate, validation: Validation) -> Target:
-        """The target with what a candidate's held-out outputs decide: thresholds, intervals."""
-        return self.target.settle(validation.parts.y, candidate.held_out, validation.columns)
+        return self.ship(head, PassedOver(rung, f"it did not fit into the budget: {reason}"), bare, validation, left_out)
 
     def _choose(
         self, candidate: Candidate, head: Candidate, validation: Validation, *, own_head: bool
@@ -504,18 +548,18 @@ class _Fit:
 
     def _head(self, probe: Probe, network: FrozenPass, extracted: Extracted, validation: Validation) -> Candidate:
         """The linear head as a model."""
-        rung, engine = self.rung if self.deeper is None else "head", network.chosen.engine
+        rung, engine = self.rung if self.deeper is None and not self.climbs else "head", network.chosen.engine
         return head_candidate(rung, probe, extracted.features, validation, self.facts, self.backbone, engine)
 
     def _first_bundle(self, head: Candidate, validation: Validation) -> None:
         """From here on there is a model to keep, whatever happens."""
         if not (self.recorder.path / BUNDLE).is_dir():
             begun = time.perf_counter()
-            save_candidate(self.recorder.path / BUNDLE, head, self._settled(head, validation))
+            save_candidate(self.recorder.path / BUNDLE, head, settled(head, validation))
             self.recorder.deadline.writing = time.perf_counter() - begun
         self.recorder.deadline.silence()
 
-    def _without_network(self, validation: Validation, extracted: Extracted) -> _Bare:
+    def _without_network(self, validation: Validation, extracted: Extracted) -> Bare:
         """The same head on what can be read off the examples without any network. Empties `extracted.summaries`."""
         modality, parts = self.modality, validation.parts
         learnt = modality.learn_vectoriser([extracted.summaries[k] for k in parts.train])
@@ -529,12 +573,18 @@ class _Fit:
             self.recorder, "fitting_without_network", rows, len(self.target.outputs), strengths, validation.count, nested=False
         )
         probe = validation.probe("without the network", rows, strengths, self.emit, nested=False, careful=False)
-        return _Bare(learnt, probe, test_rows, self.target.settle(parts.y, probe.out_of_fold, validation.columns))
+        return Bare(learnt, probe, test_rows, self.target.settle(parts.y, probe.out_of_fold, validation.columns))
 
     def _train_deeper(
-        self, deeper: Deeper, start: Probe, validation: Validation, usable: Sequence[Example], features: np.ndarray
+        self,
+        deeper: Deeper,
+        start: Probe,
+        validation: Validation,
+        usable: Sequence[Example],
+        features: np.ndarray,
+        recorder: Recorder | None = None,
     ) -> Trained | TunedEncoder:
-        """Train below the linear layer, which is `start`."""
+        """Train below the linear layer, which is `start`, and record it."""
         from regraft.training.losses import LOSSES
 
         parts = validation.parts
@@ -552,7 +602,7 @@ class _Fit:
             seed=self.spec.seed,
             device=self.device,
             workers=max(2, self.threads),
-            recorder=self.recorder,
+            recorder=recorder or self.recorder,
             keep=self.spec.store,
             engine=self.plain_engine,
             seen=self.seen,
@@ -560,145 +610,6 @@ class _Fit:
         if deeper.rung.name == CONTRASTIVE:
             return train_contrastive(deeper, work, start, self.spec.precision)
         return train_deeper(deeper, work)
-
-    def _ship(
-        self,
-        candidate: Candidate,
-        passed_over: PassedOver | None,
-        bare: _Bare,
-        validation: Validation,
-        left_out: Sequence[LeftOut],
-        more: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Run:
-        """Judge the model that is kept and write it with its run, with what was asked for in its place. `more` goes into the result."""
-        parts, view = validation.parts, validation.view
-        judged = validation.judge(candidate.held_out)
-        shipped = self._settled(candidate, validation)
-        comparison = validation.gain(judged, bare.probe.out_of_fold)
-        over_head = self.over_head
-        baseline = validation.judge(bare.probe.out_of_fold, judged.places)
-        details = (shipped if view is self.target else view).details(judged.truth, judged.held, judged.decided)
-        test = _test(candidate, shipped, bare, parts) if len(parts.test) else None
-        self.recorder.deadline.silence()
-        save_candidate(self.recorder.path / BUNDLE, candidate, shipped)
-        self._write_without_network(bare)
-        self._write_out_of_fold(judged, validation)
-        if verdict := verdict_of(comparison, self.target.difference(comparison)):
-            self.emit(Warned(verdict))
-        seconds = time.perf_counter() - self.start
-        self._compare_with_plan(seconds, validation, judged)
-        self.recorder.folder.finish(
-            {
-                "format": 1,
-                "run": str(self.recorder.path),
-                "data": self.spec.data,
-                "task": self.facts.task,
-                "target": self.target.name,
-                "labels": self.target.outputs,
-                "model": self.facts.name,
-                **({"recipe": self.edited.steps} if self.edited and self.edited.steps else {}),
-                "licence": self.facts.licence,
-                "train": candidate.rung,
-                **({"asked": passed_over.to_json(self.target.compared)} if passed_over else {}),
-                **more,
-                "metric": validation.metric,
-                "n": len(parts.y),
-                "estimate": _json(validation.figures(judged)),
-                "estimate_how": candidate.how,
-                "baseline": {
-                    "constant": view.constant(judged.truth),
-                    "without_network": {"metrics": _json(validation.figures(baseline))},
-                },
-                "better_than_no_network": {self.target.compared: comparison.to_json()},
-                **({"better_than_head": {self.target.compared: over_head.to_json()}} if over_head else {}),
-                **details,
-                **({"test": test} if test else {}),
-                **({"budget": deadline.to_json()} if (deadline := self.recorder.deadline).bound else {}),
-                "seconds": round(seconds, 2),
-                "peak_memory_mb": peak_memory_mb(),
-                "costs": self.recorder.costs,
-                "left_out": [item.to_json() for item in left_out],
-                **self.recorder.messages.to_json(),
-            }
-        )
-        return Run(self.recorder.path)
-
-    def _compare_with_plan(self, seconds: float, validation: Validation, judged: Judged) -> None:
-        """Say what was predicted beside what was measured, and keep both for the next predictions."""
-        expected, metric = self.expected, self.target.metrics[0]
-        self.emit(Measured("seconds", seconds, expected.value("seconds"), "s"))
-        if (memory := peak_memory_mb()) is not None:
-            self.emit(Measured("peak_memory_mb", memory, expected.value("peak_memory_mb"), "MB"))
-        figure = validation.figures(judged)[metric].value
-        self.emit(Measured(metric, figure, expected.value(metric)))
-        expected.keep(self.spec, self.facts.name, self.device, seconds, figure, self.recorder)
-
-    def _write_without_network(self, bare: _Bare) -> None:
-        path = self.recorder.path
-        with written_aside(path / "without_network.npz") as aside, open(aside, "wb") as file:
-            np.savez_compressed(file, weight=bare.probe.weight, bias=bare.probe.bias)
-        write_json(path / "without_network.json", {"vectoriser": dict(bare.learnt), "target": bare.target.to_json()})
-
-    def _write_out_of_fold(self, judged: Judged, validation: Validation) -> None:
-        import csv
-
-        target, parts, path = validation.view, validation.parts, self.recorder.path
-        held, y = judged.outputs, parts.y
-        if target is not self.target:
-            held, y = held[:, validation.columns], y[:, validation.columns]
-        with written_aside(path / "out_of_fold.npy") as aside, open(aside, "wb") as file:
-            np.save(file, target.readable(held), allow_pickle=False)
-        places = {int(k): i for i, k in enumerate(judged.places)}
-        with written_aside(path / OUT_OF_FOLD) as aside, _text_file(aside) as file:
-            writer = csv.writer(file)
-            writer.writerow(["name", "fold", *target.cell_names])
-            for k, example in enumerate(parts.examples):
-                decided = judged.decided[places[k]] if k in places else None
-                fold = int(validation.folds[k]) if k in places else -1
-                writer.writerow([example.name, fold, *target.cells(held[k], decided, y[k])])
-
-
-def _test(candidate: Candidate, shipped: Target, bare: _Bare, parts: Parts) -> dict[str, Any]:
-    """The figures of the test part, which nothing before has looked at."""
-    from regraft.artifacts import as_they_are, linear, outputs_of
-
-    y = parts.y_test
-    outputs = outputs_of(candidate.scores(parts.test), as_they_are, shipped)
-    bare_outputs = outputs_of(bare.test_rows, linear(bare.probe.weight, bare.probe.bias), bare.target)
-    decided = shipped.decide(outputs)
-    found = {
-        "metrics": _json(shipped.figures(y, outputs, decided)),
-        "baseline": {
-            "constant": shipped.constant(y),
-            "without_network": {"metrics": _json(shipped.figures(y, bare_outputs, bare.target.decide(bare_outputs)))},
-        },
-        **shipped.details(y, outputs, decided),
-        "n": len(parts.test),
-    }
-    fresh = parts.fresh
-    if not fresh.all() and fresh.any():
-        metrics = _json(shipped.figures(y[fresh], outputs[fresh], decided[fresh]))
-        found["without_duplicates"] = {"metrics": metrics, "n": int(fresh.sum())}
-    return found
-
-
-def _text_file(path: Path) -> TextIO:
-    """A text file to write; what is no text (a lone surrogate) is spelt out."""
-    return open(path, "w", encoding="utf-8", newline="", errors="backslashreplace")
-
-
-def verdict_of(comparison: Figure, points: str) -> str:
-    """What to say when the pretrained network does not clearly beat the model without one; nothing when it does.
-
-    `points` is the comparison in words.
-    """
-    if comparison.high < 0:
-        return (
-            f"the pretrained network is worse than no network here: {points}. Another network may know this kind of data (regraft models)"
-        )
-    if comparison.low <= 0:
-        return f"the pretrained network is not clearly better than no network here: {points}"
-    return ""
 
 
 def against_head(gain: Figure, target: Target) -> str:
@@ -717,20 +628,6 @@ def head_stays(gain: Figure, target: Target, *, better: bool = False) -> str:
     return f"what was trained is worse on the same held-out examples: {target.difference(gain)}" if worse else ""
 
 
-@dataclass(frozen=True)
-class PassedOver:
-    """What was asked for, where the linear head ships: why, and what it gained over the head as far as it was judged."""
-
-    rung: str
-    reason: str
-    gain: Figure | None = None
-
-    def to_json(self, compared: str) -> dict[str, Any]:
-        """Plain data."""
-        found = {"train": self.rung, "reason": self.reason}
-        return {**found, "better_than_head": {compared: self.gain.to_json()}} if self.gain else found
-
-
 def _known_by(parts: Parts, validation: Validation, contents: Sequence[bytes], left_out: int) -> dict[str, Any]:
     """What tells one data set from another: counts, and a hash of contents, values, folds and weights in their order."""
     digest = hashlib.sha256()
@@ -745,7 +642,3 @@ def _name_of(source: Path) -> str:
     """What a run of this data is called."""
     whole = source.resolve()
     return whole.name if whole.is_dir() else whole.stem
-
-
-def _json(figures: Mapping[str, Figure]) -> dict[str, dict[str, float]]:
-    return {name: figure.to_json() for name, figure in figures.items()}

@@ -48,7 +48,7 @@ LENGTHS, SHORTENED, FOLDS = "lengths", "shortened", "folds_within"
 def finishing(recorder: Recorder, scoring: float = 0.0) -> float:
     """Seconds that are set aside for what comes after training, with so many for the scores of the test part."""
     deadline = recorder.deadline
-    return (ENDING + scoring / max(1.0, deadline.slowness)) * deadline.slowness + 1.3 * deadline.writing
+    return (ENDING + scoring / max(1.0, deadline.slowness)) * deadline.slowness + 1.3 * deadline.writing + recorder.reserved
 
 
 @dataclass

@@ -21,13 +21,7 @@ from regraft.jobs.calibrate import (
     Known,
     Sample,
     batch_to_time,
-    guessed,
     read_known,
-    saved_of,
-    seconds_to_time,
-    timed,
-    untimed,
-    usual_settings,
 )
 from regraft.jobs.common import Messages, check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, resident_mb
 from regraft.jobs.engines import choose_engine, circumstances, reference_engine
@@ -36,41 +30,27 @@ from regraft.jobs.growing import Seen
 from regraft.jobs.labelled import Labelled, named_data, open_labelled
 from regraft.jobs.network import Given, given_network
 from regraft.jobs.parts import divide
-from regraft.jobs.planned import OF_PLAN, OTHER, earlier_outcomes, keep_expectations, known_of
-from regraft.jobs.remembered import Look, earlier_look, keep_look, look_key, old_outputs
+from regraft.jobs.planned import OF_PLAN, earlier_outcomes, keep_expectations, known_of
+from regraft.jobs.prospects import Ground, calibrated, rungs_of
+from regraft.jobs.remembered import Look, earlier_look, keep_look, look_key
 from regraft.jobs.scratch import scratch_run
 from regraft.jobs.validation import Validation
-from regraft.jobs.work import Deeper, plan_deeper
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
-from regraft.pretrained.catalogue import entry_of
 from regraft.pretrained.catalogue.search import number_of
 from regraft.spec import AUTO, FitSpec, refuse, seconds_in
-from regraft.strategy.contrastive import contrast_for
 from regraft.strategy.cost import (
     Amount,
     Held,
     Pace,
-    Range,
-    contrastive_stages,
-    deeper_disk,
-    deeper_memory,
-    deeper_stages,
-    head_disk,
-    head_memory,
-    head_stages,
     probe_seconds,
     scratch_seconds,
-    total,
 )
-from regraft.strategy.gains import Expected, Gain, Grown, gain_of, grown, nearness
+from regraft.strategy.gains import grown, nearness
 from regraft.strategy.learning import LearningCurve
-from regraft.strategy.outcomes import corrected, memory_ratios, ratios, stage_of
 from regraft.strategy.plan import MOST_SEEN, Limits, Option, Plan, allowance, choose, subset_size
 from regraft.strategy.race import race_seconds
 from regraft.strategy.rules import strengths_for
-from regraft.strategy.rungs import rung_of
-from regraft.strategy.settings import precision_for
 from regraft.strategy.similarity import UNKNOWN, Similarity
 from regraft.workspace.files import write_json
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
@@ -83,23 +63,14 @@ if TYPE_CHECKING:
 FINDINGS = "pace"
 """The file of findings: how fast this machine was with a network and data."""
 
-LADDER = ("none", "head", "norm", "top=1", "top=2", "contrastive", "full")
-"""What is planned, from the fewest changes."""
-
-TIMED = ("full", "top=1", "norm", "top=2")
-"""The rungs whose steps are timed, as long as there is time, in this order: from the first two the others can be told."""
-
 FIRST = 16
 """Examples that go through the network to see how fast it is; the first tile takes longer than the others."""
 
 LIKE = 1.5
 """An earlier look serves again unless this one may take so many times as long."""
 
-PASS_SHARE, CUTTING = 0.4, 3.0
-"""Part of the time left that goes into features; seconds that finding a cut takes."""
-
-FEW_TEXTS = (2, 50, 2000)
-"""Examples a class, least and most, and of all, for which few-shot training is planned (docs/rungs.md)."""
+PASS_SHARE = 0.4
+"""Part of the time left that goes into features."""
 
 
 def plan(
@@ -288,7 +259,7 @@ class _Making:
         for number, name in enumerate(models):
             try:
                 found = _Looked.at(self, name, share=1 / (len(models) - number))
-                options += found.options()
+                options += found.ground.options()
                 looked.append(found)
             except ModelError as error:
                 if len(models) == 1:
@@ -306,14 +277,7 @@ class _Making:
 class _Looked:
     """What a look at one network gave."""
 
-    making: _Making
-    given: Given
-    amount: Amount
-    pace: Pace
-    held: Held
-    rungs: dict[str, Known]
-    seen: int
-    judged: float
+    ground: Ground
     without: float | None
     constant: float
     similarity: Similarity | None
@@ -324,7 +288,7 @@ class _Looked:
     @property
     def name(self) -> str:
         """The network's."""
-        return self.given.facts.name
+        return self.ground.given.facts.name
 
     @classmethod
     def at(cls, making: _Making, name: str | None, share: float) -> _Looked:
@@ -364,9 +328,26 @@ class _Looked:
     @classmethod
     def of(cls, making: _Making, given: Given, look: Look) -> _Looked:
         """What a look says, as options are made from it."""
-        rungs = dict(look.rungs)
-        found = (look.seen, look.judged, look.without, look.constant, look.similarity, look.curve, look.scratch)
-        return cls(making, given, look.amount, look.pace, look.held, rungs, *found)
+        metric, similarity = making.metric, look.similarity
+        if similarity is not None:
+            near = similarity.kind
+        else:
+            near = nearness(look.judged, look.constant) if metric == "accuracy" else UNKNOWN
+        ground = Ground(
+            given,
+            making.labelled,
+            making.device,
+            making.outcomes,
+            look.amount,
+            look.pace,
+            look.held,
+            look.rungs,
+            grown(metric, look.judged, look.seen, look.amount.train, look.curve),
+            look.seen,
+            look.judged,
+            near,
+        )
+        return cls(ground, look.without, look.constant, similarity, look.curve, look.scratch)
 
     @classmethod
     def _look(cls, making: _Making, given: Given, order: Sequence[int], share: float) -> Look:
@@ -452,7 +433,8 @@ class _Looked:
         rungs = read_known(known.get("rungs"))
         complete = known.get("complete") is True and bool(rungs)
         if not complete:
-            rungs, complete = _calibrated(making, given, sample, rungs, pace, until, len(train))
+            bound, deeper = making.limits.budget is not None, rungs_of(given, labelled)
+            rungs, complete = calibrated(deeper, sample, rungs, pace, left, len(train), making.emit, bound=bound)
         windows = next((k.timed.windows for k in rungs.values() if k.measured), 1.0)
         if "full" in rungs:
             whole = rungs["full"]
@@ -504,147 +486,32 @@ class _Looked:
         )
 
     @property
-    def near(self) -> str:
-        """How near the data is to what the network knows: as its similarity says, else by the head alone."""
-        if self.similarity is not None:
-            return self.similarity.kind
-        return nearness(self.judged, self.constant) if self.making.metric == "accuracy" else UNKNOWN
-
-    @cached_property
-    def grown(self) -> Grown:
-        """What the head is expected to reach with all examples."""
-        return grown(self.making.metric, self.judged, self.seen, self.amount.train, self.curve)
-
-    @property
-    def head(self) -> Expected:
-        """The same, on the scale of gains."""
-        return self.grown.expected
-
-    @property
-    def per_class(self) -> float:
-        """Training examples a class; of what has none all."""
-        return self.amount.train / max(1, self.amount.outputs)
-
-    @property
     def evidence(self) -> dict[str, Any]:
         """What was found, as plain data."""
+        ground = self.ground
         return {
             "model": self.name,
-            "examples": self.amount.train,
-            "per_class": round(self.per_class, 2),
-            "seen": self.seen,
-            "missing": self.amount.missing,
-            "head": round(self.judged, 6),
+            "examples": ground.amount.train,
+            "per_class": round(ground.per_class, 2),
+            "seen": ground.seen,
+            "missing": ground.amount.missing,
+            "head": round(ground.judged, 6),
             "constant": round(self.constant, 6),
             **({"without_network": round(self.without, 6)} if self.without is not None else {}),
-            "near": self.near,
+            "near": ground.near,
             **({"similarity": self.similarity.to_json()} if self.similarity else {}),
             **({"learning_curve": self.curve.to_json()} if self.curve else {}),
-            "pace": self.pace.to_json(),
-            "earlier_outcomes": len(self.making.outcomes),
+            "pace": ground.pace.to_json(),
+            "earlier_outcomes": len(ground.outcomes),
         }
-
-    def options(self) -> list[Option]:
-        """What can be done with this network."""
-        found = [self._option(train) for train in LADDER]
-        return [option for option in found if option is not None]
-
-    def _option(self, train: str) -> Option | None:
-        facts, amount, pace = self.given.facts, self.amount, self.pace
-        parameters = facts.parameters + (amount.width + 1) * amount.outputs
-        if train == "head":
-            reasons = [f"a head on {self.seen:,} examples, cross-validated: {self.making.metric} {self.judged:.3f}"]
-            reasons += [self.grown.why] if self.grown.why else []
-            memory, disk = head_memory(amount, self.held, self.seen), head_disk(amount, parameters)
-            counts = (parameters, (amount.width + 1) * amount.outputs)
-            return self._put(train, None, head_stages(amount, pace), memory, disk, counts, reasons)
-        if train == "none":
-            return self._as_it_is(parameters)
-        if train not in self.rungs:
-            return None
-        one, settings = self.rungs[train].timed, self.rungs[train].settings
-        gain = gain_of(train, self.per_class, self.near, self.making.outcomes, self.making.metric)
-        reasons = [gain.why, self._cost_reason(train)]
-        if train == "contrastive":
-            stages = contrastive_stages(amount, pace, one.body, contrast_for(amount.train, one.length))
-        else:
-            precision = precision_for(one.body.step, one.body.rounded) if one.body.step and one.body.rounded else "fp32"
-            stages = deeper_stages(amount, pace, one.body, settings, precision)
-        memory = deeper_memory(amount, self.held, self.seen, one.body, settings.batch)
-        counts = (one.body.parameters, one.body.trained)
-        return self._put(train, gain, stages, memory, deeper_disk(amount, one.body), counts, reasons)
-
-    def _as_it_is(self, parameters: int) -> Option | None:
-        """The network's own output layer, where it has one."""
-        facts, target = self.given.facts, self.making.labelled.target
-        old = None if self.given.edited is not None else old_outputs(facts, target)
-        if old is None:
-            return None
-        outputs, named = old
-        gain = gain_of("none, by name" if named else "none", self.per_class, self.near, self.making.outcomes, self.making.metric)
-        amount = replace(self.amount, width=outputs, missing=self.amount.examples)
-        memory = head_memory(amount, self.held, self.seen)
-        counts = (parameters + facts.features * outputs, 0 if named else (outputs + 1) * amount.outputs)
-        disk = head_disk(amount, counts[0])
-        return self._put("none", gain, head_stages(amount, self.pace), memory, disk, counts, [gain.why])
-
-    def _cost_reason(self, train: str) -> str:
-        known = self.rungs[train]
-        body = known.timed.body
-        what = "no step was timed: seconds are from multiply-adds" if body.step is None else f"a step takes {body.step:.2g} s"
-        how = "timed here" if known.measured else "the part that trains, against the whole network's multiply-adds"
-        saved = f"; {body.saved:.0%} of the work runs once" if body.saved else "; nothing runs once"
-        return f"{what} ({how}){saved}"
-
-    def _put(
-        self,
-        train: str,
-        gain: Gain | None,
-        stages: Mapping[str, Range],
-        memory: Range,
-        disk: float,
-        counts: tuple[int, int],
-        reasons: Sequence[str],
-    ) -> Option:
-        """An option, after what came of earlier ones."""
-        making, facts = self.making, self.given.facts
-        device, outcomes = making.device.partition(":")[0], making.outcomes
-        expected = self.head.plus(gain.expected) if gain else self.head
-        told = {name: r for name, r in stages.items() if stage_of(name) or name == "training"}
-        told[OTHER] = total(r for name, r in stages.items() if name not in told)
-        after = {name: corrected(r, ratios(outcomes, name, device)) for name, r in told.items()}
-        seconds = total(after.values())
-        entry = entry_of(facts)
-        latency = next((k.timed.latency for k in self.rungs.values() if k.timed.latency), None)
-        raw = {
-            "stages": {name: float(f"{r.value:.4g}") for name, r in told.items()},
-            "memory": round(memory.value, 1),
-            "figure": round(self.head.mean + (gain.rule if gain else 0.0), 4),
-        }
-        return Option(
-            model=self.name,
-            train=train,
-            order=LADDER.index(train),
-            figure=expected.figure(making.metric),
-            seconds=seconds,
-            memory=corrected(memory, memory_ratios(outcomes, deeper=train not in ("none", "head"), device=device)),
-            disk=disk,
-            parameters=counts[0],
-            trained=counts[1],
-            licence=facts.licence,
-            licence_kind=entry.licence_kind,
-            latency=latency,
-            stages=after,
-            reasons=tuple(reasons),
-            raw=raw,
-        )
 
     def scratch(self) -> dict[str, Any]:
         """What training the same network from random weights would take."""
-        if "full" not in self.rungs:
+        ground = self.ground
+        if "full" not in ground.rungs:
             return {}
         step, batch = (self.tried["step"], self.tried["batch"]) if self.tried else (None, 1)
-        seconds = scratch_seconds(self.amount, self.rungs["full"].settings, self.pace.judged, step, batch)
+        seconds = scratch_seconds(ground.amount, ground.rungs["full"].settings, ground.pace.judged, step, batch)
         how = f"a step of {batch} took {step:.2g} s here" if step else "from multiply-adds alone, three times a pass each"
         return {
             "seconds": seconds.to_json(),
@@ -653,41 +520,6 @@ class _Looked:
             "behind": [10, 78],
             "behind_how": "points behind fine-tuning at 1,000 examples, from EuroSAT to Pets (VTAB-1k, Zhai et al. 2019)",
         }
-
-
-def _calibrated(
-    making: _Making, given: Given, sample: Sample, before: Mapping[str, Known], pace: Pace, until: float, examples: int
-) -> tuple[dict[str, Known], bool]:
-    """(what is known of every rung, timed as far as there is time `until` then or from `before`; whether those that the others are told
-    from were timed).
-    """
-    deeper = _rungs(making, given, making.labelled)
-    settings = {rung: usual_settings(one, examples) for rung, one in deeper.items()}
-    times = {rung: k.timed for rung, k in before.items() if k.measured and rung in TIMED and rung in deeper}
-    few = len(sample.examples)
-    # where something is known already, the rungs that the others are told from are enough
-    for number, rung in enumerate(r for r in (TIMED[:2] if times else TIMED) if r in deeper and r not in times):
-        left = until - time.perf_counter()
-        batch = min(batch_to_time(pace.example, max(0.0, left), 32), settings[rung].batch)
-        cost = CUTTING * bool(number) + seconds_to_time(pace.example, batch, few)
-        if cost > left and (making.limits.budget is not None or rung not in TIMED[:2]):
-            break
-        try:
-            times[rung] = timed(deeper[rung], sample, settings[rung], examples, batch, rounded=left > 12 * batch * pace.example)
-        except Exception as error:  # a network may do anything in training: the other rungs can still be planned
-            said = error.found if isinstance(error, RegraftError) else next(iter(str(error).splitlines()), type(error).__name__)
-            making.emit(Warned(f"--train {rung} is left out: {said}"))
-            del deeper[rung]
-    complete = all(rung in times or rung not in deeper for rung in TIMED[:2])
-    if "full" not in deeper:
-        return {rung: Known(one, True, settings[rung]) for rung, one in times.items()}, complete
-    whole = times.get("full") or untimed(deeper["full"], pace.example)
-    found: dict[str, Known] = {}
-    for rung, one in deeper.items():
-        name = "full" if rung == "contrastive" else rung
-        told = times.get(name) or (whole if name == "full" else guessed(one, whole, saved_of(one)))
-        found[rung] = Known(told, name in times, settings[rung])
-    return found, complete
 
 
 SCRATCH, SCRATCH_SHARE = 320, 0.5
@@ -734,30 +566,6 @@ def _held(known: Mapping[str, Any]) -> tuple[float, float]:
     if not isinstance(held, list) or len(held) != 2 or not all(isinstance(v, (int, float)) for v in held):
         return 0.0, 0.0
     return float(held[0]), float(held[1])
-
-
-def _rungs(making: _Making, given: Given, labelled: Labelled) -> dict[str, Deeper]:
-    """The networks of the rungs below the head, ready to train, which share their layers; those that mean nothing here are not there."""
-    whole = plan_deeper(given.base, given.edited, "full", {}, labelled.target, making.modality)
-    assert whole is not None
-    found: dict[str, Deeper] = {}
-    for train in LADDER[2:]:
-        if train == "contrastive" and not _few_texts(making, labelled):
-            continue
-        rung = rung_of(train)
-        try:
-            net = whole.whole.net.train_only(rung.trains, "head")
-        except UsageError:
-            continue  # a network without normalisation, or of fewer blocks
-        found[train] = replace(whole, rung=rung, whole=replace(whole.whole, net=net))
-    return found
-
-
-def _few_texts(making: _Making, labelled: Labelled) -> bool:
-    least, most, every = FEW_TEXTS
-    train = len(labelled.part(TRAIN)[0])
-    each = train / max(1, len(labelled.target.outputs))
-    return making.modality.name == "text" and labelled.target.name == "class" and least <= each <= most and train <= every
 
 
 def nested(labelled: Labelled, seed: int) -> list[int]:

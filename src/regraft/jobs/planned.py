@@ -84,7 +84,7 @@ def follow(plan: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     faults: list[str] = []
     if arguments["model"] is not None and arguments["model"] != chosen.model:
         faults.append(f"--model {arguments['model']}, and the plan takes {chosen.model}")
-    if arguments["train"] not in ("head", chosen.train):
+    if arguments["train"] not in (None, chosen.train):
         faults.append(f"--train {arguments['train']}, and the plan takes {chosen.train}")
     if faults:
         move = "leave one of the two away; chosen in the plan's JSON may name any of its options"

@@ -13,10 +13,13 @@ from regraft.events import Decided, Done, Emit, Event, HeldOut, Measured, Starte
 from regraft.jobs.common import Messages
 from regraft.spec import FitSpec
 from regraft.workspace.checkpoints import differences
-from regraft.workspace.runs import RunFolder, decided
+from regraft.workspace.runs import CHECKPOINTS, RunFolder, decided
 
 DATA = "examples"
 """The decision that holds what the examples are: with others nothing that was decided before can be used."""
+
+OF_RUNGS = "rungs"
+"""The decision that holds those of each rung that a climb trained, by its name."""
 
 NOTED = 1.0
 """Seconds between two notes of the time that is spent."""
@@ -72,6 +75,31 @@ class Recorder:
             listen(event)
 
     @property
+    def decisions(self) -> Mapping[str, Any]:
+        """What was decided so far."""
+        return self.folder.decisions
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where trainings are saved on their way."""
+        return self.path / CHECKPOINTS
+
+    reserved = 0.0
+    """Seconds that are kept for what is trained afterwards."""
+
+    def of_rung(self, rung: str, reserved: float = 0.0) -> Recorder:
+        """The same run for one of several rungs that are trained in it: its decisions, checkpoints and seconds are its own, and so many
+        seconds are kept for others.
+        """
+        found = _OfRung(self, rung)
+        found.reserved = reserved
+        return found
+
+    def called(self, what: str) -> str:
+        """What a stage of trainings is called here."""
+        return what
+
+    @property
     def uninterrupted(self) -> bool:
         """Whether nothing was done before: what is measured is that of a whole fit."""
         return not self._taken
@@ -91,18 +119,28 @@ class Recorder:
                 raise RunError("the run to replay had other data", faults=found, move="leave --replay away")
             self.emit(Warned("\n".join(["not as in the run that is replayed:", *found])))
         self._note_time(0.0)
+        self._record(**decisions)
+        self._tell(plain)
+
+    def _record(self, **decisions: Any) -> None:
         self.folder.decide(**decisions)
+
+    def _tell(self, plain: dict[str, Any]) -> None:
         self.emit(Decided(plain))
 
     def listed(self, name: str) -> list[Any]:
         """Decisions of a kind that grows, as far as they were taken, here or in the run that is replayed."""
-        if name not in self.folder.decisions and self.held_decision(name):
-            self.folder.decide(**{name: self.held_decision(name)})
-        return list(self.folder.decisions.get(name, ()))
+        if name not in self._own and self.held_decision(name):
+            self._record(**{name: self.held_decision(name)})
+        return list(self._own.get(name, ()))
+
+    @property
+    def _own(self) -> Mapping[str, Any]:
+        return self.folder.decisions
 
     def lengthen(self, name: str, item: Any) -> None:
         """Record one more of them before it is acted on."""
-        self.folder.decide(**{name: [*self.listed(name), item]})
+        self._record(**{name: [*self.listed(name), item]})
 
     def anew(self, *names: str) -> None:
         """Decisions that were taken before, and are taken again in another way."""
@@ -119,6 +157,66 @@ class Recorder:
     def replays(self) -> bool:
         """Whether the decisions of another run are used."""
         return bool(self._replay)
+
+
+class _OfRung(Recorder):
+    """One rung's view of a run in which several are trained. What it decides stands under its name."""
+
+    def __init__(self, whole: Recorder, rung: str) -> None:
+        self._whole, self._rung = whole, rung
+        self.deadline, self.folder, self.messages, self.costs = whole.deadline, whole.folder, whole.messages, whole.costs
+        self.stages: dict[str, float] = {}
+        self._taken, self._replay = (dict((held.get(OF_RUNGS) or {}).get(rung) or {}) for held in (whole._taken, whole._replay))
+        self._always = whole.replays
+
+    @property
+    def stage(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What runs now."""
+        return self._whole.stage
+
+    @property
+    def decisions(self) -> Mapping[str, Any]:
+        """What was decided for the whole run, and for this rung."""
+        return {**self.folder.decisions, **self._own}
+
+    @property
+    def checkpoints(self) -> Path:
+        """Its own."""
+        return self._whole.checkpoints / plain_name(self._rung)
+
+    def called(self, what: str) -> str:
+        """With the rung's name."""
+        return f"{what} of {self._rung}"
+
+    def emit(self, event: Event) -> None:
+        """To the whole run's listeners; its seconds count here too."""
+        if isinstance(event, Done):
+            self.stages[event.stage] = self.stages.get(event.stage, 0.0) + event.seconds
+        self._whole.emit(event)
+
+    @property
+    def replays(self) -> bool:
+        """Whether the decisions of another run are used."""
+        return self._always
+
+    @property
+    def _own(self) -> Mapping[str, Any]:
+        return (self.folder.decisions.get(OF_RUNGS) or {}).get(self._rung) or {}
+
+    def _record(self, **decisions: Any) -> None:
+        every = self.folder.decisions.get(OF_RUNGS) or {}
+        self.folder.decide(**{OF_RUNGS: {**every, self._rung: {**self._own, **decisions}}})
+
+    def _note_time(self, every: float = NOTED) -> None:
+        self._whole._note_time(every)
+
+    def _tell(self, plain: dict[str, Any]) -> None:
+        self._whole.emit(Decided({f"{plain_name(self._rung)}.{name}": value for name, value in plain.items()}))
+
+
+def plain_name(rung: str) -> str:
+    """A rung's name as folders and trackers take it."""
+    return "".join(c for c in rung if c.isalnum() or c in "-_")
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

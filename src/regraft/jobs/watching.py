@@ -51,7 +51,7 @@ class Watching:
     """Makes a stage of each training of some work, `what` being what they are called together; it ends where its fold is judged."""
 
     def __init__(self, what: str, work: Work) -> None:
-        self._what, self._work = what, work
+        self._what, self._work = work.recorder.called(what), work
         self._stage: _Stage | None = None
 
     @property

@@ -208,16 +208,17 @@ MIXES = 5
 """Weights between the start and the end of a training that each fold is judged with, where `wise` asks for it (training/afterwards.py)."""
 
 
-def training_seconds(amount: Amount, settings: Settings, step: Range, judged: float) -> Range:
-    """All folds that are trained and the final training; how many folds there are follows from what one takes, as it will when it is known.
-    `judged` are the seconds of a held-out example.
+def training_seconds(amount: Amount, settings: Settings, step: Range, judged: float, most: int | None = None, share: float = 1.0) -> Range:
+    """All folds that are trained and the final training; how many folds there are follows from what one takes, as it will when it is known,
+    and is at most `most`. `judged` are the seconds of a held-out example, `share` is the part of the steps that is made.
     """
     own = math.ceil(amount.train * (1 - 1 / max(2, amount.folds)))
     held = (amount.train - own) * judged * (MIXES if settings.wise else 1)
 
     def took(seconds: float) -> float:
-        one = settings.steps(own) * seconds + held
-        return folds_to_train(amount.folds, one, amount.train) * one + settings.steps(amount.train) * seconds
+        one = share * settings.steps(own) * seconds + held
+        folds = folds_to_train(amount.folds, one, amount.train)
+        return min(folds, most or folds) * one + share * settings.steps(amount.train) * seconds
 
     # near the border between all folds and one, what takes longer may be done sooner
     tried = [took(step.low * (step.high / step.low) ** (k / 16)) for k in range(17)]
@@ -225,17 +226,20 @@ def training_seconds(amount: Amount, settings: Settings, step: Range, judged: fl
     return Range(value, min(*tried, value), max(*tried, value))
 
 
-def deeper_stages(amount: Amount, pace: Pace, body: Body, settings: Settings, precision: str = "fp32") -> dict[str, Range]:
-    """The stages of training below the head, by name: those of the head, which it starts from, and its own."""
+def deeper_stages(
+    amount: Amount, pace: Pace, body: Body, settings: Settings, precision: str = "fp32", most: int | None = None, share: float = 1.0
+) -> dict[str, Range]:
+    """The stages of training below the head, by name, in at most so many folds and with a `share` of the steps: what comes on top of those
+    of the head.
+    """
     rough = ROUGH if body.step is None else MEASURED
-    found = head_stages(amount, pace)
-    found["cut"] = Range.around(body.cutting, ROUGH)
+    found = {"cut": Range.around(body.cutting, ROUGH)}
     read = amount.examples * pace.reading
     trunk = body.saved * pace.judged * amount.windows * amount.examples
     found["frozen part" if body.saved else "preparing"] = Range.around(read + trunk, ROUGH if "judged" in pace.measured else GUESSED)
     step = step_seconds(body, amount, pace, settings.batch, precision)
     judged = (1 - body.saved) * pace.judged * amount.windows
-    training = training_seconds(amount, settings, step, judged)
+    training = training_seconds(amount, settings, step, judged, most, share)
     found["training"] = total([training, _precision_timing(body, settings, step, amount)])
     found["judging"] = Range.around(max(0.02, amount.test * judged), rough)
     return found
@@ -252,18 +256,22 @@ def _precision_timing(body: Body, settings: Settings, step: Range, amount: Amoun
     return total([plain, other])
 
 
-def contrastive_stages(amount: Amount, pace: Pace, body: Body, contrast: Contrast) -> dict[str, Range]:
-    """The stages of `--train contrastive`: every fold tunes the encoder, encodes everything and fits heads."""
-    found = head_stages(amount, pace)
-    found["preparing"] = Range.around(max(0.02, amount.examples * pace.reading), ROUGH)
-    batches = contrast.steps * contrast.batch * amount.windows
+def contrastive_stages(
+    amount: Amount, pace: Pace, body: Body, contrast: Contrast, most: int | None = None, share: float = 1.0
+) -> dict[str, Range]:
+    """The stages of `--train contrastive`, in at most so many folds and with a `share` of the steps, on top of the head: every fold
+    tunes the encoder, encodes everything and fits heads.
+    """
+    found = {"preparing": Range.around(max(0.02, amount.examples * pace.reading), ROUGH)}
+    batches = share * contrast.steps * contrast.batch * amount.windows
     each = 3 * pace.judged if body.step is None else body.step / max(1, batch_for(amount.train))
     encoding = amount.train * amount.windows * pace.judged
     heads = pace.probe * probe_seconds(amount.train, amount.width, amount.outputs, nested=False)
 
     def took(scale: float) -> float:
         one = scale * (batches * each / max(1.0, amount.windows) + encoding) + heads
-        return (folds_to_train(amount.folds, one, amount.train) + 1) * one
+        folds = folds_to_train(amount.folds, one, amount.train)
+        return (min(folds, most or folds) + 1) * one
 
     tried = [took(math.exp(Z * ROUGH * k / 8)) for k in range(-8, 9)]
     found["training"] = Range(took(1.0), min(tried), max(tried))

@@ -95,7 +95,7 @@ def in_stages(predicted: Mapping[str, Range], outcomes: Sequence[Outcome], devic
 def stage_of(name: str) -> str:
     """What a stage of a fit's events counts as here; empty for what no prediction is made of."""
     plain = name.removesuffix(" of views")
-    if plain.startswith(("training, ", "contrastive, ")):
+    if plain.startswith(("training, ", "contrastive, ", "training of ", "contrastive of ")):
         return "training"
     if plain in ("comparison", "features again"):
         return "features"

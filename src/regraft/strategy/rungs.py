@@ -49,6 +49,9 @@ class Rung:
 
 AS_IT_IS, CONTRASTIVE = "none", "contrastive"
 
+AUTO = "auto"
+"""What `--train` says where the ladder is to be climbed: no rung, but a way to choose them."""
+
 RUNGS: dict[str, Rung] = {
     rung.name: rung
     for rung in (
@@ -104,7 +107,7 @@ def rung_from(values: object, name: str) -> Rung:
     if not isinstance(settings, Mapping):
         faults.append("settings: expected names with values, such as lr: 1e-4")
         settings = {}
-    if (given.get("name") or name) in (*RUNGS, LORA_RUNG.name):
+    if (given.get("name") or name) in (*RUNGS, LORA_RUNG.name, AUTO):
         faults.append(f"name: {given.get('name') or name} is a rung that there is already")
     faults += checked(settings, "settings:")[1]  # pyright: ignore[reportUnknownArgumentType]
     views = None if given.get("views") is None else str(given["views"])

@@ -65,6 +65,28 @@ def write_bundle(folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def copy_bundle(source: Path, folder: Path) -> None:
+    """Put a copy of a whole bundle in the place of another, as `write_bundle` does. WriteError where the disk does not take it."""
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    try:
+        shutil.copytree(source, aside)
+        for path in aside.iterdir():
+            to_disk(path)
+        put_in_place(aside, folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def same_bundle(one: Path, other: Path) -> bool:
+    """Whether two bundles that this program wrote hold the same: their manifests have the hashes of all files."""
+    try:
+        return (one / MANIFEST).read_bytes() == (other / MANIFEST).read_bytes()
+    except OSError:
+        return False
+
+
 def read_bundle(folder: Path) -> dict[str, Any]:
     """Check a bundle whole (format, files, hashes, nothing foreign) and return its manifest. All faults at once."""
     manifest = _manifest(folder)

@@ -1,0 +1,302 @@
+"""Climbing the ladder: which rung to train next, or that none is worth it, and why. Pure: expectations and measured gains in, a choice out.
+
+Rungs stand in two orders, that of the fewest changes and that of predicted cost. The goal of a climb is the cheapest of those that are as
+good as the best that fits, but for what is not worth anything (`strategy.plan.worth`). What lies before it in the order of changes is
+trained first where it is cheaper, is expected to be better than everything cheaper, and leaves room for the goal. Three things follow
+(tests/property/test_ladder_properties.py): from equal expectations more time never ends lower, but for what is not worth anything; a dearer
+rung is never taken for an equal one; limits hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from regraft.strategy.cost import Range
+from regraft.strategy.gains import SHARES, Expected, scaled, unscaled
+from regraft.strategy.plan import seconds_in_words, worth
+
+ALIKE = 0.5
+"""How much what one rung gave beyond its expectation says of the others: the correlation of gains on one data set. The figure is regraft's
+own guess: in the tables of Kornblith et al. 2019 and VTAB-1k data sets differ more than ways to train do."""
+
+SURPRISE = 2.0
+"""Standard deviations beyond which a surprise counts no more."""
+
+
+PARTS = {0.25: 0.3, 0.5: 0.7, 1.0: 1.0}
+"""Part of the steps that are made -> part of the gain that they give, as measured for top=1 on 300 questions (docs/how-it-decides.md)."""
+
+IN_WORDS = {0.25: "a quarter", 0.5: "half", 1.0: "all"}
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to train a rung: with a `share` of its steps, judged in so many `folds`, in so many seconds."""
+
+    share: float
+    folds: int
+    seconds: Range
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"share": self.share, "folds": self.folds, "seconds": self.seconds.to_json()}
+
+    @property
+    def said(self) -> str:
+        """What it takes, in words."""
+        less = "" if self.share == 1 else f" with {IN_WORDS[self.share]} of its steps"
+        return f"{in_time(self.seconds)}{less}"
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """A rung that could be trained: what it is expected to gain over the linear head (on the scale of `gains.scaled`), and what it takes.
+
+    `order` is its place on the ladder, from the fewest changes. `ways` are those to train it, from the shortest to the whole schedule in as
+    many folds as are trained at all; empty where nobody looked, as what is gained is not worth any time. `memory` is the most that the
+    process holds, in MB. `reasons` say where numbers are from; `raw` are predictions as they were before earlier outcomes corrected them,
+    as in `Option`.
+    """
+
+    train: str
+    order: int
+    gain: Expected
+    ways: tuple[Way, ...]
+    memory: Range
+    reasons: tuple[str, ...] = ()
+    raw: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def way(self, left: float) -> Way | None:
+        """The fullest that surely fits into the seconds that are left; None where not even the shortest does."""
+        return next((way for way in reversed(self.ways) if way.seconds.high <= left), None)
+
+    def gained(self, way: Way | None) -> Expected:
+        """What is expected of it so; of the whole schedule without a way."""
+        return self.gain if way is None else Expected(self.gain.mean * PARTS[way.share], self.gain.deviation)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, which `from_json` reads."""
+        return {
+            "train": self.train,
+            "order": self.order,
+            "gain": [round(self.gain.mean, 4), round(self.gain.deviation, 4)],
+            "ways": [way.to_json() for way in self.ways],
+            "memory": self.memory.to_json(),
+            "reasons": list(self.reasons),
+            "raw": dict(self.raw),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Prospect:
+        """What `to_json` gave."""
+        ways = tuple(Way(float(w["share"]), int(w["folds"]), Range.from_json(w["seconds"])) for w in values["ways"])
+        memory, gain = Range.from_json(values["memory"]), Expected(*map(float, values["gain"]))
+        return cls(values["train"], values["order"], gain, ways, memory, tuple(values["reasons"]), dict(values["raw"]))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a climb is: the `head`'s figure in the target's first metric, and what each rung that was tried gained over it on the same
+    held-out examples, as a figure with its 95 % interval. `best` is the one that is kept so far, `aim` the goal of the last choice,
+    `passed` what could not be trained.
+    """
+
+    metric: str
+    head: float
+    tried: Mapping[str, Range] = field(default_factory=dict[str, Range])
+    best: str = "head"
+    aim: str = ""
+    passed: frozenset[str] = frozenset()
+
+    @property
+    def figure(self) -> float:
+        """Of the best so far."""
+        return self.head if self.best == "head" else self.after(self.tried[self.best].value)
+
+    def after(self, gain: float) -> float:
+        """The head's figure with a gain, of which more is better."""
+        return min(1.0, max(0.0, self.head + gain)) if self.metric in SHARES else max(0.0, self.head - gain)
+
+    def with_tried(self, train: str, gain: Range, *, kept: bool) -> Standing:
+        """After one more."""
+        return replace(self, tried={**self.tried, train: gain}, best=train if kept else self.best)
+
+    def expected(self, prospect: Prospect, prospects: Sequence[Prospect], way: Way | None = None) -> Expected:
+        """What a rung is expected to give in such a way, on the scale of `gains.scaled`, now that others were tried."""
+        return Expected(scaled(self.metric, self.head), 0.0).plus(self._moved(prospect, prospects).gained(way))
+
+    def _moved(self, prospect: Prospect, prospects: Sequence[Prospect]) -> Prospect:
+        """A rung after what others gave: by a part of their surprise, in standard deviations, the less the less is known."""
+        surprises: list[float] = []
+        for other in prospects:
+            if other.train not in self.tried or other.gain.deviation <= 0:
+                continue
+            measured = self.tried[other.train]
+            start = scaled(self.metric, self.head)
+            low, value, high = (scaled(self.metric, self.after(v)) - start for v in (measured.low, measured.value, measured.high))
+            noise, own = abs(high - low) / (2 * 1.96), other.gain.deviation
+            surprise = (value - other.gain.mean) / own * own**2 / (own**2 + noise**2)
+            surprises.append(min(SURPRISE, max(-SURPRISE, surprise)))
+        if not surprises:
+            return prospect
+        shift = ALIKE * prospect.gain.deviation * sum(surprises) / len(surprises)
+        return replace(prospect, gain=Expected(prospect.gain.mean + shift, prospect.gain.deviation))
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is left: seconds, and MB that the process may hold at most; infinite where nothing limits it."""
+
+    seconds: float = math.inf
+    memory: float = math.inf
+
+    def to_json(self) -> dict[str, float | None]:
+        """Plain data."""
+        return {name: round(v, 2) if math.isfinite(v) else None for name, v in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Room:
+        """What `to_json` gave."""
+        return cls(**{name: math.inf if values[name] is None else float(values[name]) for name in ("seconds", "memory")})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The rung to train next, empty where the climb ends; why; the goal of the climb; and of each other rung why it is not trained now."""
+
+    train: str
+    why: str
+    aim: str = ""
+    others: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, which `from_json` reads."""
+        return {"train": self.train, "why": self.why, "aim": self.aim, "others": dict(self.others)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Choice:
+        """What `to_json` gave."""
+        return cls(values["train"], values["why"], values["aim"], dict(values["others"]))
+
+
+def value_on(metric: str, expected: float) -> float:
+    """A figure, given on the scale of `gains.scaled`, on that of `worth`: more is better."""
+    return unscaled(metric, expected) if metric in SHARES else expected
+
+
+def more_of(metric: str, value: float, than: float) -> str:
+    """How much more one value on the scale of `value_on` is than another, in words."""
+    if metric in SHARES:
+        return f"{100 * (value - than):+.1f} points"
+    return f"{100 * math.expm1(than - value):+.0f} % error"
+
+
+@dataclass(frozen=True)
+class _Able:
+    """A rung that may be trained now: its expected value, and how."""
+
+    prospect: Prospect
+    value: float
+    way: Way
+
+    @property
+    def seconds(self) -> Range:
+        return self.way.seconds
+
+    @property
+    def dearness(self) -> tuple[float, float, int]:
+        return self.seconds.high, self.seconds.value, self.prospect.order
+
+
+def worthwhile(prospects: Sequence[Prospect], standing: Standing) -> bool:
+    """Whether any of them is expected to give more than the best so far, by so much that it is worth something."""
+    best = value_on(standing.metric, scaled(standing.metric, standing.figure))
+    values = [value_on(standing.metric, standing.expected(p, prospects).mean) for p in prospects]
+    return max(values, default=best) > best + worth(standing.metric)
+
+
+def next_rung(prospects: Sequence[Prospect], standing: Standing, room: Room) -> Choice:
+    """The rung to train next, where one is worth it and fits."""
+    metric, least = standing.metric, worth(standing.metric)
+    best = value_on(metric, scaled(metric, standing.figure))
+    gone = standing.passed.union(standing.tried)
+    ladder = sorted((p for p in prospects if p.train not in gone), key=lambda p: p.order)
+    others: dict[str, str] = {}
+    able: list[_Able] = []
+    for p in ladder:
+        way = p.way(room.seconds)
+        whole, value = (value_on(metric, standing.expected(p, prospects, w).mean) for w in (None, way))
+        more = f"{more_of(metric, whole, best)} expected over {standing.best}"
+        if whole <= best + least:
+            others[p.train] = f"{more}, {too_little(metric)}"
+        elif p.memory.high > room.memory:
+            held = f"{p.memory.value:,.0f} MB (up to {p.memory.high:,.0f})"
+            others[p.train] = f"{more}, but it needs {held} of memory, and {room.memory:,.0f} are there"
+        elif way is None:
+            short = p.ways[0] if p.ways else None
+            takes = f"it takes {short.said}" if short else "what it takes is not known"
+            others[p.train] = f"{more}, but {takes} and {seconds_in_words(max(0.0, room.seconds))} are left"
+        elif value <= best + least:
+            less = f"{IN_WORDS[way.share]} of its steps, with {more_of(metric, value, best)}, is all that fits"
+            others[p.train] = f"{more}, but {less}: {seconds_in_words(room.seconds)} are left"
+        else:
+            able.append(_Able(p, value, way))
+    if not able:
+        return Choice("", _why_end(ladder, others), "", others)
+    top = max(a.value for a in able)
+    equal = [a for a in able if a.value >= top - least]
+    # the goal stays what it was, so that room which was kept for it is not lost
+    goal = next((a for a in equal if a.prospect.train == standing.aim), None) or min(equal, key=lambda a: a.dearness)
+    first = next((a for a in able if _is_step(a, goal, able, least) and a.seconds.high + goal.seconds.high <= room.seconds), goal)
+    others |= _passed(able, first, goal, metric, least)
+    why = f"{more_of(metric, first.value, best)} expected over {standing.best}, in {first.way.said}"
+    return Choice(first.prospect.train, why, goal.prospect.train, others)
+
+
+def _is_step(a: _Able, goal: _Able, able: Sequence[_Able], least: float) -> bool:
+    """Whether a rung lies on the way: fewer changes than the goal, cheaper, and not equal to it nor to anything cheaper than itself."""
+    before = a.prospect.order < goal.prospect.order and a.dearness < goal.dearness and a.value + least < goal.value
+    return before and all(b.value < a.value - least for b in able if b.dearness < a.dearness)
+
+
+def _passed(able: Sequence[_Able], first: _Able, goal: _Able, metric: str, least: float) -> dict[str, str]:
+    """Why what could be trained is not trained now."""
+    found: dict[str, str] = {}
+    aim = goal.prospect.train
+    for a in able:
+        if a is first or a is goal:
+            continue
+        more = more_of(metric, goal.value, a.value)
+        if a.dearness > goal.dearness:
+            found[a.prospect.train] = f"{aim} is expected to be as good ({more}) in less time: {goal.way.said}, not {a.way.said}"
+        elif a.prospect.order > goal.prospect.order:
+            found[a.prospect.train] = f"{aim} changes less and is expected to give more ({more})"
+        elif not _is_step(a, goal, able, least):
+            found[a.prospect.train] = f"{aim} is expected to give more ({more}), and something cheaper on the way to it as much"
+        else:
+            found[a.prospect.train] = f"its {a.way.said} are kept for {aim}, which is expected to give more ({more})"
+    return found
+
+
+def _why_end(ladder: Sequence[Prospect], others: Mapping[str, str]) -> str:
+    if not ladder:
+        return "every rung was tried"
+    fits = sum("are left" in why for why in others.values())
+    if fits:
+        return "what is expected to be better does not fit into the time that is left"
+    if any("of memory" in why for why in others.values()):
+        return "what is expected to be better needs more memory"
+    return "no other rung is expected to give more than it is worth"
+
+
+def too_little(metric: str) -> str:
+    """What an expected gain is measured against, in words."""
+    return f"and {100 * worth(metric):.0f} {'point is' if metric in SHARES else '% of an error are'} the least that is worth it"
+
+
+def in_time(seconds: Range) -> str:
+    """Seconds with their interval."""
+    return f"{seconds_in_words(seconds.value)} ({seconds_in_words(seconds.low)} to {seconds_in_words(seconds.high)})"
