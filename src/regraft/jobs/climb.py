@@ -22,13 +22,13 @@ from regraft.errors import ModelError, UsageError
 from regraft.evaluation.names import METRIC_NAMES
 from regraft.events import Said, Warned
 from regraft.facts import Figure
-from regraft.jobs import growing
 from regraft.jobs.calibrate import JUDGED, LEAST, Sample, batch_to_time, read_known, seconds_to_time
 from regraft.jobs.candidates import Candidate, save_candidate, tempered, trained_candidate
 from regraft.jobs.common import memory_room_mb, peak_memory_mb, resident_mb
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive
 from regraft.jobs.engines import circumstances
 from regraft.jobs.frozen import Frozen
+from regraft.jobs.growing import errors_of, likely
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.network import Given
 from regraft.jobs.pacing import SHORTENED, finishing
@@ -46,7 +46,7 @@ from regraft.strategy.gains import RATE, SHARES, Expected, Grown, scaled, unscal
 from regraft.strategy.ladder import Choice, Prospect, Room, Standing, next_rung
 from regraft.strategy.outcomes import Outcome, stage_of
 from regraft.strategy.plan import allowance, seconds_in_words
-from regraft.strategy.similarity import Similarity
+from regraft.strategy.similarity import Similarity, similarity_of, skill_of
 from regraft.workspace.bundle import copy_bundle, same_bundle
 from regraft.workspace.checkpoints import Checkpoint
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
@@ -67,6 +67,9 @@ LOOKING = 0.15
 
 PACE = "pace"
 """The file of findings where plans keep how fast this machine is, too."""
+
+COMPARED = 2000
+"""Training examples whose nearest neighbours are looked for."""
 
 LACKING, VIEWED = "the network has no such layers, or cannot be trained so", "it reads examples as they are, and views were asked for"
 
@@ -287,7 +290,21 @@ class Climb:
 
     def _similarity(self) -> Similarity:
         """How similar the data is to what the network knows, by its features."""
-        return growing.Seen(self.validation, self.features[self.validation.parts.train], self.probe).similarity(self.bare)
+        from regraft.evaluation.trust.similarity import neighbour_outputs
+
+        validation, target = self.validation, self.labelled.target
+        y, kind = validation.parts.y, target.name
+        values = np.eye(len(target.outputs), dtype=np.float32)[y] if kind == "class" else y.reshape(len(y), -1).astype(np.float64)
+        middle = np.median(values, axis=0) if kind == "number" else values.mean(0)
+        always = np.where(np.isfinite(self.head.held_out), middle[None, :], np.nan)
+        some = np.unique(np.linspace(0, len(y) - 1, min(len(y), COMPARED)).astype(int))
+        near = np.full(always.shape, np.nan)
+        rows = self.features[validation.parts.train[some]]
+        near[some] = neighbour_outputs(rows, values[some], validation.folds[some])
+        outputs = (self.head.held_out, likely(kind, near), self.bare)
+        constant = float(errors_of(validation, likely(kind, always)).mean())
+        linear, neighbours, without = (skill_of(float(errors_of(validation, o).mean()), constant) for o in outputs)
+        return similarity_of(linear, neighbours, without)
 
     # ------------------------------------------------------------ one after the other
 
