@@ -14,7 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 import regraft
-from regraft.errors import RunError, UsageError
+from regraft.errors import ModelError, RunError, UsageError
+from regraft.features.at_cut import AtCut
+from regraft.features.engines import onnx
 from regraft.jobs.work import plan_deeper
 from regraft.modality import MODALITIES
 from regraft.pretrained import Access, find_model, source_of
@@ -303,3 +305,24 @@ def test_texts_of_several_lengths(text_table, command):
     assert answer.code == 0, answer.err
     (found,) = regraft.open_run("run").predict("the soup was cold", threads=1)
     assert found.label == "food"
+
+
+@pytest.mark.skipif(bool(onnx.FLOAT32.missing("cpu")), reason="pip install 'regraft[fast]'")
+def test_the_frozen_part_runs_in_the_engine_of_the_features_or_in_torch(image_folder, command, monkeypatch):
+    options = ["fit", image_folder, *MODEL, "--train", "last 1 block, head", "--engine", "onnx"]
+    answer = command(*options, "--out", "one")
+    assert answer.code == 0, answer.err
+    decisions = json.loads(Path("one/decisions.json").read_text())
+    assert decisions["cut"]["after"] and decisions["frozen_part"] == {"engine": "onnx fp32"}
+
+    def refuses(self, inputs):
+        raise ModelError("the engine onnx fp32 cannot take the frozen part (it does not like it)")
+
+    monkeypatch.setattr(AtCut, "_make", refuses)
+    answer = command(*options, "--no-store", "--out", "two")
+    assert answer.code == 0, answer.err
+    assert "(it does not like it): torch runs the frozen part" in answer.err
+    assert json.loads(Path("two/decisions.json").read_text())["frozen_part"]["engine"] == "torch fp32"
+    # rounding at the cut, after all steps
+    one, two = tensors("one"), tensors("two")
+    assert one.keys() == two.keys() and all(torch.allclose(one[n], two[n], atol=1e-3) for n in one)

@@ -153,3 +153,17 @@ def test_several_networks_one_of_which_cannot_be_used_and_a_test_part_that_nobod
     missing = [command("plan", path, *MODEL, "--json").json["evidence"]["missing"] for path in (root, root / "train")]
     assert missing == [6, 0]
     os.remove(tmp_path / "tiny_net.py")
+
+
+def test_a_second_plan_opens_nothing_until_a_picture_has_changed(image_folder, command, monkeypatch):
+    first = command("plan", image_folder, *MODEL, "--json")
+    assert first.code == 0, first.err
+    looked = sys.modules["regraft.jobs.plan"]._Looked
+    plain, opened = looked._look, []
+    monkeypatch.setattr(looked, "_look", lambda *a, **k: (opened.append(1), plain(*a, **k))[1])
+    again = command("plan", image_folder, *MODEL, "--json")
+    assert not opened and of(again.json, "head")["figure"] == of(first.json, "head")["figure"]
+    one, two = sorted(image_folder.rglob("*.png"))[:2]
+    one.write_bytes(two.read_bytes()[:-1] + b"x")
+    changed = command("plan", image_folder, *MODEL, "--json")
+    assert opened and changed.code == 0, changed.err

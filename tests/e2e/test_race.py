@@ -129,6 +129,12 @@ def test_a_fit_takes_the_winner_and_says_so_before(pictures, here, command, monk
     assert Path("again/bundle/model.safetensors").read_bytes() == Path("run/bundle/model.safetensors").read_bytes()
 
 
+def test_a_plan_is_of_the_winner(pictures, here, command):
+    found = command("plan", pictures, "--model", "auto", *MORE, "--json").json
+    assert {option["model"] for option in found["options"]} == {"python:nets:good"}
+    assert found["chosen"]["model"] == "python:nets:good"
+
+
 def test_a_fit_that_was_interrupted_goes_on_with_its_race(pictures, here, monkeypatch):
     def stop_at(said):
         def listen(event):

@@ -30,7 +30,7 @@ def test_kind(linear: float, neighbours: float, bare: float, earlier: Figure | N
 def test_every_quadrant_has_advice() -> None:
     assert set(ADVICE) == {(large, kind) for large in (False, True) for kind in (NEAR, MIDDLING, FAR)}
     far = similarity_of(0.42, 0.42, 0.40)
-    assert "earlier features" in advice_for(far, 20) and "all layers" in advice_for(far, 1000)
+    assert "earlier features" in advice_for(far.kind, 20) and "all layers" in advice_for(far.kind, 1000)
 
 
 def test_skill() -> None:

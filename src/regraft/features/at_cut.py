@@ -13,7 +13,7 @@ from regraft.errors import ModelError, RegraftError
 from regraft.features.cut import Cut
 from regraft.features.cut.halves import Trunk
 from regraft.features.engines import Engine
-from regraft.features.engines.base import Run, as_rows
+from regraft.features.engines.base import Run, as_rows, first_line
 from regraft.features.engines.graph import forget
 
 ALIKE = 1e-4
@@ -73,8 +73,7 @@ class AtCut:
         except RegraftError:
             raise
         except Exception as error:  # compilers and exporters raise whatever a network makes them raise
-            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise ModelError(f"the engine {self.engine.label} cannot take the frozen part ({said})") from None
+            raise ModelError(f"the engine {self.engine.label} cannot take the frozen part ({first_line(error)})") from None
         finally:
             forget()
         if ours.shape != theirs.shape or not np.abs(ours - theirs).max(initial=0) <= ALIKE * np.abs(ours).max(initial=0):

@@ -89,7 +89,7 @@ def _seen(views: Views | None) -> dict[str, Any]:
 def _machine(device: str, tile: int) -> dict[str, Any]:
     import torch
 
-    if device.startswith("cuda"):
+    if device.startswith("cuda") and torch.cuda.is_available():
         # another kind of GPU adds in another order
         device = f"cuda, {torch.cuda.get_device_name(device)}"
     return {"device": device, "tile": tile, "torch": torch.__version__, "instructions": torch.backends.cpu.get_cpu_capability()}

@@ -366,7 +366,7 @@ class _Fit:
         validation, self.strengths = study_in_time(self.recorder, validation, extracted.features)
         probe = self._linear_head(network, validation, usable, extracted)
         head = self._head(probe, network, extracted, validation)
-        self.plain_engine = network.plain
+        self.plain_engine = network.chosen.plain
         if self.kept is not None:
             bare = self._without_network(validation, extracted)
             model, output_map = as_it_is(self.kept, head, extracted.features, validation, self.recorder)

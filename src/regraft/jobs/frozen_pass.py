@@ -145,11 +145,6 @@ class FrozenPass:
             self._take_instead(self._exact, found.objection)
 
     @property
-    def plain(self) -> Engine:
-        """The engine that runs where nothing may be rounded."""
-        return self.chosen.plain
-
-    @property
     def _exact(self) -> Engine:
         """What runs where the chosen engine does not do."""
         return self.chosen.exact or reference_engine()

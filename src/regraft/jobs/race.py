@@ -460,8 +460,7 @@ class _Race:
         """An exact engine: torch for networks whose layers are looked at, else the fastest where there is time to find it."""
         waiting = len(self.entered.networks) - len(self.runners)
         if not layered and worth_timing(len(self.train)) and self.left() > TIMING * waiting:
-            chosen = choose_engine(frozen, self.train, None, "auto", self.device, self.threads, keep=self.spec.store)
-            return chosen.engine if chosen.engine.exact else chosen.exact or reference_engine()
+            return choose_engine(frozen, self.train, None, "auto", self.device, self.threads, keep=self.spec.store).plain
         return engine_at_once(frozen, self.train, self.device, self.threads, keep=self.spec.store)
 
     def _pass(self, runner: _Runner, count: int) -> int:

@@ -144,7 +144,7 @@ class Trunk:
                 except RegraftError:
                     raise
                 except Exception as error:  # compilers and exporters raise whatever a network makes them raise
-                    raise _unfit(self.engine, f"cannot take this network ({_first_line(error)})") from None
+                    raise _unfit(self.engine, f"cannot take this network ({first_line(error)})") from None
             if shape not in self._shapes and self.engine.traced:
                 self._compare(run, inputs)
             self._shapes.add(shape)
@@ -157,7 +157,7 @@ class Trunk:
         try:
             theirs = as_rows(run(inputs))
         except RuntimeError as error:
-            raise _unfit(self.engine, f"cannot run this network ({_first_line(error)})") from None
+            raise _unfit(self.engine, f"cannot run this network ({first_line(error)})") from None
         if ours.shape != theirs.shape or cosines(ours, theirs).min() < ALIKE[self.engine.precision]:
             raise _unfit(self.engine, "gives other features of this network than torch")
 
@@ -166,7 +166,8 @@ def _unfit(engine: Engine, what: str) -> ModelError:
     return ModelError(f"the engine {engine.label} {what}", move="--engine torch")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first, in at most 200 characters; its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
