@@ -26,12 +26,10 @@ both flatter."""
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import os
 import re
-import resource
 import shutil
 import statistics
 import subprocess
@@ -40,6 +38,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from cells import bits, grid, held_out, inputs_of, keep, measured, paired, read, unpacked
 from subsets import IMAGES, TEXTS, write
 
 HERE = Path(__file__).resolve().parent
@@ -132,33 +131,6 @@ KEPT = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 
 """For the peers: glibc keeps memory that was freed, as regraft asks of it by itself; else the kernel clears pages in every step."""
 
 
-def measured(command, folder, env=None):
-    """Run a process to its end: (exit code, what it cost)."""
-
-    def bounded():
-        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
-
-    load, begun = os.getloadavg()[0], time.perf_counter()
-    given = {**os.environ, "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **(env or {})}
-    with open(folder / "stdout", "w") as out, open(folder / "stderr", "w") as err:
-        process = subprocess.Popen(command, stdout=out, stderr=err, env=given, preexec_fn=bounded)
-        while True:
-            pid, status, used = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
-            if time.perf_counter() - begun > WALL:
-                process.kill()
-            time.sleep(0.2)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    cost = {
-        "seconds": round(time.perf_counter() - begun, 1),
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
-        "peak_mb": round(used.ru_maxrss / 1024),
-        "load": round((load + os.getloadavg()[0]) / 2, 1),
-    }
-    return process.returncode, cost
-
-
 def peer(side, subset, seed, folder):
     """(exit code, cost, predictions, more) of a peer."""
     out = folder / "out.json"
@@ -189,19 +161,11 @@ def regraft(side, name, n, subset, truth, seed, folder):
     command += ["--model", "resemblyzer"] if name == "fsdd, voices" else []
     if epochs := fitted(name, truth["kind"], n, rung):
         command += ["--set", f"epochs={epochs}"]
-    code, cost = measured(command, folder, env)
+    code, cost = measured(command, folder, env, LIMIT, WALL)
     if code:
         return code, cost, [], {}
     result, decided = json.loads((run / "run.json").read_text()), json.loads((run / "decisions.json").read_text())
-    with open(run / "out_of_fold.csv", encoding="utf-8", newline="") as file:
-        held = "".join("-" if not row["predicted"] else str(int(row["label"] == row["predicted"])) for row in csv.DictReader(file))
-    if truth["kind"] == "image":
-        inputs = [str(path) for path in sorted((subset / "test").glob("*/*"))]
-    elif truth["kind"] == "text":
-        inputs = [str(subset / "test.csv"), "--input", "text"]
-    else:
-        with open(data, encoding="utf-8", newline="") as file:
-            inputs = [str(subset / row["path"]) for row in csv.DictReader(file) if row["split"] == "test"]
+    inputs = inputs_of(truth["kind"], subset, data) + (["--input", "text"] if truth["kind"] == "text" else [])
     done = subprocess.run(
         [sys.executable, "-m", "regraft", "predict", str(run), *inputs, "--json"],
         capture_output=True,
@@ -223,21 +187,12 @@ def regraft(side, name, n, subset, truth, seed, folder):
         "settings": settings,
         "versions": decided["versions"],
         "training": training,
-        "held_out": held,
+        "held_out": held_out(run),
         "estimate": result["estimate"]["accuracy"]["value"],
         "ships": decided.get("ships", rung),
         "engine": decided["engine"]["name"],
     }
     return code, cost, said, more
-
-
-def bits(right):
-    """True and false by example, as hexadecimal digits."""
-    return f"{int('1' + ''.join(str(int(r)) for r in right), 2):x}"
-
-
-def unpacked(text):
-    return [int(b) for b in f"{int(text, 16):b}"[1:]]
 
 
 def cell(side, name, n, seed, data, subsets, commit):
@@ -259,15 +214,6 @@ def cell(side, name, n, seed, data, subsets, commit):
     return {**found, "accuracy": round(sum(right) / len(right), 4), "right": bits(right), **more}
 
 
-def read():
-    return json.loads(RESULTS.read_text())["cells"] if RESULTS.exists() else {}
-
-
-def keep(found):
-    lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(found[k])}" for k in sorted(found))
-    RESULTS.write_text('{"cells": {\n' + lines + "\n}}\n")
-
-
 def wanted(found, side, name, n, seed):
     """Whether a cell is still to be measured: further seeds only where the first took less than a minute."""
     if key(side, name, n, seed) in found or n == 200 and name == "hymenoptera" and side == "by hand" and seed:
@@ -283,7 +229,7 @@ def measure(only, minutes, again):
         raise SystemExit(f"{PEERS_PYTHON} is not there: make peers")
     data, begun = Path(os.environ["REGRAFT_DATA"]), time.perf_counter()
     commit = subprocess.run(["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    found = {k: v for k, v in read().items() if not (again and re.search(again, k))}
+    found = {k: v for k, v in read(RESULTS).items() if not (again and re.search(again, k))}
     subsets = Path(tempfile.mkdtemp(prefix="subsets-"))
     try:
         for side, name, n, seed in cells():
@@ -294,8 +240,8 @@ def measure(only, minutes, again):
                 break
             one = cell(side, name, n, seed, data, subsets, commit)
             # another process may have measured others meanwhile
-            found = {**found, **({} if again else read()), this: one}
-            keep(found)
+            found = {**found, **({} if again else read(RESULTS)), this: one}
+            keep(RESULTS, found)
             told = one.get("failed") or f"{one['accuracy']:.3f}"
             print(f"{this:44} {told:>8}  {one['seconds']:6.0f} s  {one['cpu_seconds']:6.0f} CPU s  load {one['load']}", flush=True)
     finally:
@@ -324,9 +270,7 @@ def difference(a, b):
     by_example = [
         statistics.mean(x - y for x, y in pairs) for pairs in zip(*(list(zip(a[s], b[s], strict=True)) for s in seeds), strict=True)
     ]
-    mean, n = statistics.mean(by_example), len(by_example)
-    half = 1.96 * statistics.stdev(by_example) / math.sqrt(n)
-    return mean, mean - half, mean + half
+    return paired(by_example)
 
 
 def rights(found, side, name, n):
@@ -370,10 +314,6 @@ def shown(found, side, name, n, what="accuracy"):
 
 
 ROWS = (*FEW, *(row for pair in ((s, *[x for x in LARGE if x[0] == s[0]]) for s in SMALL) for row in pair), *VOICES)
-
-
-def grid(head, rows):
-    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in rows), ""]
 
 
 def compared(found, name, n):
@@ -494,11 +434,11 @@ def main():
     parser.add_argument("--list", action="store_true")
     given = parser.parse_args()
     if given.list:
-        found = read()
+        found = read(RESULTS)
         print("\n".join(key(*c) for c in cells() if wanted(found, *c)))
     elif given.table:
-        PAGE.write_text(page(read()), encoding="utf-8")
-        print(page(read()))
+        PAGE.write_text(page(read(RESULTS)), encoding="utf-8")
+        print(page(read(RESULTS)))
     else:
         measure(given.only, given.minutes, given.again)
 

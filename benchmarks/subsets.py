@@ -13,13 +13,13 @@ Which examples. Contents that come twice in a set are left out where no test par
 training examples that also stand in a given test part (11 of trec6). `each` classes get the same number, one more by chance where
 N does not divide.
 
-hymenoptera  all 244 count as N = 200 (the seed changes nothing); its val/ tests (153)
+hymenoptera  from N = 200 on all 244 (the seed changes nothing); its val/ tests (153)
 flowers5     100 of each class held out by a fixed seed (500)
 cifar10      50 of each class of its test part (500)
 omniglot     40 of its 136 letters, 5 of each one's 20 drawings held out (200); 600 drawings are left: that is its largest N
-trec6        drawn as they come, 5 of a class at least; its test part (500). N = 48 and 96: 8 and 16 of each class
+trec6        drawn as they come, 5 of a class at least; its test part (500). Below N = 200 the same of each class
 banking77    N = 200: 40 of its classes, 5 of each; else all 77. 10 of each class of its test part (400, 770)
-subj         250 of each class held out by a fixed seed (500). N = 16 and 32: 8 and 16 of each class
+subj         250 of each class held out by a fixed seed (500)
 fsdd         its official parts (300 to test; the same speakers are in both)
 """
 
@@ -99,7 +99,8 @@ def held_out(rows, per_class):
 def drawn(name, n, seed, data):
     """(training rows, test rows): the input first, the label last."""
     if name == "hymenoptera":
-        return files(data / name / "train"), files(data / name / "val")
+        train, test = files(data / name / "train"), files(data / name / "val")
+        return train if n >= 200 else each(train, n, seed), test
     if name == "flowers5":
         train, test = held_out(files(data / name), 100)
     elif name == "cifar10":
@@ -111,7 +112,7 @@ def drawn(name, n, seed, data):
     elif name == "trec6":
         test = table(data / "text" / name / "test.csv")
         train = without(table(data / "text" / name / "train.csv"), test)
-        return (each if n in (48, 96) else as_they_come)(sorted(set(train)), n, seed), test
+        return (each if n < 200 else as_they_come)(sorted(set(train)), n, seed), test
     elif name == "banking77":
         train, test = (table(data / "text" / name / f"{part}.csv") for part in ("train", "test"))
         labels = sorted({label for _, label in train})
