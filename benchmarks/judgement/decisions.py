@@ -17,7 +17,8 @@ A cell is (set, examples, seed, network, kind), on one thread. Its test examples
 choose by one half of them and be judged by the other. Kinds:
 
 - probe: the linear head by the code of `fit`, in this process, on features in a store of the benchmark. Cheap: every network, seeds 0 to 2.
-- plan: `regraft plan --budget 2m` from an empty home: options, prospects and what they stand on. No prediction sees a cell.
+- plan: `regraft plan --budget 2m` from an empty home: options, prospects and what they stand on. No prediction sees a cell. `then` is what
+  `--train head` takes afterwards in that home, which is what the plan speaks of.
 - RUNG in 2m: `regraft fit --train RUNG --budget 2m` from an empty home: what a user with that budget gets. What ends earlier is the
   same with ten minutes, and with 30 seconds where it ended in those.
 - RUNG in 10m: the same with ten minutes, where two were too few for all steps or folds.
@@ -90,6 +91,11 @@ def key(name, n, seed, network, what):
     return f"{name} / {n} / {seed} / {network} / {what}"
 
 
+def cut_short(one):
+    """Whether a fit left steps away; folds that were not trained change the judgement of a model alone."""
+    return any("steps of training" in said for said in one.get("short", ()))
+
+
 def cells(found):
     """(set, n, seed, network, kind) in the order in which they are measured."""
     small, middle, large = ([(name, own[k]) for name, own in SIZES.items() if k < len(own)] for k in range(3))
@@ -126,7 +132,7 @@ def cells(found):
         *probes((1, 2)),
         *others,
     ]
-    again = [(*c[:4], c[4].replace("2m", "10m")) for c in planned if (found.get(key(*c)) or {}).get("short")]
+    again = [(*c[:4], c[4].replace("2m", "10m")) for c in planned if cut_short(found.get(key(*c)) or {})]
     return [*planned, *again]
 
 
@@ -230,23 +236,46 @@ def short(values):
     return [float(f"{values[k]:.4g}") for k in ("value", "low", "high")]
 
 
+def ran(command, folder):
+    return measured(command, folder, {"REGRAFT_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"})
+
+
+def fit_command(network, data, asked, rung, seed, run):
+    command = [sys.executable, "-m", "regraft", "fit", str(data), "--json", "--out", str(run), "--train", rung]
+    return [*command, "--model", network, "--seed", str(seed), "--threads", "1", *asked]
+
+
+def stages_of(run):
+    """Seconds of what a run told to be done."""
+    events = map(json.loads, (run / "events.jsonl").read_text(encoding="utf-8").splitlines())
+    return {e["stage"]: round(e["seconds"], 2) for e in events if e["event"] == "Done"}
+
+
 def planned(name, network, subset, seed, folder):
     data, asked = data_of(name, subset)
     given = {"data": str(data), "model": network, "budget": "2m", "threads": 1, "seed": seed}
     given |= {asked[k].removeprefix("--"): asked[k + 1] for k in range(0, len(asked), 2)}
     out = folder / "plan.json"
     command = [sys.executable, "-c", PLANNED, json.dumps(given), str(out)]
-    code, cost = measured(command, folder, {"REGRAFT_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"})
+    code, cost = ran(command, folder)
     if code:
         return code, cost, {}
     plan = json.loads(out.read_text())
+    code, then = ran(fit_command(network, data, asked, "head", seed, folder / "run"), folder)
+    if code:
+        return code, then, {}
+    then["peak_mb"] = json.loads((folder / "run" / "run.json").read_text())["peak_memory_mb"]
     for prospect in plan["prospects"]:
         prospect |= {"reasons": [], "raw": {}}
     evidence = {k: plan["evidence"].get(k) for k in ("examples", "per_class", "seen", "head", "constant", "near", "similarity")}
     options = {o["train"]: {k: short(o[k]) for k in ("figure", "seconds", "memory")} for o in plan["options"]}
     stages = {o["train"]: {k: float(f"{v['value']:.3g}") for k, v in o["stages"].items()} for o in plan["options"]}
     chosen = plan["chosen"]["train"]
-    return code, cost, {"options": options, "stages": stages, "evidence": evidence, "prospects": plan["prospects"], "chosen": chosen}
+    return (
+        code,
+        cost,
+        {"options": options, "stages": stages, "evidence": evidence, "prospects": plan["prospects"], "chosen": chosen, "then": then},
+    )
 
 
 def fitted(name, network, subset, truth, seed, what, folder):
@@ -254,10 +283,8 @@ def fitted(name, network, subset, truth, seed, what, folder):
 
     rung, budget = what.split(" in ")
     data, asked = data_of(name, subset)
-    run, home = folder / "run", str(folder / "home")
-    command = [sys.executable, "-m", "regraft", "fit", str(data), "--json", "--out", str(run), "--train", rung, "--budget", budget]
-    command += ["--model", network, "--seed", str(seed), "--threads", "1", *asked]
-    code, cost = measured(command, folder, {"REGRAFT_HOME": home, "OMP_NUM_THREADS": "1"})
+    run = folder / "run"
+    code, cost = ran([*fit_command(network, data, asked, rung, seed, run), "--budget", budget], folder)
     if code:
         return code, cost, {}
     result = json.loads((run / "run.json").read_text())
@@ -279,6 +306,8 @@ def fitted(name, network, subset, truth, seed, what, folder):
             "ships": decided.get("ships", rung),
             "short": result["budget"]["with_more"],
             "engine": decided["engine"]["name"],
+            "settings": {k: v for k, v in (decided.get("settings") or {}).items() if k in ("epochs", "batch", "lr")},
+            "stages": stages_of(run),
         },
     )
 

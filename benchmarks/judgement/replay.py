@@ -1,0 +1,375 @@
+"""Choosers replayed on the cells of `decisions.py`. In come cells; out go tables. Nothing is trained, and nothing of regraft is written
+again: the race is judged by `strategy.race`, the climb by `strategy.ladder` and `strategy.gains` as they are.
+
+What counts as the outcome of a choice within a budget: of `head` its cell where the network has one, else the probe, in seconds reckoned
+from the usual network's head cell (the same start) and the seconds that an example takes with this one. Of a rung in 2 min its cell in
+2 min; in 30 s the same, where it ended in those; in 10 min its cell in 10 min, or that in 2 min where all steps were made (more folds
+only say more of how good it is). What has no cell is never guessed: it is counted apart.
+
+A climb is told the predictions of the plan's cell, but for rungs that the grid does not have (`top=2`, `none`). A step costs what its own
+fit took beyond the head's; timing what rungs take costs what the plan took beyond the head, 15 % of what is left at most. What was
+measured within a budget of its own is taken to fit into what is left of it after the head.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections import defaultdict
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from cells import grid, paired, read, unpacked
+from decisions import HERE, NETWORKS, RUNGS, SIZES, cut_short, key, kind_of, means
+
+from regraft.strategy.gains import gain_of
+from regraft.strategy.ladder import Prospect, Range, Room, Standing, next_rung, worthwhile
+from regraft.strategy.race import Look, standing
+
+SECONDS = {"30 s": 30.0, "2 min": 120.0, "10 min": 600.0}
+LOOKING, ENDING = 0.15, 3.0
+"""Part of the time that a climb looks at what rungs take, at most; seconds that it keeps for its end."""
+
+SPLITS = 10
+"""Ways to halve a test part, each used in both directions."""
+
+LARGEST = {"image": "efficientnet-lite2", "text": "all-minilm-l6-v2", "audio": "whisper-tiny-en"}
+"""The packaged networks with the most parameters. They are also those with the highest figure of their makers, so that two rules of
+thumb are one here."""
+
+
+class Cells:
+    """The cells, and what follows from them."""
+
+    def __init__(self, found, gains=gain_of):
+        self.found, self.gains = found, gains
+        self.per_example = cache(self._per_example)
+
+    def get(self, name, n, seed, network, what):
+        one = self.found.get(key(name, n, seed, network, what))
+        return None if one is None or "failed" in one else one
+
+    def _per_example(self, name, network):
+        """Seconds of an example in the pass of a network, over all probes of a set."""
+        own = [c for k, c in self.found.items() if k.split(" / ")[0] == name and k.endswith(f"{network} / probe") and c.get("computed")]
+        return sum(c["features_seconds"] for c in own) / sum(c["computed"] for c in own) if own else None
+
+    def head(self, name, n, seed, network):
+        """(cell, seconds) of a linear head on a network."""
+        one = self.get(name, n, seed, network, "head in 2m")
+        if one:
+            return one, one["seconds"]
+        one, usual = self.get(name, n, seed, network, "probe"), NETWORKS[kind_of(name)][0]
+        start, own = self.get(name, n, 0, usual, "head in 2m"), self.get(name, n, 0, usual, "probe")
+        if not (one and start and own):
+            return None
+        each = [self.per_example(name, which) for which in (network, usual)]
+        if None in each:
+            return None
+        return one, start["seconds"] + n * (each[0] - each[1]) + one["head_seconds"] - own["head_seconds"]
+
+    def outcome(self, name, n, seed, network, rung, budget):
+        """(which test examples are right, seconds, cell), None where it was not measured; True where it is known not to fit."""
+        if rung == "head":
+            found = self.head(name, n, seed, network)
+        else:
+            cells = [self.get(name, n, seed, network, f"{rung} in {label}") for label in ("10m", "2m")]
+            one = cells[0] if budget > 120 and cells[0] else cells[1]
+            if one is None:
+                return None
+            if budget < 120 and one["seconds"] > budget:
+                return True if not one["short"] else None
+            if budget > 120 and one is cells[1] and cut_short(one):
+                return None
+            found = one, min(one["seconds"], budget)
+        if found is None:
+            return None
+        one, seconds = found
+        return True if seconds > budget else (unpacked(one["right"]), seconds, one)
+
+    def options(self, name, n, seed, budget):
+        """{(network, rung): outcome} of everything that was measured and fits, the cheapest first."""
+        tried = [(network, rung) for network in NETWORKS[kind_of(name)] for rung in ("head", *RUNGS) if means(name, n, rung)]
+        known = {c: self.outcome(name, n, seed, *c, budget) for c in tried}
+        there = {c: o for c, o in known.items() if isinstance(o, tuple)}
+        return dict(sorted(there.items(), key=lambda item: item[1][1]))
+
+    # choosers: (network, rung), or what stands in the way as text
+
+    def raced(self, name, n, seed):
+        """The network that a race to all examples takes."""
+        networks = NETWORKS[kind_of(name)]
+        probes = {network: self.get(name, n, seed, network, "probe") for network in networks}
+        if None in probes.values():
+            return None
+        errors = np.array([[1.0 - float(b) for b in p["held_out"].replace("-", "")] for p in probes.values()])
+        if len({len(row) for row in errors}) > 1:
+            return None
+        costs = {network: self.per_example(name, network) or 0.0 for network in networks}
+        return standing([Look(networks, errors, n)], n, costs, "accuracy").chosen
+
+    def prospects(self, plan, name):
+        evidence = plan["evidence"]
+        made = [Prospect.from_json(p) for p in plan["prospects"] if p["train"] in RUNGS]
+        return [replace(p, gain=self.gains(p.train, evidence["per_class"], evidence["near"], **self.more(name)).expected) for p in made]
+
+    def more(self, name):
+        return {}
+
+    def climb(self, name, n, seed, network, budget):
+        """(the rung that is kept, the rungs that were trained) by the pure ladder, or (None, why) where a cell is not there."""
+        plan, head = self.get(name, n, seed, network, "plan"), self.outcome(name, n, seed, network, "head", budget)
+        if head is True:
+            return "head", []
+        if plan is None or head is None:
+            return None, "no plan" if plan is None else "no head"
+        _, begun, cell = head
+        prospects = self.prospects(plan, name)
+        stand = Standing("accuracy", cell["estimate"])
+        if not worthwhile(prospects, stand):
+            return "head", []
+        used = begun + min(LOOKING * max(0.0, budget - begun - ENDING), max(0.0, plan["seconds"] - begun))
+        held, path = {"head": cell["held_out"]}, []
+        while True:
+            choice = next_rung(prospects, stand, Room(budget - used - ENDING))
+            if not choice.train:
+                return stand.best, path
+            one = self.outcome(name, n, seed, network, choice.train, budget)
+            if not isinstance(one, tuple):
+                return None, f"{choice.train} was not measured"
+            used = min(budget, used + max(0.0, one[1] - begun))
+            held[choice.train] = one[2]["held_out"]
+            path.append(choice.train)
+            over_head, over_best = (paired_gain(held[choice.train], held[than]) for than in ("head", stand.best))
+            stand = replace(stand, aim=choice.aim).with_tried(choice.train, Range(*over_head), kept=over_best[0] > 0)
+
+
+def paired_gain(a, b):
+    """(mean, low, high) of what the first has right more than the second, of examples that both were held out on."""
+    gains = [int(x) - int(y) for x, y in zip(a, b, strict=True) if "-" not in (x, y)]
+    return (0.0, -1.0, 1.0) if len(gains) < 2 else paired(gains)
+
+
+def fastai(cells, name, n, seed, budget):
+    """Its recipe where it was measured on the same subset (benchmarks/rungs.py)."""
+    own = next(
+        (c for c in cells.found.values() if "subset" in c and cells.get(name, n, seed, NETWORKS[kind_of(name)][0], "plan") is c), None
+    )
+    if own is None:
+        return None
+    for k, c in peers().items():
+        if k.startswith(f"{name} / ") and k.endswith("/ fastai") and c.get("subset") == own["subset"] and "failed" not in c:
+            return (unpacked(c["right"]), c["seconds"], c) if c["seconds"] <= budget else None
+    return None
+
+
+@cache
+def peers():
+    return read(HERE.parent / "results" / "rungs.json")
+
+
+def choosers(cells, name, n, seed, budget):
+    """{chooser: outcome, or why there is none}."""
+    kind = kind_of(name)
+    usual, raced = NETWORKS[kind][0], cells.raced(name, n, seed)
+    took = {
+        "always head": (usual, "head"),
+        "always full": (usual, "full"),
+        "largest network, head": (LARGEST[kind], "head"),
+        "raced network, head": (raced, "head") if raced else "no probes",
+    }
+    for said, network in (("regraft", usual), ("regraft, raced network", raced)):
+        rung, why = cells.climb(name, n, seed, network, budget) if network else (None, "no probes")
+        took[said] = (network, rung) if rung else why
+    found = {}
+    for said, choice in took.items():
+        found[said] = choice if isinstance(choice, str) else cells.outcome(name, n, seed, *choice, budget)
+    found["fastai's recipe"] = fastai(cells, name, n, seed, budget)
+    return found
+
+
+def halves(name, count):
+    """Index arrays (one half, the other half), SPLITS times in both directions."""
+    for k in range(SPLITS):
+        order = list(range(count))
+        random.Random(f"{name} {k}").shuffle(order)
+        a, b = np.array(order[: count // 2]), np.array(order[count // 2 :])
+        yield from ((a, b), (b, a))
+
+
+def regrets(cells, budget, seed=0):
+    """{chooser: {(set, n): points given up against the best of all options on the half that is scored}}, {chooser: {(set, n): why not}}."""
+    given_up, without = defaultdict(dict), defaultdict(dict)
+    for name, sizes in SIZES.items():
+        for n in sizes:
+            options = cells.options(name, n, seed, budget)
+            if len({rung for _, rung in options}) < 2:
+                continue  # nothing to choose from
+            rows = {c: np.array(o[0]) for c, o in options.items()}
+            took = choosers(cells, name, n, seed, budget)
+            for said, o in took.items():
+                if not isinstance(o, tuple):
+                    without[said][name, n] = o if isinstance(o, str) else "does not fit" if o else "not measured"
+            sums = defaultdict(list)
+            for first, second in halves(name, len(next(iter(rows.values())))):
+                scored = {c: r[second].mean() for c, r in rows.items()}
+                best = max(scored.values())
+                seen = max(rows, key=lambda c: rows[c][first].mean())
+                sums["one that sees half of the test part (floor)"].append(best - scored[seen])
+                sums["by chance"].append(best - statistics.mean(scored.values()))
+                for said, o in took.items():
+                    if isinstance(o, tuple):
+                        sums[said].append(best - np.array(o[0])[second].mean())
+            for said, values in sums.items():
+                given_up[said][name, n] = 100 * statistics.mean(values)
+    return given_up, without
+
+
+ORDER = (
+    "one that sees half of the test part (floor)",
+    "regraft",
+    "regraft, raced network",
+    "raced network, head",
+    "always head",
+    "always full",
+    "largest network, head",
+    "by chance",
+    "fastai's recipe",
+)
+
+
+def percentile(values, share=0.9):
+    return float(np.quantile(list(values), share))
+
+
+def regret_table(cells):
+    lines = ["## What choices give up", ""]
+    for label, budget in SECONDS.items():
+        given_up, without = regrets(cells, budget)
+        rows = []
+        subsets = len(given_up.get(ORDER[0], ()))
+        for said in ORDER:
+            own = given_up.get(said, {})
+            missing = defaultdict(int)
+            for why in without[said].values():
+                missing[why] += 1
+            apart = ", ".join(f"{count} {why}" for why, count in sorted(missing.items()))
+            figures = [f"{statistics.mean(own.values()):.2f}", f"{percentile(own.values()):.1f}"] if own else ["", ""]
+            same = [given_up["regraft"][k] - own[k] for k in own if k in given_up["regraft"]]
+            against = "" if said == "regraft" or not same else f"{statistics.mean(same):+.2f} on {len(same)}"
+            rows.append([said, *figures, f"{len(own)} of {subsets}", against, apart])
+        lines += [f"Within {label}, {subsets} subsets:", ""]
+        lines += grid(("chooser", "mean, points", "90th percentile", "subsets", "regraft gives up more by", "apart"), rows)
+    return lines
+
+
+def compared(cells):
+    """(rung, set, n, plan's option, cell) of fits that a plan spoke of, all of whose steps and folds were made."""
+    for name, sizes in SIZES.items():
+        for n in sizes:
+            for network in NETWORKS[kind_of(name)]:
+                plan = cells.get(name, n, 0, network, "plan")
+                for rung in ("head", *RUNGS):
+                    one = cells.get(name, n, 0, network, f"{rung} in 2m")
+                    if plan and one and rung in plan["options"]:
+                        yield rung, name, n, plan["options"][rung], one
+
+
+def inside(interval, value):
+    return interval[1] <= value <= interval[2]
+
+
+def share(values):
+    values = list(values)
+    return f"{sum(values) / len(values):.0%} of {len(values)}" if values else ""
+
+
+def prediction_table(cells):
+    rows = []
+    pairs = list(compared(cells))
+    for rung in ("head", *RUNGS, "all"):
+        own = [(o, c) for r, *_, o, c in pairs if rung in (r, "all")]
+        whole = [(o, c) for o, c in own if not c["short"]]
+        stepped = [(o, c) for o, c in own if not cut_short(c)]
+        if not own:
+            continue
+        tests = [(o["figure"], c["accuracy"]) for o, c in stepped]
+        rows.append(
+            [
+                rung,
+                share(abs(o["seconds"][0] / c["seconds"] - 1) <= 0.25 for o, c in whole),
+                share(inside(o["seconds"], c["seconds"]) for o, c in whole),
+                share(abs(o["memory"][0] / c["peak_mb"] - 1) <= 0.2 for o, c in stepped),
+                share(inside(o["figure"], c["estimate"]) for o, c in stepped),
+                share(inside(f, a) for f, a in tests),
+                f"{100 * statistics.mean(f[2] - f[1] for f, _ in tests):.1f}" if tests else "",
+            ]
+        )
+    head = ("", "seconds within 25 %", "in their interval", "memory within 20 %", "held-out figure in 90 %", "test figure in 90 %", "width")
+    plans = [c for k, c in cells.found.items() if k.endswith("/ plan") and "failed" not in c]
+    taken = sorted(c["seconds"] for c in plans)
+    said = (
+        f"{len(plans)} plans took {taken[0]:.0f} to {taken[-1]:.0f} s, median {statistics.median(taken):.0f} s" if plans else "no plans yet"
+    )
+    least = f"{share(c['seconds'] <= 18 for c in plans)} at most 15 % of two minutes." if plans else ""
+    return ["## Predictions of a plan", "", *grid(head, rows), f"{said}; {least}", ""]
+
+
+def accuracy_table(cells):
+    """Test accuracy of everything on the usual network, and the rung that regraft keeps in two minutes."""
+    rows = []
+    for name, sizes in SIZES.items():
+        for n in sizes:
+            usual = NETWORKS[kind_of(name)][0]
+            got = {rung: cells.get(name, n, 0, usual, f"{rung} in 2m") for rung in ("head", *RUNGS)}
+            if not any(got.values()):
+                continue
+            rung, path = cells.climb(name, n, 0, usual, 120.0)
+            plan = cells.get(name, n, 0, usual, "plan")
+            took = f"{rung}" + (f" (trained: {', '.join(path)})" if path else "") if rung else f"{path}"
+            shown = [
+                f"{c['accuracy']:.3f}, {c['seconds']:.0f} s" + ("*" if cut_short(c) else "") if c else "" if means(name, n, r) else "-"
+                for r, c in got.items()
+            ]
+            rows.append([f"{name}, {n}", *shown, took, plan["evidence"]["near"] if plan else ""])
+    return [
+        "## The usual network, in two minutes",
+        "",
+        *grid(("set, examples", "head", *RUNGS, "regraft", "data is"), rows),
+        "`*`: fewer steps than the whole schedule.",
+        "",
+    ]
+
+
+def network_table(cells):
+    """Which network a race takes, over all seeds, against what the test part says of heads."""
+    rows = []
+    for name, sizes in SIZES.items():
+        for n in sizes:
+            for seed in (0, 1, 2):
+                networks = NETWORKS[kind_of(name)]
+                probes = {k: cells.get(name, n, seed, k, "probe") for k in networks}
+                raced = cells.raced(name, n, seed)
+                if raced:
+                    best = max(p["accuracy"] for p in probes.values())
+                    rows.append({k: best - probes[c]["accuracy"] for k, c in (("raced", raced), *((c, c) for c in networks))})
+    lines = ["## Networks, by their heads", "", f"{len(rows)} subsets with all networks measured. Given up against the best head:", ""]
+    body = []
+    images = [r for r in rows if "efficientnet-lite0" in r]
+    for label, own in (
+        ("images", images),
+        ("texts", [r for r in rows if NETWORKS["text"][0] in r]),
+        ("sounds", [r for r in rows if "resemblyzer" in r]),
+    ):
+        for k in own[0] if own else ():
+            values = [100 * r[k] for r in own]
+            body.append([label, k, f"{statistics.mean(values):.2f}", f"{percentile(values):.1f}", str(len(values))])
+    return [*lines, *grid(("", "network", "mean, points", "90th percentile", "subsets"), body)]
+
+
+def tables(found, gains=gain_of):
+    cells = Cells(found, gains)
+    failed = {k: c["failed"] for k, c in found.items() if "failed" in c}
+    lines = [f"{len(found)} cells, {len(failed)} failed.", *(f"- {k}: {why}" for k, why in failed.items()), ""]
+    return [*lines, *regret_table(cells), *prediction_table(cells), *accuracy_table(cells), *network_table(cells)]
