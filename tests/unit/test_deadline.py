@@ -87,6 +87,35 @@ def test_it_rings_in_time_whatever_runs_then():
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
 
+class Named:
+    """A class that has one waits a moment for it to be named."""
+
+    def __set_name__(self, owner, name):
+        self._wait()
+
+    def __del__(self):
+        self._wait()
+
+    @staticmethod
+    def _wait(seconds=0.08):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
+
+
+@pytest.mark.parametrize("run", [lambda: type("Made", (), {"named": Named()}), Named], ids=["a class is made", "an object goes"])
+def test_it_rings_a_moment_later_where_python_would_make_something_else_of_it(run):
+    deadline = Deadline(1.0)
+    deadline.slowness = 0.0
+    deadline.ring_at(0.97, "too slow")
+    try:
+        with pytest.raises(OutOfTime, match="too slow"):
+            run()
+            Named._wait(1.0)
+    finally:
+        deadline.silence()
+
+
 def test_an_alarm_of_somebody_else_is_left_alone():
     signal.setitimer(signal.ITIMER_REAL, 100)
     try:
