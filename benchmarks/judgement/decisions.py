@@ -40,6 +40,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -278,9 +279,19 @@ def planned(name, network, subset, seed, folder):
     )
 
 
-def fitted(name, network, subset, truth, seed, what, folder):
-    import regraft
+def predicted(run, given, kind, more):
+    """Labels of the test examples; images go through an engine that gives the same but for rounding in less than half of the time."""
+    from regraft.artifacts import Model
+    from regraft.jobs.use import open_predictor, stream_predictions
 
+    model = open_predictor(run)
+    assert isinstance(model, Model)
+    if kind == "image":
+        model = replace(model, manifest={**model.manifest, "engine": {"name": "onnx", "precision": "fp32"}})
+    return [p.label for p in stream_predictions(model, given, threads=1, **more)]
+
+
+def fitted(name, network, subset, truth, seed, what, folder):
     rung, budget = what.split(" in ")
     data, asked = data_of(name, subset)
     run = folder / "run"
@@ -291,7 +302,7 @@ def fitted(name, network, subset, truth, seed, what, folder):
     decided = json.loads((run / "decisions.json").read_text())
     given = inputs_of(truth["kind"], subset, subset / "fsdd.csv")
     given, more = (Path(given[0]), {"input": "text"}) if truth["kind"] == "text" else (given, {})
-    said = [p.label for p in regraft.predict(run, given, threads=1, **more)]
+    said = predicted(run, given, truth["kind"], more)
     gain = result.get("better_than_head") or (result.get("asked") or {}).get("better_than_head")
     cost["peak_mb"] = result["peak_memory_mb"]
     return (
