@@ -299,6 +299,7 @@ def test_heads_in_writing(sizes, options, written):
             regraft.head(*wrong)
 
 
+@pytest.mark.long
 @pytest.mark.weights
 def test_texts_of_several_lengths(text_table, command):
     answer = command("fit", text_table, "--train", "last 1 block, head", "--threads", 1, "--out", "run")
