@@ -66,6 +66,10 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/against_by_hand.py
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/cut_speed.py
+	$(BIN)/python benchmarks/rungs.py --table
+	$(BIN)/python benchmarks/judgement/growth.py --table
+	$(BIN)/python benchmarks/soak/deadlines.py --table
+	$(BIN)/python benchmarks/soak/kill_a_fit.py --table
 
 clean:
 	rm -rf $(VENV) $(PEERS) demo-data
