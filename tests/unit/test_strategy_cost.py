@@ -69,12 +69,13 @@ def test_a_step_that_was_not_timed_follows_from_multiply_adds_and_is_less_certai
 @pytest.mark.parametrize("step", [0.01, 0.1, 0.2, 0.3, 0.5, 2.0])
 def test_training_follows_the_rule_for_folds(step):
     settings = Settings(epochs=10, batch=32, lr=1e-4, layer_decay=0.75)
-    own = 800
-    one = settings.steps(own) * step
+    # steps of 32 of 800 and of 1,000 examples; the last of an epoch has fewer
+    one, last = (10 * n / 32 * step for n in (800, 1000))
     folds = folds_to_train(5, one, 1000)
-    assert training_seconds(AMOUNT, settings, Range(step, step, step), 0.0).value == pytest.approx(
-        folds * one + settings.steps(1000) * step
-    )
+    assert training_seconds(AMOUNT, settings, Range(step, step, step), 0.0).value == pytest.approx(folds * one + last)
+    # ten examples are no whole step
+    few = training_seconds(replace(AMOUNT, train=10), settings, Range(step, step, step), 0.0).value
+    assert few == pytest.approx(10 * step * (folds_to_train(5, 10 * 8 / 32 * step, 10) * 8 + 10) / 32)
     # near the border both are possible
     around = training_seconds(AMOUNT, settings, Range.around(step, 0.12), 0.0)
     assert around.low <= around.value <= around.high

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.data.base import Example
 from regraft.errors import ModelError, UsageError
-from regraft.events import Emit, Said, Warned
+from regraft.events import Emit, Said, Warned, silent
 from regraft.facts import ModelFacts
 from regraft.modality import MODALITIES, Modality, Views
 from regraft.pretrained import FREELY, Access, default_model, find_model, source_of
@@ -131,6 +131,10 @@ class Frozen:
             for removed in store.trim(protect=(*space.keys, *(other.keys if other is not None else ()))):
                 emit(Said(f"the feature store is over its size: {removed.rows:,} rows of {removed.key} were removed"))
         return extracted
+
+    def again(self, examples: Sequence[Example], device: str, threads: int, engine: Engine) -> Extracted:
+        """Examples through the network once more, whatever the store has: what they take when it is open already."""
+        return self.run(examples, device, threads, engine, keep=False, summaries=True, emit=silent)
 
 
 def pass_workers(device: str, threads: int) -> int:

@@ -215,10 +215,14 @@ def training_seconds(amount: Amount, settings: Settings, step: Range, judged: fl
     own = math.ceil(amount.train * (1 - 1 / max(2, amount.folds)))
     held = (amount.train - own) * judged * (MIXES if settings.wise else 1)
 
+    def steps(examples: int) -> float:
+        # the last step of an epoch has the examples that are left
+        return share * settings.epochs * examples / settings.batch
+
     def took(seconds: float) -> float:
-        one = share * settings.steps(own) * seconds + held
+        one = steps(own) * seconds + held
         folds = folds_to_train(amount.folds, one, amount.train)
-        return min(folds, most or folds) * one + share * settings.steps(amount.train) * seconds
+        return min(folds, most or folds) * one + steps(amount.train) * seconds
 
     # near the border between all folds and one, what takes longer may be done sooner
     tried = [took(step.low * (step.high / step.low) ** (k / 16)) for k in range(17)]
