@@ -119,15 +119,16 @@ def cells(found):
         for network in NETWORKS[kind_of(name)][1:]
         if means(name, n, what.split()[0])
     ]
-    deeper = ("top=1 in 2m", "contrastive in 2m", "full in 2m")
     planned = [
         *main(small, "plan", "head in 2m"),
-        *main(small, *deeper),
+        *main(small, "top=1 in 2m", "contrastive in 2m", "full in 2m"),
         *main(middle, "plan", "head in 2m"),
-        *main(middle, *deeper),
+        *main(middle, "top=1 in 2m", "contrastive in 2m"),
         *probes((0,)),
+        *main(middle, "full in 2m"),
         *main(large, "plan", "head in 2m"),
-        *main(large, "top=1 in 2m", "full in 2m"),
+        *main(large, "top=1 in 2m"),
+        *main(large, "full in 2m"),
         *main(small, "norm in 2m"),
         *main(middle, "norm in 2m"),
         *probes((1, 2)),

@@ -23,7 +23,7 @@ import numpy as np
 from cells import grid, paired, read, unpacked
 from decisions import HERE, NETWORKS, RUNGS, SIZES, cut_short, key, kind_of, means
 
-from regraft.strategy.gains import gain_of
+from regraft.strategy.gains import SHIFTS, Shift, gain_of, scaled
 from regraft.strategy.ladder import Prospect, Range, Room, Standing, next_rung, worthwhile
 from regraft.strategy.race import Look, standing
 
@@ -39,11 +39,15 @@ LARGEST = {"image": "efficientnet-lite2", "text": "all-minilm-l6-v2", "audio": "
 thumb are one here."""
 
 
+def as_regraft(name):
+    return SHIFTS
+
+
 class Cells:
     """The cells, and what follows from them."""
 
-    def __init__(self, found, gains=gain_of):
-        self.found, self.gains = found, gains
+    def __init__(self, found, shifts=as_regraft):
+        self.found, self.shifts = found, shifts
         self.per_example = cache(self._per_example)
 
     def get(self, name, n, seed, network, what):
@@ -112,10 +116,8 @@ class Cells:
     def prospects(self, plan, name):
         evidence = plan["evidence"]
         made = [Prospect.from_json(p) for p in plan["prospects"] if p["train"] in RUNGS]
-        return [replace(p, gain=self.gains(p.train, evidence["per_class"], evidence["near"], **self.more(name)).expected) for p in made]
-
-    def more(self, name):
-        return {}
+        told = evidence["per_class"], evidence["near"], (), "accuracy", kind_of(name), self.shifts(name)
+        return [replace(p, gain=gain_of(p.train, *told).expected) for p in made]
 
     def climb(self, name, n, seed, network, budget):
         """(the rung that is kept, the rungs that were trained) by the pure ladder, or (None, why) where a cell is not there."""
@@ -337,6 +339,65 @@ def prediction_table(cells):
     return lines
 
 
+# what rungs gained more than the rules of papers say
+
+
+PRIOR, APART = 0.4, 0.4
+"""Deviations in log odds: of how far a kind of rung on one kind of input is from the rules of papers, before anything is measured, and of
+how far one data set is from others alike."""
+
+
+def residuals(cells):
+    """(set, rung, task, what it gained over the head in the test part more than the rules of papers say, the deviation of that by chance),
+    in log odds, of fits whose steps were all made.
+    """
+    for name, sizes in SIZES.items():
+        for n in sizes:
+            usual = NETWORKS[kind_of(name)][0]
+            plan, head = (cells.get(name, n, 0, usual, what) for what in ("plan", "head in 2m"))
+            for rung in RUNGS:
+                one = cells.get(name, n, 0, usual, f"{rung} in 2m")
+                if not (plan and head and one) or cut_short(one):
+                    continue
+                rule = gain_of(rung, plan["evidence"]["per_class"], plan["evidence"]["near"], measured={}).expected
+                a, b = (smoothed(c["right"]) for c in (one, head))
+                differences = np.array(unpacked(one["right"])) - np.array(unpacked(head["right"]))
+                middle = (a + b) / 2
+                noise = max(float(differences.std()), 0.1) / len(differences) ** 0.5 / (middle * (1 - middle))
+                yield name, n, rung, kind_of(name), scaled("accuracy", a) - scaled("accuracy", b), rule, noise
+
+
+def smoothed(right):
+    """The share of right ones, with half of a right and of a wrong one more."""
+    own = unpacked(right)
+    return (sum(own) + 0.5) / (len(own) + 1)
+
+
+def fitted_shifts(rows):
+    """{(rung, task): Shift} from some residuals: the prior is that the papers are right, give or take PRIOR; fits on one set share what is
+    its own.
+    """
+    found, keys = {}, sorted({(rung, task) for _, _, rung, task, *_ in rows})
+    for rung, task in keys:
+        by_set = defaultdict(list)
+        for name, _, r, t, gain, rule, noise in rows:
+            if (r, t) == (rung, task):
+                by_set[name].append((gain - rule.mean, noise))
+        certainty, weighted = 1 / PRIOR**2, 0.0
+        for own in by_set.values():
+            spread = APART**2 + statistics.mean(noise**2 for _, noise in own) / len(own)
+            certainty += 1 / spread
+            weighted += statistics.mean(more for more, _ in own) / spread
+        found[rung.partition("=")[0], task] = Shift(round(weighted / certainty, 2), round(certainty**-0.5, 2))
+    return found
+
+
+def leaving_out(cells):
+    """Shifts for a set from all the others."""
+    rows = list(residuals(cells))
+    return cache(lambda name: fitted_shifts([row for row in rows if row[0] != name]))
+
+
 def accuracy_table(cells):
     """Test accuracy of everything on the usual network, and the rung that regraft keeps in two minutes."""
     rows = []
@@ -389,8 +450,8 @@ def network_table(cells):
     return [*lines, *grid(("", "network", "mean, points", "90th percentile", "subsets"), body)]
 
 
-def tables(found, gains=gain_of):
-    cells = Cells(found, gains)
+def tables(found):
+    cells = Cells(found)
     failed = {k: c["failed"] for k, c in found.items() if "failed" in c}
     lines = [f"{len(found)} cells, {len(failed)} failed.", *(f"- {k}: {why}" for k, why in failed.items()), ""]
     return [*lines, *regret_table(cells), *prediction_table(cells), *accuracy_table(cells), *network_table(cells)]

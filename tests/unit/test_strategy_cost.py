@@ -167,3 +167,13 @@ def test_a_damaged_outcome_is_refused(damaged):
 )
 def test_stages_of_events(event, stage):
     assert stage_of(event) == stage
+
+
+def test_a_rung_opens_the_network_where_a_head_whose_features_are_stored_does_not():
+    stored, missing = (replace(AMOUNT, missing=n) for n in (0, 100))
+    slow = replace(PACE, setup=PACE.setup + 5)
+    for amount, more in ((stored, 5), (missing, 0)):
+        plain, later = (deeper_stages(amount, pace, TOP, SETTINGS)["opening"].value for pace in (PACE, slow))
+        assert later - plain == pytest.approx(more)
+    heads = [head_stages(missing, pace)["features"].value for pace in (PACE, slow)]
+    assert heads[1] - heads[0] == pytest.approx(5)

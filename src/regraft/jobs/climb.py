@@ -22,7 +22,7 @@ from regraft.errors import ModelError, UsageError
 from regraft.evaluation.names import METRIC_NAMES
 from regraft.events import Said, Warned
 from regraft.facts import Figure
-from regraft.jobs.calibrate import JUDGED, LEAST, Sample, batch_to_time, read_known, seconds_to_time
+from regraft.jobs.calibrate import CUTTING, JUDGED, LEAST, Sample, batch_to_time, read_known, seconds_to_time
 from regraft.jobs.candidates import Candidate, save_candidate, tempered, trained_candidate
 from regraft.jobs.common import memory_room_mb, peak_memory_mb, resident_mb
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive
@@ -33,7 +33,7 @@ from regraft.jobs.labelled import Labelled
 from regraft.jobs.network import Given
 from regraft.jobs.pacing import SHORTENED, finishing
 from regraft.jobs.planned import earlier_outcomes, known_of
-from regraft.jobs.prospects import CUTTING, LADDER, Ground, calibrated, few_texts, hopeless, rungs_of
+from regraft.jobs.prospects import LADDER, Ground, calibrated, few_texts, hopeless, rungs_of
 from regraft.jobs.recording import DATA, Recorder
 from regraft.jobs.ship import settled
 from regraft.jobs.validation import Validation
@@ -262,7 +262,8 @@ class Climb:
 
     def _pace(self, known: Mapping[str, Any]) -> Pace:
         """How fast the pass and the head were, here or in an earlier plan of the same data."""
-        pace, parts = Pace(), self.validation.parts
+        # the network is open
+        pace, parts = Pace(setup=0.0), self.validation.parts
         if self.computed:
             pace = replace(pace, example=self.spent / self.computed, timed=self.computed, measured=("example",))
         elif isinstance(held := known.get("pace"), Mapping):

@@ -132,9 +132,12 @@ class Frozen:
                 emit(Said(f"the feature store is over its size: {removed.rows:,} rows of {removed.key} were removed"))
         return extracted
 
-    def again(self, examples: Sequence[Example], device: str, threads: int, engine: Engine) -> Extracted:
-        """Examples through the network once more, whatever the store has: what they take when it is open already."""
-        return self.run(examples, device, threads, engine, keep=False, summaries=True, emit=silent)
+    def seconds_again(self, examples: Sequence[Example], device: str, threads: int, engine: Engine) -> tuple[float, int]:
+        """(seconds, examples that the tiles would have held) of examples that go through once more, one by one: what the network takes
+        when it is open already, whatever is stored.
+        """
+        found = [self.run([e], device, threads, engine, keep=False, summaries=False, emit=silent) for e in examples]
+        return sum(one.seconds for one in found), self.tile * sum(one.computed for one in found)
 
 
 def pass_workers(device: str, threads: int) -> int:

@@ -66,8 +66,8 @@ FINDINGS = "pace"
 FIRST = 16
 """Examples that go through the network to see how fast it is; the first tile takes longer than the others."""
 
-AGAIN = 8
-"""Examples that go through once more where no others are left that say how fast it is."""
+AGAIN = 3
+"""Examples that go through once more where too few are left to say how fast it is."""
 
 LIKE = 1.5
 """An earlier look serves again unless this one may take so many times as long."""
@@ -386,19 +386,21 @@ class _Looked:
         first = run(min(len(order), max(FIRST, frozen.tile)))
         # the first tile took what opening the network takes: the next ones say how fast it is
         second = run(min(len(order), 3 * max(FIRST, frozen.tile))) if first.computed and left() > 0 else first
-        # of few examples nothing is left for another tile: some go through once more
-        timed_on = second if second is not first and second.computed >= AGAIN else first
-        if timed_on is first and first.computed:
-            timed_on = frozen.again([train[k] for k in order[:AGAIN]], making.device, making.threads, chosen.engine)
-        if timed_on.computed:
-            each = timed_on.seconds / timed_on.computed
+        timed_on = (second.seconds, second.computed) if second is not first else (0.0, 0)
+        if first.computed and timed_on[1] < frozen.tile:
+            # nothing is left that would fill a tile: some go through once more, each in a tile of its own
+            timed_on = frozen.seconds_again([train[k] for k in order[:AGAIN]], making.device, making.threads, chosen.engine)
+        if timed_on[1]:
+            each = timed_on[0] / timed_on[1]
         else:
             some = [train[k] for k in order[:MOST_SEEN]]
             each = _earlier_pace(known) * _missing(frozen.maker(making.device, chosen.engine), making.modality, some) / len(some)
         count = subset_size(PASS_SHARE * left(), each, len(order), outputs)
         extracted = run(count) if count > len(second.kept) + len(second.left_out) else second
         examples = [train[k] for k in order[: len(extracted.kept) + len(extracted.left_out)]]
-        pace = _pace(known, begin, first, extracted if extracted.computed >= AGAIN and extracted is not first else timed_on)
+        if extracted is not second and extracted.computed >= frozen.tile:
+            timed_on = extracted.seconds, extracted.computed
+        pace = _pace(known, begin, first, *timed_on)
         making.emit(Said(f"looked at {len(extracted.kept):,} of {len(train):,} training examples with {chosen.engine.label}"))
         frozen.let_go()
         check_losses(extracted.left_out, len(extracted.kept), making.modality, strict=False, emit=making.emit)
@@ -588,14 +590,12 @@ def nested(labelled: Labelled, seed: int) -> list[int]:
     return [k for _, _, k in sorted(placed)]
 
 
-def _pace(known: Mapping[str, Any], begin: float, first: Extracted, whole: Extracted) -> Pace:
-    """How fast the pass was after its first tile; where everything was stored, how fast it was before."""
+def _pace(known: Mapping[str, Any], begin: float, first: Extracted, seconds: float, later: int) -> Pace:
+    """How fast the pass was after its first tile, by the `seconds` of `later` examples; where there were none, how fast it was before."""
     pace, measured = Pace(begin=begin), ["begin"]
-    later = whole.computed if whole is not first else 0
     if later:
-        pace = replace(
-            pace, example=whole.seconds / later, timed=later, setup=max(0.0, first.seconds - first.computed * whole.seconds / later)
-        )
+        example = seconds / later
+        pace = replace(pace, example=example, timed=later, setup=max(0.0, first.seconds - first.computed * example))
         measured.append("example")
     elif isinstance(held := known.get("pace"), Mapping):
         numbers = {k: float(v) for k, v in held.items() if k in ("example", "setup", "reading", "judged") and isinstance(v, (int, float))}

@@ -13,6 +13,7 @@ from regraft.data.base import TRAIN
 from regraft.errors import RegraftError, UsageError
 from regraft.events import Emit, Warned
 from regraft.jobs.calibrate import (
+    CUTTING,
     Known,
     Sample,
     batch_to_time,
@@ -58,9 +59,6 @@ LADDER = ("none", "head", "norm", "top=1", "top=2", "contrastive", "full")
 
 TIMED = ("full", "top=1", "norm", "top=2")
 """The rungs whose steps are timed, as long as there is time, in this order: from the first two the others can be told."""
-
-CUTTING = 3.0
-"""Seconds that finding a cut takes."""
 
 FEW_TEXTS = (2, 50, 2000)
 """Examples a class, least and most, and of all, for which few-shot training is planned (docs/rungs.md)."""
@@ -161,7 +159,7 @@ class Ground:
         return known.settings.steps(self.amount.train)
 
     def _gain(self, train: str) -> Gain:
-        return gain_of(train, self.per_class, self.near, self.outcomes, self.metric)
+        return gain_of(train, self.per_class, self.near, self.outcomes, self.metric, self.labelled.dataset.task)
 
     def _stages(self, train: str, most: int | None = None, share: float = 1.0) -> dict[str, Range]:
         """What a rung below the head takes on top of the head, in at most so many folds and with a share of its steps."""
@@ -296,9 +294,9 @@ def hopeless(labelled: Labelled, examples: int, near: str, outcomes: Sequence[Ou
     """What rungs are expected to gain over a head that gave `judged`, where none is worth any time: what each takes is then not looked at.
     Empty where one may be.
     """
-    metric = labelled.target.metrics[0]
+    metric, task = labelled.target.metrics[0], labelled.dataset.task
     names = [train for train in LADDER[2:] if train != "contrastive" or few_texts(labelled)]
-    gains = {train: gain_of(train, examples / max(1, len(labelled.target.outputs)), near, outcomes, metric) for train in names}
+    gains = {train: gain_of(train, examples / max(1, len(labelled.target.outputs)), near, outcomes, metric, task) for train in names}
     prospects = [Prospect(t, LADDER.index(t), g.expected, (), Range(0.0, 0.0, 0.0), (g.why,)) for t, g in gains.items()]
     return prospects if not worthwhile(prospects, Standing(metric, judged)) else []
 

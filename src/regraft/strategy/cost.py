@@ -237,7 +237,7 @@ def deeper_stages(
     of the head.
     """
     rough = ROUGH if body.step is None else MEASURED
-    found = {"cut": Range.around(body.cutting, ROUGH)}
+    found = {**_opening(amount, pace), "cut": Range.around(body.cutting, ROUGH)}
     read = amount.examples * pace.reading
     trunk = body.saved * pace.judged * amount.windows * amount.examples
     found["frozen part" if body.saved else "preparing"] = Range.around(read + trunk, ROUGH if "judged" in pace.measured else GUESSED)
@@ -247,6 +247,11 @@ def deeper_stages(
     found["training"] = total([training, _precision_timing(body, settings, step, amount)])
     found["judging"] = Range.around(max(0.02, amount.test * judged), rough)
     return found
+
+
+def _opening(amount: Amount, pace: Pace) -> dict[str, Range]:
+    """What it takes to open the network, which a head whose features are all stored does without."""
+    return {"opening": Range.around(0.0 if amount.missing else pace.setup, ROUGH)}
 
 
 def _precision_timing(body: Body, settings: Settings, step: Range, amount: Amount) -> Range:
@@ -266,7 +271,7 @@ def contrastive_stages(
     """The stages of `--train contrastive`, in at most so many folds and with a `share` of the steps, on top of the head: every fold
     tunes the encoder, encodes everything and fits heads.
     """
-    found = {"preparing": Range.around(max(0.02, amount.examples * pace.reading), ROUGH)}
+    found = {**_opening(amount, pace), "preparing": Range.around(max(0.02, amount.examples * pace.reading), ROUGH)}
     batches = share * contrast.steps * contrast.batch * amount.windows
     each = 3 * pace.judged if body.step is None else body.step / max(1, batch_for(amount.train))
     encoding = amount.train * amount.windows * pace.judged

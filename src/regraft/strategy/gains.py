@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, stdev
 
@@ -231,6 +231,21 @@ AS_IT_IS = {"none, by name": (0.1, 0.7, NAMES), "none": (-0.15, 0.4, OUTPUTS)}
 
 
 @dataclass(frozen=True)
+class Shift:
+    """What fits gave more than a rule said, in log odds: the mean, and how sure that is."""
+
+    mean: float
+    deviation: float
+
+
+Shifts = Mapping[tuple[str, str], Shift]
+
+MEASURED_HERE = "by benchmarks/judgement"
+
+SHIFTS: Shifts = {}
+
+
+@dataclass(frozen=True)
 class Gain:
     """What a rung is expected to gain over the head, and why: the rule, with its source. `rule` is the mean that the rule alone says."""
 
@@ -239,18 +254,35 @@ class Gain:
     rule: float
 
 
-def gain_of(train: str, per_class: float, near: str, outcomes: Sequence[Outcome] = (), metric: str = SHARES[0]) -> Gain:
-    """The rule for a rung, moved by what came of earlier fits of the same rung. The rules are of classes: of an error, half is taken."""
+def gain_of(
+    train: str,
+    per_class: float,
+    near: str,
+    outcomes: Sequence[Outcome] = (),
+    metric: str = SHARES[0],
+    task: str = "",
+    measured: Shifts = SHIFTS,
+) -> Gain:
+    """The rule for a rung, moved by what was `measured` of rungs of its kind with inputs of this `task`, and by what came of earlier fits
+    of the same rung. The rules are of classes: of an error, half is taken.
+    """
     of = 1.0 if metric in SHARES else 0.5
     if train in AS_IT_IS:
         mean, deviation, source = _scaled(AS_IT_IS[train], of)
         why = f"its own output layer stays: {_rule_said(mean, deviation, metric)} ({source})"
         return _moved(Gain(Expected(mean, deviation), why, mean), train, outcomes)
     amount = amount_of(per_class)
-    mean, deviation, source = _scaled(_rule(train, amount, near), of)
+    mean, deviation, source = _scaled(_shifted(_rule(train, amount, near), measured.get((_kind(train), task))), of)
     how = f"{WHERE[near]} what the network knows" if near in WHERE else "how near is not clear"
     why = f"{amount} examples a class ({per_class:,.0f}), {how}: {_rule_said(mean, deviation, metric)} ({source})"
     return _moved(Gain(Expected(mean, deviation), why, mean), train, outcomes)
+
+
+def _shifted(rule: tuple[float, float, str], by: Shift | None) -> tuple[float, float, str]:
+    if by is None:
+        return rule
+    mean, deviation, source = rule
+    return mean + by.mean, math.hypot(deviation, by.deviation), f"{source}; {by.mean:+.2f} {MEASURED_HERE}"
 
 
 def _scaled(rule: tuple[float, float, str], of: float) -> tuple[float, float, str]:
