@@ -23,7 +23,7 @@ import numpy as np
 from cells import grid, paired, read, unpacked
 from decisions import HERE, NETWORKS, RUNGS, SIZES, cut_short, key, kind_of, means
 
-from regraft.strategy.gains import SHIFTS, Shift, gain_of, scaled
+from regraft.strategy.gains import SHIFTS, gain_of, scaled
 from regraft.strategy.ladder import Prospect, Range, Room, Standing, next_rung, worthwhile
 from regraft.strategy.race import Look, standing
 
@@ -39,15 +39,14 @@ LARGEST = {"image": "efficientnet-lite2", "text": "all-minilm-l6-v2", "audio": "
 thumb are one here."""
 
 
-def as_regraft(name):
-    return SHIFTS
-
-
 class Cells:
     """The cells, and what follows from them."""
 
-    def __init__(self, found, shifts=as_regraft):
-        self.found, self.shifts = found, shifts
+    def __init__(self, found):
+        self.found = found
+        rows = list(residuals(self))
+        # what the other sets say, for each
+        self.others = cache(lambda name: fitted_shifts([row for row in rows if row[0] != name]))
         self.per_example = cache(self._per_example)
 
     def get(self, name, n, seed, network, what):
@@ -113,13 +112,13 @@ class Cells:
         costs = {network: self.per_example(name, network) or 0.0 for network in networks}
         return standing([Look(networks, errors, n)], n, costs, "accuracy").chosen
 
-    def prospects(self, plan, name):
+    def prospects(self, plan, name, shifts):
         evidence = plan["evidence"]
         made = [Prospect.from_json(p) for p in plan["prospects"] if p["train"] in RUNGS]
-        told = evidence["per_class"], evidence["near"], (), "accuracy", kind_of(name), self.shifts(name)
+        told = evidence["per_class"], evidence["near"], (), "accuracy", kind_of(name), shifts
         return [replace(p, gain=gain_of(p.train, *told).expected) for p in made]
 
-    def climb(self, name, n, seed, network, budget):
+    def climb(self, name, n, seed, network, budget, shifts):
         """(the rung that is kept, the rungs that were trained) by the pure ladder, or (None, why) where a cell is not there."""
         plan, head = self.get(name, n, seed, network, "plan"), self.outcome(name, n, seed, network, "head", budget)
         if head is True:
@@ -127,7 +126,7 @@ class Cells:
         if plan is None or head is None:
             return None, "no plan" if plan is None else "no head"
         _, begun, cell = head
-        prospects = self.prospects(plan, name)
+        prospects = self.prospects(plan, name, shifts)
         stand = Standing("accuracy", cell["estimate"])
         if not worthwhile(prospects, stand):
             return "head", []
@@ -181,8 +180,10 @@ def choosers(cells, name, n, seed, budget):
         "largest network, head": (LARGEST[kind], "head"),
         "raced network, head": (raced, "head") if raced else "no probes",
     }
-    for said, network in (("regraft", usual), ("regraft, raced network", raced)):
-        rung, why = cells.climb(name, n, seed, network, budget) if network else (None, "no probes")
+    others = cells.others(name)
+    rules = ((OURS, usual, others), ("the same, raced network", raced, others), (PAPERS, usual, {}), (AS_IT_IS, usual, SHIFTS))
+    for said, network, shifts in rules:
+        rung, why = cells.climb(name, n, seed, network, budget, shifts) if network else (None, "no probes")
         took[said] = (network, rung) if rung else why
     found = {}
     for said, choice in took.items():
@@ -218,7 +219,7 @@ def regrets(cells, budget, seed=0):
                 scored = {c: r[second].mean() for c, r in rows.items()}
                 best = max(scored.values())
                 seen = max(rows, key=lambda c: rows[c][first].mean())
-                sums["one that sees half of the test part (floor)"].append(best - scored[seen])
+                sums[FLOOR].append(best - scored[seen])
                 sums["by chance"].append(best - statistics.mean(scored.values()))
                 for said, o in took.items():
                     if isinstance(o, tuple):
@@ -228,10 +229,15 @@ def regrets(cells, budget, seed=0):
     return given_up, without
 
 
+OURS, PAPERS, AS_IT_IS = "regraft, constants from the other sets", "regraft, rules of papers alone", "regraft as it is"
+FLOOR = "one that sees half of the test part (floor)"
+
 ORDER = (
-    "one that sees half of the test part (floor)",
-    "regraft",
-    "regraft, raced network",
+    FLOOR,
+    OURS,
+    "the same, raced network",
+    PAPERS,
+    AS_IT_IS,
     "raced network, head",
     "always head",
     "always full",
@@ -258,8 +264,8 @@ def regret_table(cells):
                 missing[why] += 1
             apart = ", ".join(f"{count} {why}" for why, count in sorted(missing.items()))
             figures = [f"{statistics.mean(own.values()):.2f}", f"{percentile(own.values()):.1f}"] if own else ["", ""]
-            same = [given_up["regraft"][k] - own[k] for k in own if k in given_up["regraft"]]
-            against = "" if said == "regraft" or not same else f"{statistics.mean(same):+.2f} on {len(same)}"
+            same = [given_up[OURS][k] - own[k] for k in own if k in given_up[OURS]]
+            against = "" if said == OURS or not same else f"{statistics.mean(same):+.2f} on {len(same)}"
             rows.append([said, *figures, f"{len(own)} of {subsets}", against, apart])
         lines += [f"Within {label}, {subsets} subsets:", ""]
         lines += grid(("chooser", "mean, points", "90th percentile", "subsets", "regraft gives up more by", "apart"), rows)
@@ -374,8 +380,8 @@ def smoothed(right):
 
 
 def fitted_shifts(rows):
-    """{(rung, task): Shift} from some residuals: the prior is that the papers are right, give or take PRIOR; fits on one set share what is
-    its own.
+    """By kind of rung and task how much more than the rules was gained, from some residuals. The prior is that the papers are right, give
+    or take PRIOR; fits on one set share what is its own.
     """
     found, keys = {}, sorted({(rung, task) for _, _, rung, task, *_ in rows})
     for rung, task in keys:
@@ -388,14 +394,24 @@ def fitted_shifts(rows):
             spread = APART**2 + statistics.mean(noise**2 for _, noise in own) / len(own)
             certainty += 1 / spread
             weighted += statistics.mean(more for more, _ in own) / spread
-        found[rung.partition("=")[0], task] = Shift(round(weighted / certainty, 2), round(certainty**-0.5, 2))
+        found[rung.partition("=")[0], task] = round(weighted / certainty, 2)
     return found
 
 
-def leaving_out(cells):
-    """Shifts for a set from all the others."""
+def shift_table(cells):
+    """What the rules of papers say and what came out, and the shifts from all sets."""
     rows = list(residuals(cells))
-    return cache(lambda name: fitted_shifts([row for row in rows if row[0] != name]))
+    body = [
+        [f"{name}, {n}", rung, f"{rule.mean:+.2f} ({rule.deviation:.2f})", f"{gain:+.2f} ({noise:.2f})"]
+        for name, n, rung, _, gain, rule, noise in rows
+    ]
+    shifts = fitted_shifts(rows)
+    lines = ["## What rungs gain over the head", "", "In log odds of being right in the test part; in brackets deviations.", ""]
+    lines += grid(("set, examples", "rung", "rule of papers", "gained"), body)
+    return [
+        *lines,
+        *grid(("rung", "input", "more than the rules"), [[*k, f"{more:+.2f}"] for k, more in shifts.items()]),
+    ]
 
 
 def accuracy_table(cells):
@@ -407,7 +423,7 @@ def accuracy_table(cells):
             got = {rung: cells.get(name, n, 0, usual, f"{rung} in 2m") for rung in ("head", *RUNGS)}
             if not any(got.values()):
                 continue
-            rung, path = cells.climb(name, n, 0, usual, 120.0)
+            rung, path = cells.climb(name, n, 0, usual, 120.0, cells.others(name))
             plan = cells.get(name, n, 0, usual, "plan")
             took = f"{rung}" + (f" (trained: {', '.join(path)})" if path else "") if rung else f"{path}"
             shown = [
@@ -454,4 +470,4 @@ def tables(found):
     cells = Cells(found)
     failed = {k: c["failed"] for k, c in found.items() if "failed" in c}
     lines = [f"{len(found)} cells, {len(failed)} failed.", *(f"- {k}: {why}" for k, why in failed.items()), ""]
-    return [*lines, *regret_table(cells), *prediction_table(cells), *accuracy_table(cells), *network_table(cells)]
+    return [*lines, *regret_table(cells), *prediction_table(cells), *accuracy_table(cells), *shift_table(cells), *network_table(cells)]

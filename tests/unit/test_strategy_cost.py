@@ -22,6 +22,7 @@ from regraft.strategy.cost import (
     head_stages,
     probe_seconds,
     scratch_seconds,
+    stored_memory,
     total,
     training_seconds,
 )
@@ -167,6 +168,13 @@ def test_a_damaged_outcome_is_refused(damaged):
 )
 def test_stages_of_events(event, stage):
     assert stage_of(event) == stage
+
+
+def test_a_head_whose_features_are_stored_holds_no_network():
+    opened = Held(resident=300.0, peak=800.0)
+    stored = stored_memory(replace(AMOUNT, missing=0), opened)
+    assert 276 < stored.low < stored.high < head_memory(AMOUNT, opened, AMOUNT.examples).low
+    assert stored_memory(replace(AMOUNT, train=10, test=0), Held(100.0, 120.0)).value == pytest.approx(120, abs=1)
 
 
 def test_a_rung_opens_the_network_where_a_head_whose_features_are_stored_does_not():

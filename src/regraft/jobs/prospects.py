@@ -45,6 +45,7 @@ from regraft.strategy.cost import (
     head_disk,
     head_memory,
     head_stages,
+    stored_memory,
     total,
 )
 from regraft.strategy.gains import Expected, Gain, Grown, gain_of
@@ -116,7 +117,8 @@ class Ground:
         if train == "head":
             reasons = [f"a head on {self.seen:,} examples, cross-validated: {self.metric} {self.judged:.3f}"]
             reasons += [self.grown.why] if self.grown.why else []
-            memory, disk = head_memory(amount, self.held, self.seen), head_disk(amount, parameters)
+            memory = head_memory(amount, self.held, self.seen) if amount.missing else stored_memory(amount, self.held)
+            disk = head_disk(amount, parameters)
             counts = (parameters, (amount.width + 1) * amount.outputs)
             return self._put(train, None, head_stages(amount, pace), memory, disk, counts, reasons)
         if train == "none":

@@ -314,6 +314,15 @@ def head_memory(amount: Amount, held: Held, done: int) -> Range:
     return Range.around(held.peak + 12 * amount.width * max(0, amount.examples - done) / 1e6, ROUGH_MEMORY)
 
 
+STORED = 350.0
+"""MB of a fit whose features are all stored: it opens no network (276 to 373 on the sets of benchmarks/judgement)."""
+
+
+def stored_memory(amount: Amount, held: Held) -> Range:
+    """MB at most of `--train head` where nothing has to go through the network."""
+    return Range.around(min(held.peak, STORED) + 12 * amount.width * amount.examples / 1e6, ROUGH_MEMORY)
+
+
 def deeper_memory(amount: Amount, held: Held, done: int, body: Body, batch: int) -> Range:
     """MB at most of training below the head: what the pass held stays with the process, and what gradients need goes there first."""
     weights = (BYTES_OF_WEIGHTS * body.parameters + BYTES_OF_TRAINED * body.trained) / 1e6

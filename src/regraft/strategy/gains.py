@@ -230,19 +230,13 @@ AS_IT_IS = {"none, by name": (0.1, 0.7, NAMES), "none": (-0.15, 0.4, OUTPUTS)}
 """The same for the network's own output layer, whose classes are called what the labels are called, or not."""
 
 
-@dataclass(frozen=True)
-class Shift:
-    """What fits gave more than a rule said, in log odds: the mean, and how sure that is."""
-
-    mean: float
-    deviation: float
-
-
-Shifts = Mapping[tuple[str, str], Shift]
-
-MEASURED_HERE = "by benchmarks/judgement"
+Shifts = Mapping[tuple[str, str], float]
+"""By kind of rung and task: how much more a rung gained than the rules say, in log odds."""
 
 SHIFTS: Shifts = {}
+"""From fits on eight sets (benchmarks/judgement/replay.py, `fitted_shifts`), where the rules are believed before anything is measured."""
+
+JUDGEMENT = "in fits on eight sets, docs/how-it-decides.md"
 
 
 @dataclass(frozen=True)
@@ -272,17 +266,16 @@ def gain_of(
         why = f"its own output layer stays: {_rule_said(mean, deviation, metric)} ({source})"
         return _moved(Gain(Expected(mean, deviation), why, mean), train, outcomes)
     amount = amount_of(per_class)
-    mean, deviation, source = _scaled(_shifted(_rule(train, amount, near), measured.get((_kind(train), task))), of)
+    mean, deviation, source = _scaled(_shifted(_rule(train, amount, near), measured.get((_kind(train), task), 0.0), task), of)
     how = f"{WHERE[near]} what the network knows" if near in WHERE else "how near is not clear"
     why = f"{amount} examples a class ({per_class:,.0f}), {how}: {_rule_said(mean, deviation, metric)} ({source})"
     return _moved(Gain(Expected(mean, deviation), why, mean), train, outcomes)
 
 
-def _shifted(rule: tuple[float, float, str], by: Shift | None) -> tuple[float, float, str]:
-    if by is None:
-        return rule
+def _shifted(rule: tuple[float, float, str], by: float, task: str) -> tuple[float, float, str]:
+    """The spread of a rule is that of data sets, and holds what is not known of the shift."""
     mean, deviation, source = rule
-    return mean + by.mean, math.hypot(deviation, by.deviation), f"{source}; {by.mean:+.2f} {MEASURED_HERE}"
+    return (mean + by, deviation, f"{source}; {by:+.2f} for {task} {JUDGEMENT}") if by else rule
 
 
 def _scaled(rule: tuple[float, float, str], of: float) -> tuple[float, float, str]:
