@@ -93,8 +93,8 @@ def key(name, n, seed, network, what):
 
 
 def cut_short(one):
-    """Whether a fit left steps away; folds that were not trained change the judgement of a model alone."""
-    return any("steps of training" in said for said in one.get("short", ()))
+    """Whether a fit left steps away, or the rung as a whole; folds that were not trained change the judgement of a model alone."""
+    return any("steps of training" in said or said.startswith("--train") for said in one.get("short", ()))
 
 
 def cells(found):

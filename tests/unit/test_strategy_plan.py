@@ -8,7 +8,7 @@ import pytest
 
 from regraft.errors import UsageError
 from regraft.strategy.cost import Range
-from regraft.strategy.gains import GAINS, amount_of, at_size, gain_of, nearness, scaled, unscaled
+from regraft.strategy.gains import GAINS, SHIFTS, Expected, amount_of, at_size, gain_of, nearness, scaled, unscaled
 from regraft.strategy.outcomes import Outcome
 from regraft.strategy.plan import Limits, Option, Plan, choose, explained, subset_size, value_of
 
@@ -119,6 +119,25 @@ def test_of_an_error_half_a_rule_is_taken_and_said():
     share, error = (gain_of("full", 100, "far", metric=m) for m in ("accuracy", "mae"))
     assert error.expected.mean == share.expected.mean / 2 and error.expected.deviation == share.expected.deviation / 2
     assert "half of what it is for classes" in error.why and "log odds" in share.why
+
+
+def test_what_was_measured_moves_a_rule_for_its_input_alone_and_says_so():
+    told = lambda train, task: gain_of(train, 8, "far", task=task, measured={("contrastive", "text"): 0.5, ("top", "image"): -0.25})
+    plain = gain_of("contrastive", 8, "far", measured={})
+    moved = told("contrastive", "text")
+    assert moved.expected == Expected(plain.expected.mean + 0.5, plain.expected.deviation) and moved.rule == moved.expected.mean
+    assert "SetFit" in moved.why and "+0.50 for text in fits on eight sets" in moved.why and "eight sets" not in plain.why
+    assert told("contrastive", "image") == plain
+    # blocks count as blocks
+    for train in ("top=1", "top=2"):
+        assert told(train, "image").expected.mean == pytest.approx(told(train, "text").expected.mean - 0.25)
+    error = gain_of("contrastive", 8, "far", metric="mae", task="text", measured={("contrastive", "text"): 0.5})
+    assert error.expected.mean == pytest.approx(moved.expected.mean / 2)
+
+
+def test_what_was_measured_is_of_rungs_and_tasks_that_there_are():
+    assert all(kind in {"norm", "top", "full", "contrastive"} and task in ("image", "text", "audio") for kind, task in SHIFTS)
+    assert all(0 < abs(more) < 1 for more in SHIFTS.values())
 
 
 def test_more_blocks_lie_between_one_and_all():
