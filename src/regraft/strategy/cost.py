@@ -112,7 +112,7 @@ class Pace:
     reading: float = 0.005
     judged: float = 0.02
     probe: float = 1.0
-    ending: float = 1.0
+    ending: float = 1.5
     timed: int = 0
     measured: tuple[str, ...] = ()
 
