@@ -21,6 +21,8 @@ choose by one half of them and be judged by the other. Kinds:
   `--train head` takes afterwards in that home, which is what the plan speaks of.
 - RUNG in 2m: `regraft fit --train RUNG --budget 2m` from an empty home: what a user with that budget gets. What ends earlier is the
   same with ten minutes, and with 30 seconds where it ended in those.
+- auto in 2m: what regraft itself does with the budget (`--train auto`), to see what a replayed climb is worth; `climbed` are the rungs
+  that it trained, and whether each was kept.
 - RUNG in 10m: the same with ten minutes, where two were too few for all steps or folds.
 
 A fit sees the training examples alone, and its time holds no test part; predicting comes afterwards. Seconds are those of a clock, which
@@ -131,6 +133,7 @@ def cells(found):
         *main(large, "full in 2m"),
         *main(small, "norm in 2m"),
         *main(middle, "norm in 2m"),
+        *main([*small, *middle], "auto in 2m"),
         *probes((1, 2)),
         *others,
     ]
@@ -320,6 +323,7 @@ def fitted(name, network, subset, truth, seed, what, folder):
             "engine": decided["engine"]["name"],
             "settings": {k: v for k, v in (decided.get("settings") or {}).items() if k in ("epochs", "batch", "lr")},
             "stages": stages_of(run),
+            **({"climbed": {r["train"]: r["kept"] for r in result["ladder"] if r["tried"]}} if rung == "auto" else {}),
         },
     )
 
