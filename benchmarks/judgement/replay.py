@@ -352,9 +352,9 @@ def prediction_table(cells):
 # what rungs gained more than the rules of papers say
 
 
-PRIOR, APART = 0.4, 0.4
+PRIOR, APART, LEAST = 0.4, 0.4, 0.1
 """Deviations in log odds: of how far a kind of rung on one kind of input is from the rules of papers, before anything is measured, and of
-how far one data set is from others alike."""
+how far one data set is from others alike. What is less than LEAST counts as nothing."""
 
 
 def residuals(cells):
@@ -398,7 +398,8 @@ def fitted_shifts(rows):
             spread = APART**2 + statistics.mean(noise**2 for _, noise in own) / len(own)
             certainty += 1 / spread
             weighted += statistics.mean(more for more, _ in own) / spread
-        found[rung.partition("=")[0], task] = round(weighted / certainty, 2)
+        if abs(weighted / certainty) >= LEAST:
+            found[rung.partition("=")[0], task] = round(weighted / certainty, 2)
     return found
 
 
