@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import regraft
-from regraft.jobs.plan import AGAIN
+from regraft.jobs.frozen import AGAIN
 from regraft.workspace.outcomes import outcomes_file
 
 OWN = """

@@ -68,6 +68,9 @@ LOOKING = 0.15
 PACE = "pace"
 """The file of findings where plans keep how fast this machine is, too."""
 
+FEW_TILES = 8
+"""Tiles of examples, fewer than which do not say how fast a pass is."""
+
 COMPARED = 2000
 """Training examples whose nearest neighbours are looked for."""
 
@@ -265,7 +268,11 @@ class Climb:
         # the network is open
         pace, parts = Pace(setup=0.0), self.validation.parts
         if self.computed:
-            pace = replace(pace, example=self.spent / self.computed, timed=self.computed, measured=("example",))
+            spent, count = self.spent, self.computed
+            if count < FEW_TILES * self.frozen.tile:
+                # most of that went into opening the network
+                spent, count = self.frozen.seconds_again(self.usable, self.device, self.threads, self.engine)
+            pace = replace(pace, example=spent / count, timed=count, measured=("example",))
         elif isinstance(held := known.get("pace"), Mapping):
             numbers = {k: float(v) for k, v in held.items() if k in ("example", "reading", "judged") and isinstance(v, (int, float))}
             pace = replace(pace, **numbers, measured=tuple(n for n in ("example", "judged") if n in held.get("measured", ())))

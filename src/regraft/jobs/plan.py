@@ -66,9 +66,6 @@ FINDINGS = "pace"
 FIRST = 16
 """Examples that go through the network to see how fast it is; the first tile takes longer than the others."""
 
-AGAIN = 3
-"""Examples that go through once more where too few are left to say how fast it is."""
-
 LIKE = 1.5
 """An earlier look serves again unless this one may take so many times as long."""
 
@@ -389,7 +386,7 @@ class _Looked:
         timed_on = (second.seconds, second.computed) if second is not first else (0.0, 0)
         if first.computed and timed_on[1] < frozen.tile:
             # nothing is left that would fill a tile: some go through once more, each in a tile of its own
-            timed_on = frozen.seconds_again([train[k] for k in order[:AGAIN]], making.device, making.threads, chosen.engine)
+            timed_on = frozen.seconds_again([train[k] for k in order], making.device, making.threads, chosen.engine)
         if timed_on[1]:
             each = timed_on[0] / timed_on[1]
         else:
