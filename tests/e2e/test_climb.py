@@ -12,7 +12,9 @@ from test_resume import NETWORK, OWN, Stop, bundle, stopping_at
 import regraft
 from regraft.errors import UsageError
 from regraft.jobs import climb, prospects
+from regraft.jobs.frozen import AGAIN
 from regraft.workspace import checkpoints
+from regraft.workspace.store import home
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +53,8 @@ def test_stopped_in_the_second_rung_it_ends_with_the_same_bytes(image_folder):
     found = ladder("whole")
     assert found["norm"]["tried"] and found["full"]["tried"] and not found["top=1"]["tried"]
     assert whole.result["train"] in ("head", "norm", "full") and whole.result["explanation"]
+    # the pass of so few opened the network: what an example takes is told by whole tiles that went once more
+    assert [known["pace"]["timed"] for known in json.loads((home() / "pace.json").read_text()).values()] == [16 * AGAIN]
     steps = found["norm"]["predicted"], found["norm"]["measured"]
     assert {"gain", "seconds", "memory"} <= set(steps[0]) and {"gain", "over_head", "seconds"} <= set(steps[1])
     kept = [name for name in ("norm", "full") if found[name]["kept"]]
