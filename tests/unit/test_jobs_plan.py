@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from regraft.errors import UsageError
 from regraft.features.engines import base
-from regraft.jobs.calibrate import LEAST, Known, Timed, batch_to_time, read_known, seconds_to_time
+from regraft.jobs.calibrate import CUTTING, LEAST, Known, Timed, batch_to_time, guessed, read_known, seconds_to_time
 from regraft.jobs.common import has_bfloat16
 from regraft.jobs.plan import limits_of, nested
 from regraft.strategy.cost import Body
@@ -74,3 +75,12 @@ def test_bfloat16_is_looked_for_where_there_are_instructions(monkeypatch):
     assert not has_bfloat16("cpu") and has_bfloat16("cuda:0")
     monkeypatch.setattr(base, "without_bfloat16", lambda: "")
     assert has_bfloat16("cpu")
+
+
+def test_a_cut_that_was_not_timed_takes_what_cuts_take():
+    net = SimpleNamespace(totals=lambda: (1000, 10))
+    deeper: Any = SimpleNamespace(whole=SimpleNamespace(net=net), trains_scales_alone=False)
+    whole = Timed(Body(macs=100, parameters=1000, trained=1000, cutting=0.4, step=1.0), 0.1, 0.01, 5.0, 1.0, 1)
+    assert guessed(deeper, whole, 0.8).body.cutting == CUTTING > 0.4
+    # where nothing runs once there is no cut to find
+    assert guessed(deeper, whole, 0.0).body.cutting == 0.4
