@@ -41,7 +41,7 @@ from regraft.jobs.work import Deeper, plan_deeper
 from regraft.modality import MODALITIES
 from regraft.spec import FitSpec
 from regraft.strategy.cost import Amount, Held, Pace, Range, probe_seconds
-from regraft.strategy.explain import Step, Story, explained
+from regraft.strategy.explain import Step, Story, explained, step_of
 from regraft.strategy.gains import RATE, SHARES, Expected, Grown, scaled, unscaled
 from regraft.strategy.ladder import Choice, Prospect, Room, Standing, most_promising, next_rung
 from regraft.strategy.outcomes import Outcome, stage_of
@@ -64,6 +64,9 @@ EXPECTED, CHOICES, OUTCOME = "ladder_expected", "ladder", "outcome"
 
 LOOKING = 0.15
 """Part of the time that is left which goes into timing what rungs take, at most."""
+
+TIMED_ON = 32
+"""Examples that the pass must have computed for its pace to say what one takes: of fewer the opening of the network is the most."""
 
 PACE = "pace"
 """The file of findings where plans keep how fast this machine is, too."""
@@ -152,7 +155,7 @@ class Climb:
                 break
             number += 1
             prospect = next(p for p in prospects if p.train == choice.train)
-            step = self._step(prospect, prospects, standing, room, choice.why)
+            step = step_of(prospect, prospects, standing, room, choice.why)
             aim = next((p.way(room.seconds) for p in prospects if p.train == choice.aim != choice.train), None)
             own = recorder.of_rung(choice.train, aim.seconds.high if aim else 0.0)
             done, reason = self._rung(prospect, own, best)
@@ -161,14 +164,14 @@ class Climb:
                 self.steps[choice.train] = replace(step, why=reason)
                 standing = replace(standing, passed=standing.passed | {choice.train})
                 continue
-            self.steps[choice.train] = self._judged(step, done)
+            self.steps[choice.train] = step.judged(done.kept, _range(done.over_best), _range(done.over_head), done.seconds, done.memory)
             standing = standing.with_tried(choice.train, _range(done.over_head), kept=done.kept)
             self._keep_outcome(prospect, own, standing, done)
             if done.kept:
                 best, over_head = done.candidate, done.over_head
         for p in prospects:
             if p.train not in self.steps:
-                self.steps[p.train] = self._step(p, prospects, standing, room, choice.others.get(p.train, choice.why))
+                self.steps[p.train] = step_of(p, prospects, standing, room, choice.others.get(p.train, choice.why))
         self.steps |= {train: Step(train, standing.best, why) for train, why in unavailable.items()}
         self.emit(Said(f"ladder: {standing.best} is kept; {choice.why}"))
         return Climbed(best, over_head, self._result(prospects, standing, choice, judged, best))
@@ -272,7 +275,7 @@ class Climb:
     def _pace(self, known: Mapping[str, Any]) -> Pace:
         """How fast the pass and the head were, here or in an earlier plan of the same data."""
         pace, parts = Pace(), self.validation.parts
-        if self.computed:
+        if self.computed >= TIMED_ON:
             pace = replace(pace, example=self.spent / self.computed, timed=self.computed, measured=("example",))
         elif isinstance(held := known.get("pace"), Mapping):
             numbers = {k: float(v) for k, v in held.items() if k in ("example", "reading", "judged") and isinstance(v, (int, float))}
@@ -433,24 +436,6 @@ class Climb:
 
     # ------------------------------------------------------------ what came of it
 
-    def _step(self, prospect: Prospect, prospects: Sequence[Prospect], standing: Standing, room: Room, why: str) -> Step:
-        """A rung with what is expected of it over the best so far."""
-        way = prospect.way(room.seconds)
-        figure = standing.expected(prospect, prospects, way).figure(self.metric)
-        gains = [v - standing.figure if self.metric in SHARES else standing.figure - v for v in (figure.low, figure.value, figure.high)]
-        expected = Range(gains[1], min(gains), max(gains))
-        shown = way or next(iter(prospect.ways), None)
-        seconds, memory = (shown.seconds, prospect.memory) if shown else (None, None)
-        return Step(prospect.train, standing.best, why, expected=expected, seconds=seconds, memory=memory)
-
-    def _judged(self, step: Step, done: _Done) -> Step:
-        """With what was measured."""
-        gain = done.over_best
-        sure = "better, so it is kept" if gain.low > 0 else "better on average, so it is kept, though that may be chance"
-        why = sure if done.kept else f"{'worse' if gain.value < 0 else 'no better'}, so {step.than} stays"
-        measured = {"gain": _range(gain), "over_head": _range(done.over_head), "took": done.seconds, "held": done.memory}
-        return replace(step, kept=done.kept, why=why, **measured)
-
     def _result(self, prospects: Sequence[Prospect], standing: Standing, choice: Choice, judged: float, best: Candidate) -> dict[str, Any]:
         """What `run.json` says of the climb."""
         validation, target, n = self.validation, self.labelled.target, len(self.validation.parts.y)
@@ -502,7 +487,7 @@ class Climb:
         found = next((p for p in prospects if p.train == choice.aim), None) or most_promising(prospects, standing)
         if found is None:
             return {}
-        gain = self._step(found, prospects, standing, Room(), "").expected
+        gain = step_of(found, prospects, standing, Room(), "").expected
         if not found.ways:
             return {"train": found.train, "gain": gain}
         seconds = deadline.spent + found.ways[-1].seconds.high + finishing(self.recorder)

@@ -6,12 +6,12 @@ Pure: a `Story` in, lines out. Numbers stand in the sentences, so that who knows
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from regraft.strategy.cost import Range
 from regraft.strategy.gains import SHARES, scaled
-from regraft.strategy.ladder import in_time, value_on
+from regraft.strategy.ladder import Prospect, Room, Standing, in_time, value_on
 from regraft.strategy.plan import seconds_in_words, worth
 from regraft.strategy.similarity import ADVICE, LARGE
 
@@ -55,6 +55,12 @@ class Step:
         """Whether it was trained and judged."""
         return self.gain is not None
 
+    def judged(self, kept: bool, gain: Range, over_head: Range, took: float | None = None, held: float | None = None) -> Step:
+        """With what was measured."""
+        better = "better, so it is kept" if gain.low > 0 else "better on average, so it is kept, though that may be chance"
+        why = better if kept else f"{'worse' if gain.value < 0 else 'no better'}, so {self.than} stays"
+        return replace(self, kept=kept, why=why, gain=gain, over_head=over_head, took=took, held=held)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, for the result of a run."""
         ranges = {name: value.to_json() for name in ("seconds", "memory") if (value := getattr(self, name)) is not None}
@@ -67,6 +73,17 @@ class Step:
         }
         found: dict[str, Any] = {"train": self.train, "tried": self.tried, "kept": self.kept, "why": self.why, "than": self.than}
         return {**found, **({"predicted": predicted} if predicted else {}), **({"measured": measured} if measured else {})}
+
+
+def step_of(prospect: Prospect, prospects: Sequence[Prospect], standing: Standing, room: Room, why: str) -> Step:
+    """A rung with what is expected of it over the best so far, in the time that is left."""
+    metric, way = standing.metric, prospect.way(room.seconds)
+    figure = standing.expected(prospect, prospects, way).figure(metric)
+    gains = [v - standing.figure if metric in SHARES else standing.figure - v for v in (figure.low, figure.value, figure.high)]
+    shown = way or next(iter(prospect.ways), None)
+    seconds, memory = (shown.seconds, prospect.memory) if shown else (None, None)
+    expected = Range(gains[1], min(gains), max(gains))
+    return Step(prospect.train, standing.best, why, expected=expected, seconds=seconds, memory=memory)
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,8 @@ def next_rung(prospects: Sequence[Prospect], standing: Standing, room: Room) -> 
         elif way is None:
             short = p.ways[0] if p.ways else None
             takes = f"it takes {short.said}" if short else "what it takes here could not be found out"
-            others[p.train] = f"{more}, but {takes} and {seconds_in_words(max(0.0, room.seconds))} are left"
+            left = f" and {seconds_in_words(max(0.0, room.seconds))} are left" if math.isfinite(room.seconds) else ""
+            others[p.train] = f"{more}, but {takes}{left}"
         elif value <= best + least:
             less = f"{IN_WORDS[way.share]} of its steps, with {more_of(metric, value, best)}, is all that fits"
             others[p.train] = f"{more}, but {less}: {seconds_in_words(room.seconds)} are left"
