@@ -87,8 +87,8 @@ def test_figures_gains_and_costs_are_told():
         costs={"seconds of features": {"predicted": 7.4, "measured": 9.0, "unit": "s"}},
     )  # fmt: skip
     words = Seen(told(found)).words
-    for wanted in ("0.800 (0.700 to 0.900)", "0.500 (0.400 to 0.600) on 30 test texts", "+20 points (+10 to +30)", "clearly better",
-                   "-5 points (-10 to -1)", "clearly worse", "seconds of features7 s9 s"):  # fmt: skip
+    for wanted in ("0.800 (0.700 to 0.900)", "0.500 (0.400 to 0.600) on 30 test texts", "+20.0 points (+10.0 to +30.0)", "clearly better",
+                   "-5.0 points (-10.0 to -1.0)", "clearly worse", "seconds of features7 s9 s"):  # fmt: skip
         assert wanted in words, wanted
 
 

@@ -113,7 +113,7 @@ CASES = {
         math.inf,
         ("", ""),
         "does not fit",
-        {"full": "+8.0 points expected over head, but what it takes here could not be found out and 13s are left"},
+        {"full": "+8.0 points expected over head, but 13s are left, too little to find out what it takes here"},
     ),
     "nothing there": ([], 900, math.inf, ("", ""), "no other rung can be trained here", {}),
 }

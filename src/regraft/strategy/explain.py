@@ -148,7 +148,7 @@ def _field(story: Story) -> list[str]:
     table = [f"  {name + ':':17s} {APPROACH[name]}{'   <- here' if name == own else ''}" for name in AMOUNTS]
     lines = ["What the field does, by the amount of data (train more where it is far from what the network knows, less where it is near):"]
     if story.kind in CLOSENESS:
-        said = f"Its advice for so much data, {CLOSENESS[story.kind]} what the network knows: {ADVICE[story.each >= LARGE, story.kind]}."
+        said = f"For so much data, {CLOSENESS[story.kind]} what the network knows, it advises {ADVICE[story.each >= LARGE, story.kind]}."
         return [*lines, *table, said]
     return [*lines, *table]
 
@@ -189,18 +189,23 @@ def _chosen(story: Story) -> list[str]:
 
 
 def _changes(story: Story) -> list[str]:
-    return ["What would change this:", *_more_time(story), *_more_data(story), f"  another network: {_other_network(story)}."]
+    return ["What would change this:", *_more_room(story), *_more_data(story), f"  another network: {_other_network(story)}."]
 
 
-def _more_time(story: Story) -> list[str]:
+def _more_room(story: Story) -> list[str]:
+    """What more time or more memory would allow."""
+    found: list[str] = []
     if story.longer:
         train, gain = story.longer["train"], f"{_gain(story, story.longer['gain'])} expected against {story.best}"
         if budget := story.longer.get("budget"):
-            return [f"  more time: --budget {budget} would allow {train}, with {gain}."]
-        return [f"  more time: {train}, with {gain}; what it takes here is found out under a longer --budget."]
-    if any("are left" in s.why for s in story.steps):
-        return []
-    return ["  more time: nothing more is expected of it."]
+            found = [f"  more time: --budget {budget} would allow {train}, with {gain}."]
+        else:
+            found = [f"  more time: a longer --budget may allow {train}, with {gain}; it then looks at what that takes here."]
+    elif not any("are left" in s.why for s in story.steps):
+        found = ["  more time: nothing more is expected of it."]
+    if large := [s.train for s in story.steps if "of memory" in s.why]:
+        found.append(f"  more memory: it would allow {' or '.join(large)}.")
+    return found
 
 
 def _more_data(story: Story) -> list[str]:

@@ -239,10 +239,7 @@ def next_rung(prospects: Sequence[Prospect], standing: Standing, room: Room) -> 
             held = f"{p.memory.value:,.0f} MB (up to {p.memory.high:,.0f})"
             others[p.train] = f"{more}, but it needs {held} of memory, and {room.memory:,.0f} MB are free"
         elif way is None:
-            short = p.ways[0] if p.ways else None
-            takes = f"it takes {short.said}" if short else "what it takes here could not be found out"
-            left = f" and {seconds_in_words(max(0.0, room.seconds))} are left" if math.isfinite(room.seconds) else ""
-            others[p.train] = f"{more}, but {takes}{left}"
+            others[p.train] = f"{more}, but {_too_long(p, room.seconds)}"
         elif value <= best + least:
             less = f"{IN_WORDS[way.share]} of its steps, with {more_of(metric, value, best)}, is all that fits"
             others[p.train] = f"{more}, but {less}: {seconds_in_words(room.seconds)} are left"
@@ -258,6 +255,12 @@ def next_rung(prospects: Sequence[Prospect], standing: Standing, room: Room) -> 
     others |= _passed(able, first, goal, metric, least)
     why = f"{more_of(metric, first.value, best)} expected over {standing.best}, in {first.way.said}"
     return Choice(first.prospect.train, why, goal.prospect.train, others)
+
+
+def _too_long(prospect: Prospect, left: float) -> str:
+    """Why a rung cannot be trained in what is left: it takes longer, or nobody could look at what it takes."""
+    said = f"{seconds_in_words(max(0.0, left))} are left" if math.isfinite(left) else "nobody looked"
+    return f"it takes {prospect.ways[0].said} and {said}" if prospect.ways else f"{said}, too little to find out what it takes here"
 
 
 def _is_step(a: _Able, goal: _Able, able: Sequence[_Able], least: float) -> bool:

@@ -116,14 +116,14 @@ def similarity_of(
     elif shown >= CLOSE and lead >= HELPS:
         kind = NEAR
         reasons.append(
-            f"nearest neighbours find {min(1.0, shown):.0%} of what a linear layer finds: the features show the labels as they are"
+            f"nearest neighbours find {min(1.0, shown):.0%} of what a linear layer finds, so the features show the labels as they are"
         )
         reasons.append(_lower(lead))
     else:
         kind = MIDDLING
         if shown < CLOSE:
             reasons.append(
-                f"nearest neighbours find {max(0.0, shown):.0%} of what a linear layer finds: the labels are there, not on the surface"
+                f"nearest neighbours find {max(0.0, shown):.0%} of what a linear layer finds, so the labels are there, not on the surface"
             )
         if lead < HELPS:
             reasons.append(f"{_lower(lead)}, which is less than {HELPS:.0%}")
