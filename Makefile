@@ -1,11 +1,12 @@
-# make demo    the main job on real examples        make test     every test
-# make check   format, lint, types, imports, docs   make bench    the figures in benchmarks/
+# make demo    the main job on real examples        make test        the tests, but for those that take ten seconds or more
+# make check   format, lint, types, imports, docs   make test-long   those
+# make bench   the figures in benchmarks/
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check fix bench peers clean
+.PHONY: demo test test-long check fix bench peers clean
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -44,7 +45,10 @@ demo: $(VENV)/.demo
 	$(BIN)/python demo/demo.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not long'
+
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks demo docs
@@ -62,6 +66,10 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/against_by_hand.py
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/cut_speed.py
+	$(BIN)/python benchmarks/rungs.py --table
+	$(BIN)/python benchmarks/judgement/growth.py --table
+	$(BIN)/python benchmarks/soak/deadlines.py --table
+	$(BIN)/python benchmarks/soak/kill_a_fit.py --table
 
 clean:
 	rm -rf $(VENV) $(PEERS) demo-data

@@ -8,6 +8,7 @@ Every run is a process of its own: a set, a rung and a budget by chance. Every s
 hold how busy the machine was (load). Runs are kept one by one: the same command goes on after an interruption; shorter budgets come first.
 
     REGRAFT_DATA=... python benchmarks/soak/deadlines.py [--runs 40] [--seed N] [--minutes M] [--least B] [--out FILE]
+    python benchmarks/soak/deadlines.py --table
 """
 
 from __future__ import annotations
@@ -109,6 +110,12 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def show(each: list[dict[str, Any]]) -> None:
+    print("Fits with a deadline (benchmarks/soak/deadlines.py)")
+    for name, value in summary(each).items():
+        print(f"  {name}: {value}")
+
+
 def main() -> None:
     ask = argparse.ArgumentParser(description="Forty fits with random budgets.")
     ask.add_argument("--runs", type=int, default=40)
@@ -116,7 +123,10 @@ def main() -> None:
     ask.add_argument("--minutes", type=float, default=1e9, help="begin no run after so many minutes")
     ask.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "deadlines.json")
     ask.add_argument("--least", type=float, default=0, help="begin no run with a shorter budget")
+    ask.add_argument("--table", action="store_true", help="show what was measured")
     given = ask.parse_args()
+    if given.table:
+        return show(json.loads(given.out.read_text())["each"])
     data, begun = Path(os.environ["REGRAFT_DATA"]), time.monotonic()
     held = json.loads(given.out.read_text()) if given.out.exists() else {}
     each = held["each"] if held.get("seed") == given.seed else []
@@ -130,7 +140,7 @@ def main() -> None:
             each.append(fitted(run, data, own))
             print(json.dumps(each[-1]), flush=True)
             given.out.write_text(json.dumps({"seed": given.seed, "summary": summary(each), "each": each}, indent=2) + "\n")
-    print(json.dumps(summary(each), indent=2))
+    show(each)
     if any(not r["in time"] or not (r["predicts"] or r["refused"]) for r in each):
         raise SystemExit("a fit was late, or left no model")
 

@@ -10,6 +10,7 @@ is taken from the undisturbed run (`--replay`): the same decisions are what the 
 place of every 30 s, so that there are many to go on from; contrastive tuning takes 6 steps.
 
     REGRAFT_DATA=DIR python benchmarks/soak/kill_a_fit.py [--kills 30] [--seed N] [--only RUNG,...] [--out FILE]
+    python benchmarks/soak/kill_a_fit.py --table
 """
 
 from __future__ import annotations
@@ -164,13 +165,28 @@ def disturbed(name: str, kills: int, rng: random.Random, base: Path) -> dict[str
     return {**found, "runs with the bytes of the undisturbed one": same}
 
 
+def line(name: str, fit: dict[str, Any]) -> str:
+    same = fit["runs with the bytes of the undisturbed one"]
+    return f"  {name}: {len(fit['kills'])} kills in {fit['runs']} runs, {same} with the bytes of the undisturbed one"
+
+
+def show(found: dict[str, Any]) -> None:
+    print("Fits that were killed and resumed (benchmarks/soak/kill_a_fit.py)")
+    for name, fit in found.items():
+        if isinstance(fit, dict):
+            print(line(name, fit))
+
+
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     ask.add_argument("--kills", type=int, default=30)
     ask.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     ask.add_argument("--only", default=",".join(FITS).replace(", ", "; "))
     ask.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "kill_a_fit.json")
+    ask.add_argument("--table", action="store_true", help="show what was measured")
     given = ask.parse_args()
+    if given.table:
+        return show(json.loads(given.out.read_text()))
     names = [name.strip().replace("; ", ", ") for name in given.only.split(",")]
     declare_missing_operators()
     for module in ("torch", "timm", "transformers", "peft", "regraft.jobs.fit", "regraft.jobs.resume"):
@@ -187,7 +203,7 @@ def main() -> None:
             found["seconds"] = round(time.monotonic() - begun)
             given.out.parent.mkdir(exist_ok=True)
             given.out.write_text(json.dumps(found, indent=2) + "\n")
-            print(name, json.dumps({k: v if k != "kills" else len(v) for k, v in found[name].items()}), flush=True)
+            print(line(name, found[name]), flush=True)
     if not all(found[name]["runs"] == found[name]["runs with the bytes of the undisturbed one"] for name in names):
         raise SystemExit("the bytes differ")
 

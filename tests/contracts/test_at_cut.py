@@ -64,6 +64,7 @@ def test_what_an_engine_gives_at_the_cut_is_what_torch_gives(name: str):
         assert all(np.array_equal(few, whole[:2]) for few, whole in zip(fewer, theirs, strict=True)), "neighbours change no bit"
 
 
+@pytest.mark.long
 def test_texts_and_engines_that_round_stay_with_torch():
     cut = cut_of(packaged("all-minilm-l6-v2", tokens))
     assert not any(takes(engine, cut) for engine in ENGINES)

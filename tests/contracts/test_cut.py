@@ -70,7 +70,11 @@ def quiet() -> Iterator[None]:
     opened.cache_clear()
 
 
-@pytest.fixture(params=list(KINDS), scope="module")
+ALIKE = ("mobilenetv3", "convnextv2", "clip-vision", "distilbert", "roberta", "wav2vec2")
+"""Networks much like others here, of which exporting takes long."""
+
+
+@pytest.fixture(params=[pytest.param(k, marks=pytest.mark.long) if k in ALIKE else k for k in KINDS], scope="module")
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -65,6 +65,7 @@ def test_few_examples_take_torch_float32_without_timing(photos, own_home, monkey
     assert not [line for line in heard if line.startswith("engine")] and not (own_home / "engines.json").exists()
 
 
+@pytest.mark.long
 @needs_openvino
 def test_an_engine_that_was_named_is_used_to_the_end(photos, plain, command):
     run, decisions, heard = fitted(photos, engine="openvino")
@@ -80,6 +81,7 @@ def test_an_engine_that_was_named_is_used_to_the_end(photos, plain, command):
     assert figures["metrics"]["accuracy"]["value"] == 1.0
 
 
+@pytest.mark.long
 @needs_openvino
 def test_where_the_engine_is_missing_torch_predicts_and_says_so(photos, plain, monkeypatch, command):
     run, _, _ = fitted(photos, engine="openvino")
@@ -138,6 +140,7 @@ def eager(monkeypatch):
     monkeypatch.setattr(choosing, "is_short", lambda reference, examples: False)
 
 
+@pytest.mark.long
 @needs_openvino
 def test_engines_are_timed_on_real_tiles_and_remembered(photos, own_home, eager, monkeypatch):
     run, decisions, heard = fitted(photos)

@@ -256,7 +256,8 @@ def test_one_fold_is_held_out_where_all_would_take_too_long(image_folder, comman
     assert result["estimate_how"].startswith("1 of ")
     with open("run/out_of_fold.csv") as file:
         held = [row for row in csv.DictReader(file) if row["fold"] != "-1"]
-    assert 0 < len(held) < result["n"]
+    assert 0 < len(held) < result["n"] and result["judged"] == len(held)
+    assert f"held out, {len(held)} of {result['n']} images" in answer.out
 
 
 def test_only_a_linear_head_needs_nothing_deeper():
@@ -299,6 +300,7 @@ def test_heads_in_writing(sizes, options, written):
             regraft.head(*wrong)
 
 
+@pytest.mark.long
 @pytest.mark.weights
 def test_texts_of_several_lengths(text_table, command):
     answer = command("fit", text_table, "--train", "last 1 block, head", "--threads", 1, "--out", "run")

@@ -41,6 +41,7 @@ def bundle_of(run: regraft.Run) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in (run.path / "bundle").iterdir()}
 
 
+@pytest.mark.long
 def test_a_profile_pays_for_the_fits_that_follow(text_table, command, monkeypatch):
     heard: list = []
     found = regraft.profile(text_table, model=MODEL, threads=1, plot="depths.svg", on_event=heard.append)

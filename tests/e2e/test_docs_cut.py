@@ -15,6 +15,7 @@ SECTIONS = {heading: found for heading, body in sections(PAGE) if (found := bloc
 pytestmark = pytest.mark.weights
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("heading", list(SECTIONS))
 def test_examples(heading, command):
     names: dict[str, object] = {}
@@ -29,6 +30,7 @@ def test_every_block_is_run():
     assert sum(map(len, SECTIONS.values())) == PAGE.count("\n```") / 2 == 2
 
 
+@pytest.mark.long
 def test_the_picture_is_that_of_the_cut():
     spec = importlib.util.spec_from_file_location("draw_cut", ROOT / "docs/draw_cut.py")
     assert spec is not None and spec.loader is not None

@@ -17,6 +17,7 @@ pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.weights
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("heading", [h for h, found in SECTIONS.items() if found])
 def test_examples(heading, command):
     for block in SECTIONS[heading]:

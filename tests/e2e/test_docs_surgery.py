@@ -20,6 +20,7 @@ SECTIONS = {heading: blocks_of(body) for heading, body in BODIES.items()}
 pytestmark = pytest.mark.weights
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("heading", [h for h, found in SECTIONS.items() if found])
 def test_examples(heading, command):
     names: dict[str, object] = {}

@@ -222,6 +222,7 @@ def test_what_is_not_installed_is_named(small_run, monkeypatch):
 # ---------------------------------------------------------------- the packaged networks
 
 
+@pytest.mark.long
 @pytest.mark.weights
 def test_texts_of_any_length(text_table, command):
     from tokenizers import Tokenizer
@@ -245,6 +246,7 @@ def test_texts_of_any_length(text_table, command):
         assert own == pytest.approx(list(prediction.probabilities.values()), abs=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.weights
 @pytest.mark.parametrize("seconds", [0.7, 23.0])
 def test_sounds_of_several_windows(tone_folder, make_tone, seconds):
@@ -263,6 +265,7 @@ def test_sounds_of_several_windows(tone_folder, make_tone, seconds):
     assert softmax(whole[None])[0] == pytest.approx(list(prediction.probabilities.values()), abs=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.weights
 def test_an_edited_image_network(image_folder):
     run = regraft.fit(image_folder, remove="last 2 blocks", resize_input=96, out="run", threads=1)

@@ -347,6 +347,7 @@ def test_control_c_ends_with_a_message_and_resume_goes_on(command: Any, make_ima
     assert counts[1] >= 16, line
 
 
+@pytest.mark.long
 @pytest.mark.data
 def test_real_photographs(data_root: Path, command: Any):
     """Ants and bees, the validation folder as the test."""

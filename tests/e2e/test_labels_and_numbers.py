@@ -434,6 +434,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     return save(tmp_path_factory.mktemp("digits") / "digits.csv", lines, ("path", "digit", "speaker", "split"))
 
 
+@pytest.mark.long
 @pytest.mark.data
 def test_real_digits_and_speakers_together(digits: Path):
     result = fit(digits, label="digit,speaker")
@@ -441,6 +442,7 @@ def test_real_digits_and_speakers_together(digits: Path):
     assert result["test"]["metrics"]["f1_micro"]["value"] > 0.95
 
 
+@pytest.mark.long
 @pytest.mark.data
 def test_real_digits_as_numbers_and_new_speakers_are_harder(digits: Path):
     mixed = fit(digits, out="a", label="digit", target="number")

@@ -86,6 +86,7 @@ def test_the_same_command_gives_the_same_bytes_and_options_the_recipes(image_fol
         assert (Path("a/bundle") / name).read_bytes() == (Path("b/bundle") / name).read_bytes()
 
 
+@pytest.mark.long
 def test_with_other_changes_and_more_that_trains(image_folder, command, as_it_came):
     options = ["--remove", "blocks.1", "--replace", "head=Sequential(Linear(6), ReLU())", "--lora", "blocks.0", "--rank", 2]
     answer = command("fit", image_folder, *MODEL, *[o.replace("blocks", "backbone.blocks") if isinstance(o, str) else o for o in options])

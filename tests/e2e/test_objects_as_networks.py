@@ -48,6 +48,7 @@ def bundle_of(run) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted((run.path / "bundle").iterdir())}
 
 
+@pytest.mark.long
 @pytest.mark.weights
 def test_a_network_in_the_hand_is_the_recipe_that_made_it(image_folder):
     net = regraft.load("efficientnet-lite0").remove("last 2 blocks").resize_input(size=96)
@@ -60,6 +61,7 @@ def test_a_network_in_the_hand_is_the_recipe_that_made_it(image_folder):
     assert bundle_of(plain) == bundle_of(regraft.fit(image_folder, out="default", threads=1))
 
 
+@pytest.mark.long
 @pytest.mark.weights
 def test_weights_that_were_changed_by_hand_are_kept(image_folder, command):
     net = regraft.load("efficientnet-lite0").remove("last 2 blocks")

@@ -62,11 +62,12 @@ def pictures(tmp_path, make_images):
 def here(monkeypatch):
     """The networks of this file stand for those that are here; the blind one is the usual one."""
     from regraft.jobs import race
+    from regraft.jobs.racing import entering, telling
 
     facts = [find_model(f"nets:{name}", Access(allow_code=True)) for name in ("blind", "good")]
     module = sys.modules[race.__module__]
-    monkeypatch.setattr(module, "all_models", lambda: facts)
-    monkeypatch.setattr(module, "default_model", lambda task: facts[0])
+    monkeypatch.setattr(entering, "all_models", lambda: facts)
+    monkeypatch.setattr(telling, "default_model", lambda task: facts[0])
     return module
 
 
@@ -96,6 +97,7 @@ def test_a_race_drops_what_falls_behind_and_leaves_out_what_fails(pictures, comm
     good, blind = of(found, "good"), of(found, "blind")
     assert good["seen"] == blind["seen"] == 64 and good["gap"]["value"] == 0 < blind["gap"]["low"]
     assert good["figure"]["value"] > 0.9 > 0.5 > blind["figure"]["value"] and good["dropped"] == ""
+    assert (good["dropped_kind"], blind["dropped_kind"], of(found, "lost")["dropped_kind"]) == ("", "behind", "failed")
     assert good["scores"]["features"]["logme"] > blind["scores"]["features"]["logme"]
     assert good["scores"]["features"]["hscore"] > blind["scores"]["features"]["hscore"] == 0
     assert blind["worse_than_no_network"] and not good["worse_than_no_network"]
@@ -158,6 +160,7 @@ def test_without_time_the_usual_network_is_taken(pictures, here, monkeypatch):
     found = regraft.race(pictures, allow_code=True, threads=1)
     assert found["winner"] == "python:nets:blind" and found["regret"] is None and "without a race" in found["reasons"][0]
     assert all(c["dropped"] == "no time was left to look at it" for c in found["candidates"][1:])
+    assert [c["dropped_kind"] for c in found["candidates"]] == ["", "time"]
 
 
 def test_limits_are_kept_and_what_to_relax_is_said(pictures, here, command):

@@ -92,6 +92,7 @@ def bits(network: nn.Module) -> dict[str, bytes]:
 # ---------------------------------------------------------------- fits
 
 
+@pytest.mark.long
 def test_a_fit_of_a_changed_network_is_what_it_would_be_by_hand(photos, tmp_path):
     said: list[str] = []
     run = regraft.fit(
@@ -321,6 +322,7 @@ def test_a_folder_is_shown_as_a_run(photos, command):
     refused(command("show", photos, "--remove", "blocks.6"), "is a folder")
 
 
+@pytest.mark.long
 def test_the_cut_is_shown_with_what_it_keeps_and_saves():
     import json
 

@@ -215,7 +215,7 @@ def trained(net: Net) -> None:
 @pytest.mark.parametrize("name", list(MODULES))
 def test_operations_fail_by_name_or_give_a_network_that_runs(name: str):
     @given(st.lists(steps(name), min_size=1, max_size=5))
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     def check(asked: list[dict[str, Any]]) -> None:
         module, start, at_first = opened(name)
         net = start

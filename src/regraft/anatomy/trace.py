@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from regraft.anatomy.counting import Counting
 from regraft.errors import ModelError
 
 Shape = tuple[int, ...]
@@ -119,7 +119,7 @@ def _watched(network: nn.Module, inputs: Mapping[str, Tensor], *, meta: bool) ->
     names: dict[nn.Module, list[str]] = {}
     for path, module in network.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(path)
-    counter = FlopCounterMode(display=False)
+    counter = Counting()
     clock = 0
 
     def called(module: nn.Module) -> str:
@@ -135,7 +135,7 @@ def _watched(network: nn.Module, inputs: Mapping[str, Tensor], *, meta: bool) ->
         nonlocal clock
         first = first_tensor([args, kwargs])
         whole = first is not None and not first.is_floating_point() and not first.is_complex()
-        stack.append((called(module), module, shapes([args, kwargs]), whole, clock, counter.get_total_flops()))
+        stack.append((called(module), module, shapes([args, kwargs]), whole, clock, counter.macs))
         clock += 1
 
     def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -143,8 +143,7 @@ def _watched(network: nn.Module, inputs: Mapping[str, Tensor], *, meta: bool) ->
         while stack[-1][1] is not module:
             stack.pop()
         path, _, given, whole, order, before = stack.pop()
-        # a multiply-add is counted as two operations
-        calls.setdefault(path, []).append(Call(order, given, shapes(output), (counter.get_total_flops() - before) // 2, whole))
+        calls.setdefault(path, []).append(Call(order, given, shapes(output), counter.macs - before, whole))
 
     for module in names:
         # first of all, so that what other hooks do is seen as a part of the layer

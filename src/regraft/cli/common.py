@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -115,6 +115,11 @@ def outside_option(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """--json"""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON for a program.")(command)
+
+
+def given_flags(options: Mapping[str, Any]) -> list[str]:
+    """Of the flags that a fit has too, those that were given: for the command that goes on with what was found."""
+    return [f"--{name.replace('_', '-')}" for name in ("allow_outside", "balance", "offline", "allow_code") if options.get(name)]
 
 
 def print_json(value: Any) -> None:

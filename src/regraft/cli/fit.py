@@ -87,11 +87,12 @@ def _run(data: str, options: dict[str, Any], as_json: bool) -> Any:
 def report(result: Any, *, tables: bool = False) -> list[Any]:
     """What a finished fit shows; with `tables` also the race and the ladder as such, which it told of on its way."""
     from regraft.cli.render import duration, first_metric, ladder, metrics_table, race
+    from regraft.evaluation.names import judged_on
     from regraft.modality import MODALITIES
     from regraft.spec import clock_time
 
     modality = MODALITIES[result["task"]]
-    parts = [(f"cross-validated, {result['n']:,} {modality.nouns}", result["estimate"], result["baseline"])]
+    parts = [(f"{judged_on(result)} {modality.nouns}", result["estimate"], result["baseline"])]
     if test := result.get("test"):
         parts.append((f"test, {test['n']:,} {modality.nouns}", test["metrics"], test["baseline"]))
     lines: list[Any] = ["", metrics_table(parts, modality.without_network), ""]

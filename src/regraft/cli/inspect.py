@@ -14,7 +14,6 @@ from regraft.cli.common import (
     machine_options,
     network_options,
     option,
-    print_json,
     store_option,
     strict_option,
 )
@@ -40,16 +39,9 @@ def command(data: str, as_json: bool, **options: Any) -> None:
     bring. Options are those of `regraft fit`.
     """
     from regraft import jobs
-    from regraft.cli.render import Screen, console, show
+    from regraft.cli.render import answer
 
-    with Screen(quiet=as_json) as screen:
-        result = jobs.inspect(data, **options, on_event=screen)
-    if as_json:
-        print_json(result)
-        return
-    out = console()
-    for thing in report(result):
-        show(out, thing)
+    answer(as_json, lambda screen: jobs.inspect(data, **options, on_event=screen), report)
 
 
 def report(result: Mapping[str, Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from regraft.cli.common import data_options, json_option, machine_options, network_options, option, print_json, store_option
+from regraft.cli.common import data_options, given_flags, json_option, machine_options, network_options, option, store_option
 from regraft.spec import ALL_METRICS
 
 if TYPE_CHECKING:
@@ -52,17 +52,10 @@ def command(data: str, as_json: bool, why: bool, **options: Any) -> None:
     made is kept for the fit. The test part is not looked at. Intervals hold nine times of ten.
     """
     from regraft import jobs
-    from regraft.cli.render import Screen, console, show
+    from regraft.cli.render import answer
 
     options["model"] = list(options["model"]) or None
-    with Screen(quiet=as_json) as screen:
-        plan = jobs.plan(data, **options, on_event=screen)
-    if as_json:
-        print_json(plan.to_json())
-        return
-    out = console()
-    for thing in report(plan, options, why=why):
-        show(out, thing)
+    answer(as_json, lambda screen: jobs.plan(data, **options, on_event=screen), lambda found: report(found, options, why=why))
 
 
 def report(plan: Plan, options: dict[str, Any], *, why: bool) -> list[Any]:
@@ -144,6 +137,4 @@ def the_command(plan: Plan, options: dict[str, Any]) -> str:
         more += [f"--{name.replace('_', '-')}", str(value)]
     if options.get("model"):
         more += ["--model", plan.chosen.model]
-    for name in ("allow_outside", "balance", "offline", "allow_code"):
-        more += [f"--{name.replace('_', '-')}"] if options.get(name) else []
-    return shlex.join([*words, *more, "--train", plan.chosen.train])
+    return shlex.join([*words, *more, *given_flags(options), "--train", plan.chosen.train])

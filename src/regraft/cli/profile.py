@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from regraft.cli.common import data_options, json_option, machine_options, network_options, option, print_json, store_option, strict_option
+from regraft.cli.common import data_options, json_option, machine_options, network_options, option, store_option, strict_option
 from regraft.spec import ALL_METRICS, PRECISIONS
 
 BAR = 24
@@ -35,16 +35,9 @@ def command(data: str, as_json: bool, **options: Any) -> None:
     `regraft fit DATA --at LAYER` then cuts there. The test part is not looked at.
     """
     from regraft import jobs
-    from regraft.cli.render import Screen, console, show
+    from regraft.cli.render import answer
 
-    with Screen(quiet=as_json) as screen:
-        result = jobs.profile(data, **options, on_event=screen)
-    if as_json:
-        print_json(result)
-        return
-    out = console()
-    for thing in report(result, options):
-        show(out, thing)
+    answer(as_json, lambda screen: jobs.profile(data, **options, on_event=screen), lambda found: report(found, options))
 
 
 def report(result: Mapping[str, Any], options: Mapping[str, Any]) -> list[Any]:
@@ -116,9 +109,9 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
 
 
 def _points(gain: Mapping[str, float], key: str) -> str:
-    if key == "mae":
-        return f"{gain['value']:+.3g} ({gain['low']:+.3g} to {gain['high']:+.3g})"
-    return f"{gain['value'] * 100:+.1f} points ({gain['low'] * 100:+.1f} to {gain['high'] * 100:+.1f})"
+    from regraft.cli.render import span
+
+    return span(gain, "+.3g") if key == "mae" else span(gain, "+.1f", 100, " points")
 
 
 def _share(part: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from regraft.cli.common import data_options, json_option, machine_options, network_options, option, print_json, store_option
+from regraft.cli.common import data_options, given_flags, json_option, machine_options, network_options, option, store_option
 from regraft.spec import ALL_METRICS
 
 
@@ -40,17 +40,10 @@ def command(data: str, as_json: bool, **options: Any) -> None:
     when no budget is given). A fit whose model is auto does the same and goes on with the winner. The test part is not looked at.
     """
     from regraft import jobs
-    from regraft.cli.render import Screen, console, show
+    from regraft.cli.render import answer
 
     options["model"] = list(options["model"]) or None
-    with Screen(quiet=as_json) as screen:
-        result = jobs.race(data, **options, on_event=screen)
-    if as_json:
-        print_json(result)
-        return
-    out = console()
-    for thing in report(result, options):
-        show(out, thing)
+    answer(as_json, lambda screen: jobs.race(data, **options, on_event=screen), lambda found: report(found, options))
 
 
 def report(result: Mapping[str, Any], options: Mapping[str, Any]) -> list[Any]:
@@ -94,16 +87,11 @@ def report(result: Mapping[str, Any], options: Mapping[str, Any]) -> list[Any]:
 
 
 def _row(c: Mapping[str, Any], result: Mapping[str, Any], scored: list[str], figure: Any) -> list[str]:
-    from regraft.cli.render import duration
+    from regraft.cli.render import duration, span
 
     gap = c["gap"]
     points = result["target"] != "number"
-    scale, digits = (100, 1) if points else (1, 3)
-    behind = (
-        ""
-        if gap is None or gap["value"] == 0
-        else f"{scale * gap['value']:.{digits}f} ({scale * gap['low']:.{digits}f} to {scale * gap['high']:.{digits}f})"
-    )
+    behind = "" if gap is None or gap["value"] == 0 else span(gap, ".1f", 100) if points else span(gap, ".3f")
     values = (c["scores"] or {}).get("features") or {}
     mark = "*" if c["name"] == result["winner"] else "out" if c["dropped"] else ""
     return [
@@ -126,6 +114,4 @@ def the_command(result: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     words = ["regraft", "fit", result["data"]]
     for name in ("task", "input", "label", "target", "separator", "group", "split", "weight", "test", "metric", "budget"):
         words += [f"--{name}", str(options[name])] if options.get(name) else []
-    for name in ("allow_outside", "balance", "offline", "allow_code"):
-        words += [f"--{name.replace('_', '-')}"] if options.get(name) else []
-    return shlex.join([*words, "--model", result["winner"]])
+    return shlex.join([*words, *given_flags(options), "--model", result["winner"]])

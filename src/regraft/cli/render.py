@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from regraft.cli.common import print_json
 from regraft.errors import printable
 from regraft.evaluation.names import METRIC_NAMES, duration, figure, first_key, number
 from regraft.evaluation.told import RACE_COLUMNS, ladder_table, race_rows
@@ -165,6 +166,22 @@ def show(out: Console, *things: Any) -> None:
         with out.capture() as captured:
             out.print(thing, markup=False)
         print(*(line.rstrip() for line in captured.get().splitlines()), sep="\n", file=out.file)
+
+
+def answer(as_json: bool, work: Callable[[Screen], Any], report: Callable[[Any], Iterable[Any]]) -> None:
+    """Do the work of a verb while its events are shown, and print what came of it: as JSON, or as its report of tables and lines."""
+    with Screen(quiet=as_json) as screen:
+        result = work(screen)
+    if as_json:
+        print_json(result if isinstance(result, Mapping) else result.to_json())
+    else:
+        show(console(), *report(result))
+
+
+def span(found: Mapping[str, float], form: str, scale: float = 1, unit: str = "") -> str:
+    """A value with its interval, as a cell of a table: each times `scale`, in the `form` of a number."""
+    value, low, high = (f"{found[name] * scale:{form}}" for name in ("value", "low", "high"))
+    return f"{value}{unit} ({low} to {high})"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> Table:

@@ -24,6 +24,12 @@ FIRST = ("accuracy", "f1_micro", "mae")
 """The figure that stands for all, where there is room for one."""
 
 
+def judged_on(result: Mapping[str, Any]) -> str:
+    """How many training examples the estimate of a run is from; where training in all folds took too long, not all of them."""
+    every, judged = result["n"], result.get("judged", result["n"])
+    return f"cross-validated, {every:,}" if judged == every else f"held out, {judged:,} of {every:,}"
+
+
 def first_key(metrics: Mapping[str, Any]) -> str:
     """The key of the figure that stands for all."""
     return next(key for key in FIRST if key in metrics)

@@ -73,7 +73,7 @@ def race_rows(race: Mapping[str, Any]) -> list[list[str]]:
 
 def _network(c: Mapping[str, Any], winner: str, target: str) -> list[str]:
     worse = "worse than no network" if c["worse_than_no_network"] else ""
-    state = "taken" if c["name"] == winner else c["dropped"]
+    state = "taken" if c["name"] == winner else c["dropped"] or "not taken"
     return [
         c["name"],
         f"{c['parameters'] / 1e6:.1f} M",

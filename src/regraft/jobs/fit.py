@@ -21,12 +21,12 @@ from regraft.jobs.as_it_is import Kept, as_it_is, keep_output_layer
 from regraft.jobs.augment import Augmenting, plan_views, see_in_time, views_said
 from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
 from regraft.jobs.climb import Climb
-from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, patterns, say_notes, versions
+from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, say_notes, versions
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
 from regraft.jobs.deeper import Trained, train_deeper
 from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass
-from regraft.jobs.labelled import Labelled, named_data, open_labelled
+from regraft.jobs.labelled import Labelled, asked_spec, open_labelled
 from regraft.jobs.near import find_near
 from regraft.jobs.network import Edited, Given, given_network, named_model, written_steps
 from regraft.jobs.pacing import finishing
@@ -135,19 +135,8 @@ def fit(
     if plan is not None and not isinstance(plan, Followed):
         return fit(**follow(plan, {**locals()}))
     start, deadline = time.perf_counter(), Deadline.of(budget)
-    source, data_text, test_text = named_data(data, test)
-    spec = FitSpec(
-        data=data_text,
-        task=task,
-        input=input,
-        label=label,
-        target=target,
-        separator=separator,
-        group=group,
-        split=split,
-        weight=weight,
-        test=test_text,
-        metric=metric,
+    source, spec = asked_spec(
+        locals(),
         model=named_model(model),
         **written_limits(max_params, licence, max_memory, max_latency),
         recipe=None if recipe is None else os.fspath(recipe),
@@ -158,24 +147,12 @@ def fit(
         at=at,
         lora=lora,
         rank=rank,
-        offline=offline,
-        allow_code=allow_code,
-        allow=patterns(allow),
         train=written_rung((AUTO if budget is not None else "head") if train is None else train),
         augment=augment,
         views=None if views is None else str(views),
         settings=asked_settings(settings),
-        device=device,
-        engine=engine,
-        precision=precision,
-        threads=threads,
         out=None if out is None else os.fspath(out),
-        seed=seed,
-        strict=strict,
-        allow_outside=allow_outside,
         budget=deadline.asked,
-        balance=balance,
-        store=store,
         track=(track,) if isinstance(track, str) else tuple(track),
     )
     given = Arguments(source, test, model, preprocessing, plan)

@@ -17,9 +17,9 @@ from regraft.errors import DataError, ModelError, RegraftError, Unreadable, Usag
 from regraft.events import Done, Emit, Progress, Said, Started, Warned, silent
 from regraft.facts import LeftOut
 from regraft.features.threads import chunks, crew, in_order
-from regraft.jobs.common import Messages, core_count, patterns
+from regraft.jobs.common import Messages, core_count
 from regraft.jobs.frozen import choose_network
-from regraft.jobs.labelled import Labelled, named_data, open_labelled, same_value
+from regraft.jobs.labelled import Labelled, asked_spec, open_labelled, same_value
 from regraft.jobs.network import named_model
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
@@ -88,31 +88,7 @@ def inspect(
     if model is None and out is not None:
         raise UsageError("--out is for what a network finds in the data", expected="--model NAME beside it", move="leave --out away")
     on_event = messages = Messages(on_event)
-    source, data_text, test_text = named_data(data, test)
-    spec = FitSpec(
-        data=data_text,
-        task=task,
-        input=input,
-        label=label,
-        target=target,
-        separator=separator,
-        group=group,
-        split=split,
-        weight=weight,
-        test=test_text,
-        model=named_model(model),
-        offline=offline,
-        allow_code=allow_code,
-        allow=patterns(allow),
-        device=device,
-        engine=engine,
-        precision=precision,
-        threads=threads,
-        seed=seed,
-        strict=strict,
-        allow_outside=allow_outside,
-        store=store,
-    )
+    source, spec = asked_spec(locals(), model=named_model(model))
     labelled = open_labelled(spec, source, test)
     dataset, modality = labelled.dataset, MODALITIES[labelled.dataset.task]
     for said in [labelled.how, *dataset.said]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from regraft.data.base import TEST, TRAIN, Asked, Example
 from regraft.data.open import refuse_unless_table, set_aside
 from regraft.errors import DataError, UsageError
 from regraft.facts import LeftOut
-from regraft.jobs.common import as_source, asked
+from regraft.jobs.common import as_source, asked, patterns
 from regraft.spec import FitSpec
 from regraft.targets import Target, Wanted, find_target
 from regraft.targets.base import Unusable
@@ -59,6 +59,22 @@ def named_data(data: Any, test: Any) -> tuple[Any, str, str | None]:
     source = as_source(data)
     named = test is None or isinstance(test, (str, Path, int, float))
     return source, str(source) if isinstance(source, Path) else IN_MEMORY, (None if test is None else str(test)) if named else IN_MEMORY
+
+
+SHARED = (
+    *("task", "input", "label", "target", "separator", "group", "split", "weight", "metric", "offline", "allow_code"),
+    *("device", "engine", "precision", "threads", "seed", "strict", "allow_outside", "balance", "store"),
+)
+"""Arguments of verbs that a spec has by the same name and in the same form."""
+
+
+def asked_spec(arguments: Mapping[str, Any], **own: Any) -> tuple[Any, FitSpec]:
+    """(the source, the spec) that a verb is called with. `arguments` are the verb's, by name; `own` are parts of the spec that it has in
+    another form, or always the same.
+    """
+    source, data, test = named_data(arguments["data"], arguments["test"])
+    shared = {name: arguments[name] for name in SHARED if name in arguments}
+    return source, FitSpec(data=data, test=test, **{**shared, "allow": patterns(arguments["allow"]), **own})
 
 
 def asked_of(spec: FitSpec) -> Asked:

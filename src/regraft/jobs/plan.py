@@ -23,11 +23,11 @@ from regraft.jobs.calibrate import (
     batch_to_time,
     read_known,
 )
-from regraft.jobs.common import Messages, check_losses, choose_device, computing_threads, core_count, patterns, peak_memory_mb, resident_mb
+from regraft.jobs.common import Messages, check_losses, choose_device, computing_threads, core_count, peak_memory_mb, resident_mb
 from regraft.jobs.engines import choose_engine, circumstances, reference_engine
 from regraft.jobs.frozen import frozen_pretrained
 from regraft.jobs.growing import Seen
-from regraft.jobs.labelled import Labelled, named_data, open_labelled
+from regraft.jobs.labelled import Labelled, asked_spec, open_labelled
 from regraft.jobs.network import Given, given_network
 from regraft.jobs.parts import divide
 from regraft.jobs.planned import OF_PLAN, earlier_outcomes, keep_expectations, known_of
@@ -123,30 +123,7 @@ def plan(
     if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
         raise UsageError(f"--price-per-hour {price_per_hour}: expected a price from 0 on")
     names = [model] if model is None or isinstance(model, str) else list(dict.fromkeys(model))
-    source, data_text, test_text = named_data(data, test)
-    spec = FitSpec(
-        data=data_text,
-        task=task,
-        input=input,
-        label=label,
-        target=target,
-        separator=separator,
-        group=group,
-        split=split,
-        weight=weight,
-        test=test_text,
-        metric=metric,
-        model=names[0] if len(names) == 1 else None,
-        offline=offline,
-        allow_code=allow_code,
-        allow=patterns(allow),
-        device=device,
-        threads=threads,
-        seed=seed,
-        allow_outside=allow_outside,
-        balance=balance,
-        store=store,
-    )
+    source, spec = asked_spec(locals(), model=names[0] if len(names) == 1 else None)
     messages = Messages(on_event)
     labelled = open_labelled(spec, source, test)
     making = _Making(spec, labelled, limits, start, messages, compare_scratch)

@@ -20,21 +20,20 @@ from regraft.jobs.common import (
     choose_device,
     computing_threads,
     core_count,
-    patterns,
     peak_memory_mb,
     say_notes,
 )
 from regraft.jobs.depths import DeepNetwork
 from regraft.jobs.engines import reference_engine, wanted_engine
 from regraft.jobs.fit import BASELINE_STRENGTHS
-from regraft.jobs.labelled import named_data, open_labelled
+from regraft.jobs.labelled import asked_spec, open_labelled
 from regraft.jobs.near import find_near
 from regraft.jobs.network import given_network, named_model
 from regraft.jobs.parts import both_parts, divide, rows_at
 from regraft.jobs.validation import Judged, Validation
 from regraft.modality import MODALITIES
 from regraft.pretrained import Access
-from regraft.spec import FitSpec, one_of, refuse
+from regraft.spec import one_of, refuse
 from regraft.strategy.depths import earliest_good_enough, widened
 from regraft.strategy.rules import strengths_for
 from regraft.workspace.files import write_text
@@ -87,33 +86,7 @@ def profile(
     """
     start = time.perf_counter()
     on_event = messages = Messages(on_event)
-    source, data_text, test_text = named_data(data, test)
-    spec = FitSpec(
-        data=data_text,
-        task=task,
-        input=input,
-        label=label,
-        target=target,
-        separator=separator,
-        group=group,
-        split=split,
-        weight=weight,
-        test=test_text,
-        metric=metric,
-        model=named_model(model),
-        offline=offline,
-        allow_code=allow_code,
-        allow=patterns(allow),
-        device=device,
-        engine="torch",
-        precision=precision,
-        threads=threads,
-        seed=seed,
-        strict=strict,
-        allow_outside=allow_outside,
-        balance=balance,
-        store=store,
-    )
+    source, spec = asked_spec(locals(), model=named_model(model), engine="torch")
     labelled = open_labelled(spec, source, test)
     refuse(one_of(f"--metric for the target {labelled.target.name}", spec.metric, labelled.target.metrics))
     modality = MODALITIES[labelled.dataset.task]

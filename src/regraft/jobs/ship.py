@@ -124,6 +124,7 @@ class Shipping:
                 **more,
                 "metric": validation.metric,
                 "n": len(parts.y),
+                "judged": len(judged.places),
                 "estimate": _json(validation.figures(judged)),
                 "estimate_how": candidate.how,
                 "baseline": {

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from regraft.evaluation.names import METRIC_NAMES, figure
+from regraft.evaluation.names import METRIC_NAMES, figure, judged_on
 from regraft.evaluation.report.base import Report, Section, bar, table, text
 
 
 def _body(report: Report) -> str:
     result, key = report.result, report.key
-    columns: list[tuple[str, Mapping[str, Any]]] = [(f"cross-validated, {result['n']:,}", result["estimate"])]
+    columns: list[tuple[str, Mapping[str, Any]]] = [(judged_on(result), result["estimate"])]
     if test := result.get("test"):
         columns.append((f"test, {test['n']:,}", test["metrics"]))
         if fresh := test.get("without_duplicates"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from regraft.evaluation.names import METRIC_NAMES, duration, figure
+from regraft.evaluation.names import METRIC_NAMES, duration, figure, judged_on
 from regraft.evaluation.report.base import Report, Section, text
 
 STYLE = """
@@ -43,7 +43,7 @@ def page(report: Report, sections: Sequence[Section]) -> str:
     own = result["estimate"][report.key]
     unit = "" if report.key == "mae" else " of new examples of this kind" if report.key == "accuracy" else ""
     test = result.get("test")
-    lead = f"{name} {figure(own)}{unit}, cross-validated on {result['n']:,} {report.nouns}"
+    lead = f"{name} {figure(own)}{unit}, {judged_on(result)} {report.nouns}"
     if test:
         lead += f"; {figure(test['metrics'][report.key])} on {test['n']:,} test {report.nouns}"
     built = "".join(f"<section><h2>{text(s.title)}</h2>{body}</section>" for s in sections if (body := s.body(report)))

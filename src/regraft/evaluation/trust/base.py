@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,6 +15,31 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Entries of a list that a result holds and a screen shows at most; a table on request holds all."""
+
+
+class HeldOut(Protocol):
+    """What a linear layer said of held-out examples: as much of `Evidence` as curves and similarity need, which a plan has too."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def outputs(self) -> Sequence[str]: ...
+    @property
+    def rows(self) -> np.ndarray: ...
+    @property
+    def y(self) -> np.ndarray: ...
+    @property
+    def strata(self) -> np.ndarray: ...
+    @property
+    def folds(self) -> np.ndarray: ...
+    @property
+    def held(self) -> np.ndarray: ...
+    @property
+    def errors(self) -> Callable[[np.ndarray], np.ndarray]: ...
+    @property
+    def likely(self) -> Callable[[np.ndarray], np.ndarray]: ...
+    @property
+    def learn(self) -> Callable[[np.ndarray], np.ndarray]: ...
 
 
 @dataclass(frozen=True)

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from regraft.evaluation.trust.base import Check, Evidence, Listing, share
+from regraft.evaluation.trust.base import Check, Evidence, HeldOut, Listing, share
 from regraft.strategy.learning import LEVEL, LearningCurve, Measured, fit_curve, shares_for
 
 
-class Learns(Protocol):
-    """What a curve is measured on; each as in `Evidence`."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def strata(self) -> np.ndarray: ...
-    @property
-    def folds(self) -> np.ndarray: ...
-    @property
-    def held(self) -> np.ndarray: ...
-    @property
-    def errors(self) -> Callable[[np.ndarray], np.ndarray]: ...
-    @property
-    def learn(self) -> Callable[[np.ndarray], np.ndarray]: ...
-
-
-def measure(evidence: Learns) -> LearningCurve:
+def measure(evidence: HeldOut) -> LearningCurve:
     """The curve: every part of the examples is drawn so that it has its share of every class, and smaller parts stand in larger ones; all
     are judged on the same held-out examples, in the same folds.
     """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
-from regraft.evaluation.trust.base import Check, Evidence, Listing
+from regraft.evaluation.trust.base import Check, Evidence, HeldOut, Listing
 from regraft.strategy.similarity import advice_for, similarity_of, skill_of
 
 NEIGHBOURS = 10
@@ -18,27 +18,6 @@ SHARPNESS = 0.07
 """A neighbour's vote counts exp(cosine / this): the temperature of Wu et al. 2018."""
 
 BLOCK_BYTES = 64 << 20
-
-
-class Compared(Protocol):
-    """What linear layers, neighbours and no network are compared on; each as in `Evidence`."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def outputs(self) -> Sequence[str]: ...
-    @property
-    def rows(self) -> np.ndarray: ...
-    @property
-    def y(self) -> np.ndarray: ...
-    @property
-    def folds(self) -> np.ndarray: ...
-    @property
-    def held(self) -> np.ndarray: ...
-    @property
-    def errors(self) -> Callable[[np.ndarray], np.ndarray]: ...
-    @property
-    def likely(self) -> Callable[[np.ndarray], np.ndarray]: ...
 
 
 def neighbour_outputs(rows: np.ndarray, values: np.ndarray, folds: np.ndarray) -> np.ndarray:
@@ -62,14 +41,14 @@ def neighbour_outputs(rows: np.ndarray, values: np.ndarray, folds: np.ndarray) -
     return out.numpy()
 
 
-def _as_values(evidence: Compared) -> np.ndarray:
+def _as_values(evidence: HeldOut) -> np.ndarray:
     """Targets as numbers (m, k) whose mean means something: one for a class that is there."""
     if evidence.kind == "class":
         return np.eye(len(evidence.outputs), dtype=np.float32)[evidence.y]
     return evidence.y.reshape(len(evidence.y), -1).astype(np.float64)
 
 
-def errors_at(evidence: Compared, bare: np.ndarray) -> dict[str, float]:
+def errors_at(evidence: HeldOut, bare: np.ndarray) -> dict[str, float]:
     """Mean held-out errors: of a linear layer, of nearest neighbours, of the layer without a network, and of always saying the same."""
     values = _as_values(evidence)
     middle = np.median(values, axis=0) if evidence.kind == "number" else values.mean(0)
@@ -80,7 +59,7 @@ def errors_at(evidence: Compared, bare: np.ndarray) -> dict[str, float]:
     return {name: float(evidence.errors(o).mean()) for name, o in outputs.items()}
 
 
-def skills_of(evidence: Compared, bare: np.ndarray) -> tuple[float, float, float]:
+def skills_of(evidence: HeldOut, bare: np.ndarray) -> tuple[float, float, float]:
     """The skills of a linear layer, of nearest neighbours and of the layer without a network, as `similarity_of` takes them."""
     errors = errors_at(evidence, bare)
     linear, neighbours, without = (skill_of(errors[name], errors["constant"]) for name in ("linear", "neighbours", "without_network"))
