@@ -432,7 +432,7 @@ class Climb:
         candidate = replace(
             self.head, rung=train, held_out=tensors["held_out"], how=facts["how"], scores=scores, tensors=dict, cool=_never, saved=place
         )
-        return _Done(candidate, *gains, facts["seconds"], facts["memory"])
+        return _Done(candidate, *gains, facts["seconds"], facts.get("memory"))
 
     # ------------------------------------------------------------ what came of it
 
