@@ -15,6 +15,7 @@ from test_resume import KILLED, NETWORK, OWN, Stop, bundle, stopping_at
 import regraft
 from regraft.deadline import Deadline
 from regraft.errors import Interrupted, UsageError
+from regraft.events import Started
 from regraft.jobs import climb, prospects
 from regraft.strategy import ladder as ladder_rules
 from regraft.workspace import checkpoints
@@ -36,13 +37,15 @@ def own_code(tmp_path, monkeypatch):
 
 
 def expecting(put) -> None:
-    """Two rungs that are expected to be worth it, so that both are trained whatever they give."""
+    """Two rungs that are expected to be worth it, so that both are trained, for a few epochs, whatever they give."""
+    from regraft.strategy import settings
     from regraft.strategy.gains import Expected, Gain
 
     gains = {"norm": 3.0, "full": 9.0}
     put(prospects, "gain_of", lambda train, *_, **__: Gain(Expected(gains.get(train, -9.0), 0.1), "a test", 0.0))
     put(climb, "next_rung", _both)
     put(climb, "hopeless", lambda *_: [])
+    put(settings, "epochs_for", lambda *_: 5)
 
 
 def _both(prospects, standing, room):
@@ -109,7 +112,8 @@ def test_killed_in_a_rung_it_ends_with_the_same_bytes(image_folder, tmp_path):
     options = {**NETWORK, "train": "auto"}
     whole = regraft.fit(image_folder, out="whole", **options)
     run = str(tmp_path / "run")
-    code = f"import sys; sys.path[:0] = {[str(tmp_path), str(Path(__file__).parent)]!r}\nfrom test_climb import expecting\nexpecting(setattr)\n"
+    paths = [str(tmp_path), str(Path(__file__).parent)]
+    code = f"import sys; sys.path[:0] = {paths!r}\nfrom test_climb import expecting\nexpecting(setattr)\n"
     code += KILLED.format(here=str(tmp_path), data=str(image_folder), run=run, options=options)
     code = code.replace(
         "    left -= 1\n    if not left:",
@@ -130,14 +134,26 @@ def test_interrupted_in_a_rung_the_best_so_far_is_there(image_folder):
     assert regraft.open_run("run/bundle").predict([next(image_folder.rglob("*.png"))])
 
 
-def test_a_climb_keeps_its_deadline_and_says_what_did_not_fit(image_folder, monkeypatch):
+@pytest.mark.parametrize("seconds", [20.0, 120.0])
+def test_a_climb_keeps_its_deadline_and_says_what_did_not_fit(image_folder, monkeypatch, seconds):
     monkeypatch.setattr(climb, "next_rung", ladder_rules.next_rung)
-    clock = Clock({"training": 4.0}, each=0.25)
-    run = regraft.fit(image_folder, out="run", budget=Deadline(60.0, clock), on_event=clock.hear, **NETWORK)
-    assert clock.time - 1000 <= 60 and run.result["budget"]["used"] <= 60
-    assert run.result["ladder"][0]["train"] == "head" and run.result["explanation"][-1].startswith("  another network")
-    assert run.predict([next(image_folder.rglob("*.png"))])
-    again = regraft.fit(image_folder, out="again", budget=Deadline(60.0, Clock()), replay="run", **NETWORK)
+    # labels that cannot be told: anything seems worth trying
+    rows = ["path,label", *(f"{p},{'ab'[i % 2]}" for i, p in enumerate(sorted(image_folder.rglob("*.png"))))]
+    Path("t.csv").write_text("\n".join(rows))
+    options = {**NETWORK, "allow_outside": True}
+    clock = Clock({"training": 3.0}, each=0.05)
+    whole: list[bool] = []
+
+    def hear(event):
+        clock.hear(event)
+        if isinstance(event, Started) and event.stage.startswith("training"):
+            whole.append(Path("run/bundle/bundle.json").is_file())
+
+    run = regraft.fit("t.csv", out="run", budget=Deadline(seconds, clock), on_event=hear, **options)
+    assert clock.time - 1000 <= seconds and all(whole) and run.predict([next(image_folder.rglob("*.png"))])
+    found = {step["train"]: step for step in run.result["ladder"]}
+    assert all(step["why"] for step in found.values()) and (seconds < 100 or found["full"]["tried"])
+    again = regraft.fit("t.csv", out="again", budget=Deadline(seconds, Clock()), replay="run", **options)
     assert bundle("again") == bundle("run") and again.result["train"] == run.result["train"]
 
 
@@ -159,6 +175,20 @@ def test_a_climb_of_several_labels_and_of_a_number(image_folder, kind):
     # what is chosen is what ships, with its figure
     shown = run.result["estimate"]["f1_micro" if kind == "labels" else "mae"]["value"]
     assert f" {shown:.3f}, held out" in told if kind == "labels" else f" {shown:.3g}, held out" in told
+
+
+def test_few_shot_training_is_climbed_to(image_folder, monkeypatch):
+    from regraft.strategy.ladder import Choice
+
+    for module in (prospects, climb):
+        monkeypatch.setattr(module, "few_texts", lambda _: True)
+    once = lambda _, standing, __: Choice("" if standing.tried else "contrastive", "asked by a test", "contrastive", {})
+    monkeypatch.setattr(climb, "next_rung", once)
+    run = regraft.fit(image_folder, out="run", train="auto", **NETWORK)
+    found = {step["train"]: step for step in run.result["ladder"]}
+    assert found["contrastive"]["tried"] and "measured" in found["contrastive"], found["contrastive"]["why"]
+    assert run.result["train"] == ("contrastive" if found["contrastive"]["kept"] else "head")
+    assert run.predict([next(image_folder.rglob("*.png"))])
 
 
 def test_without_a_rung_a_budget_means_a_climb_and_settings_are_for_one_rung(image_folder):
