@@ -125,7 +125,14 @@ def bare(told: str) -> str:
 STORIES: dict[str, dict[str, Any]] = {
     "little data, near": dict(gave={}, head=0.96, n=120, each=20, twice=0.97),
     "a lot of data, far: each rung is better": dict(
-        gave={"norm": 0.05, "top=1": 0.09, "full": 0.15}, head=0.55, n=2400, each=400, similarity=FAR, left=600, twice=0.62
+        gave={"norm": 0.05, "top=1": 0.09, "full": 0.15},
+        head=0.55,
+        n=2400,
+        each=400,
+        similarity=FAR,
+        left=600,
+        twice=0.62,
+        short=["all 380 steps of training (about 100 were made)"],
     ),
     "the head stays: what was trained is worse": dict(
         gave={"norm": -0.03, "top=1": 0.0, "full": -0.05}, head=0.7, n=300, each=50, similarity=MIDDLING, clear=False, twice=0.75
@@ -174,14 +181,14 @@ TOLD = {
 What there is: 120 images of 6 classes, about 20 a class: little data.
 They are near to what packaged:one knows: nearest neighbours find 98% of what a linear layer finds, so the features show the labels as they are; the error is 89% lower with the network than without it.
 For so much data, near to what the network knows, it advises a linear layer on the last features.
-What was tried, all on the same held-out examples:
+What was tried, on held-out examples; gains are on the same ones:
   head: accuracy 0.960; the same without any network: 0.400.
 What was not tried, and why:
   norm: +0.4 points expected over head: less than 1 point is not worth it.
   top=1, full: +0.2 points expected over head: less than 1 point is not worth it.
 What was chosen: head, a new output layer on the network as it came. Accuracy 0.960, held out. The climb ended there: no other rung is expected to give 1 point more.
 What would change this:
-  more time: nothing more is expected of it.
+  more time: no other rung is expected to be worth it.
   more data: with twice as many images the head is expected to stay about as good as it is, 0.960.
   another network: a larger or a nearer one may do more; regraft race DATA compares those that are here, regraft models lists others.
 """,
@@ -189,14 +196,14 @@ What would change this:
 What there is: 2,400 images of 6 classes, about 400 a class: a lot of data.
 They are far from what packaged:one knows: the error is 11% lower with the network than without it; less than 20% is hardly any help.
 For so much data, far from what the network knows, it advises training all layers, starting from the pretrained weights.
-What was tried, all on the same held-out examples:
+What was tried, on held-out examples; gains are on the same ones:
   head: accuracy 0.550; the same without any network: 0.400.
   norm: +5.0 points (+3.0 to +7.0) against head, in 32s: better, so it is kept. Expected were +16.1 points (-3.0 to +29.9), in 30s (24s to 36s).
   top=1: +4.0 points (+2.0 to +6.0) against norm, in 42s: better, so it is kept. Expected were +5.8 points (-14.2 to +21.4), in 40s (32s to 48s).
   full: +6.0 points (+4.0 to +8.0) against top=1, in 2.1m: better, so it is kept. Expected were +14.8 points (-9.9 to +28.2), in 2m (1.6m to 2.4m).
 What was chosen: full, +15.0 points (+13.0 to +17.0) against head. Accuracy 0.700, held out. The climb ended there: every rung was tried.
 What would change this:
-  more time: nothing more is expected of it.
+  more time: no other rung is expected to be worth it; it would give all 380 steps of training (about 100 were made).
   more data: with twice as many images the head is expected to go from 0.550 to about 0.620.
   another network: a larger or a nearer one may do more; regraft race DATA compares those that are here, regraft models lists others.
 """,
@@ -204,14 +211,14 @@ What would change this:
 What there is: 300 images of 6 classes, about 50 a class: a decent amount.
 They are neither near to nor far from what packaged:one knows: nearest neighbours find 71% of what a linear layer finds, so the labels are there, not on the surface.
 For so much data, neither near to nor far from what the network knows, it advises few parameters at every depth (norm, adapters) or the last blocks, starting from the linear layer.
-What was tried, all on the same held-out examples:
+What was tried, on held-out examples; gains are on the same ones:
   head: accuracy 0.700; the same without any network: 0.400.
   norm: -3.0 points (-5.0 to -1.0) against head, in 32s: worse, so head stays. Expected were +6.4 points (-5.9 to +15.4), in 30s (24s to 36s).
   top=1: +0.0 points (-2.0 to +2.0) against head, in 42s: no better, so head stays. Expected were +1.3 points (-11.2 to +11.2), in 40s (32s to 48s).
   full: -5.0 points (-7.0 to -3.0) against head, in 2.1m: worse, so head stays. Expected were +5.2 points (-15.0 to +18.3), in 2m (1.6m to 2.4m).
 What was chosen: head, a new output layer on the network as it came. Accuracy 0.700, held out. The climb ended there: every rung was tried.
 What would change this:
-  more time: nothing more is expected of it.
+  more time: no other rung is expected to be worth it.
   more data: with twice as many images the head is expected to go from 0.700 to about 0.750.
   another network: this one is not clearly better than none, so another may do much more; regraft race DATA compares those that are here, regraft models lists others.
 """,
@@ -219,7 +226,7 @@ What would change this:
 What there is: 300 images of 6 classes, about 50 a class: a decent amount.
 They are neither near to nor far from what packaged:one knows: nearest neighbours find 71% of what a linear layer finds, so the labels are there, not on the surface.
 For so much data, neither near to nor far from what the network knows, it advises few parameters at every depth (norm, adapters) or the last blocks, starting from the linear layer.
-What was tried, all on the same held-out examples:
+What was tried, on held-out examples; gains are on the same ones:
   head: accuracy 0.700; the same without any network: 0.400.
   full: +1.2 points (-0.8 to +3.2) against head, in 2.1m: better on average, so it is kept, though that may be chance. Expected were +10.2 points (-8.1 to +21.0), in 2m (1.6m to 2.4m).
 What was not tried, and why:
@@ -234,14 +241,14 @@ What would change this:
 What there is: 800 images with a number (0 to 9): a lot of data.
 They are far from what packaged:one knows: the error is 11% lower with the network than without it; less than 20% is hardly any help.
 For so much data, far from what the network knows, it advises training all layers, starting from the pretrained weights.
-What was tried, all on the same held-out examples:
+What was tried, on held-out examples; gains are on the same ones:
   head: mean absolute error 2; the same without any network: 2.4.
   norm: -0.05 in mean absolute error (-0.07 to -0.03) against head, in 32s: better, so it is kept. Expected were -0.591 in mean absolute error (-1.07 to +0.126), in 30s (24s to 36s).
   top=1: +0.15 in mean absolute error (+0.13 to +0.17) against norm, in 42s: worse, so norm stays. Expected were -0.292 in mean absolute error (-0.851 to +0.551), in 40s (32s to 48s).
   full: -0.35 in mean absolute error (-0.37 to -0.33) against norm, in 2.1m: better, so it is kept. Expected were -0.671 in mean absolute error (-1.23 to +0.325), in 2m (1.6m to 2.4m).
 What was chosen: full, -0.4 in mean absolute error (-0.42 to -0.38) against head. Mean absolute error 1.6, held out. The climb ended there: every rung was tried.
 What would change this:
-  more time: nothing more is expected of it.
+  more time: no other rung is expected to be worth it.
   more data: with twice as many images the head is expected to go from 2 to about 1.7.
   another network: a larger or a nearer one may do more; regraft race DATA compares those that are here, regraft models lists others.
 """,
@@ -249,21 +256,21 @@ What would change this:
 What there is: 300 images with any of 6 labels (1.6 each on average), about 80 a label: a decent amount.
 They are neither near to nor far from what packaged:one knows: nearest neighbours find 71% of what a linear layer finds, so the labels are there, not on the surface.
 For so much data, neither near to nor far from what the network knows, it advises few parameters at every depth (norm, adapters) or the last blocks, starting from the linear layer.
-What was tried, all on the same held-out examples (gains in F1 of each example):
+What was tried, on held-out examples; gains are on the same ones, in F1 of each example:
   head: F1 over all decisions 0.600; the same without any network: 0.400.
   norm: +3.0 points (+1.0 to +5.0) against head, in 32s: better, so it is kept. Expected were +7.5 points (-6.6 to +19.0), in 30s (24s to 36s).
   top=1: +2.0 points (+0.0 to +4.0) against norm, in 42s: better, so it is kept. Expected were +1.3 points (-12.1 to +12.8), in 40s (32s to 48s).
   full: +3.0 points (+1.0 to +5.0) against top=1, in 2.1m: better, so it is kept. Expected were +5.2 points (-16.4 to +20.4), in 2m (1.6m to 2.4m).
 What was chosen: full, +8.0 points (+6.0 to +10.0) against head. F1 over all decisions 0.680, held out. The climb ended there: every rung was tried.
 What would change this:
-  more time: nothing more is expected of it.
+  more time: no other rung is expected to be worth it.
   another network: a larger or a nearer one may do more; regraft race DATA compares those that are here, regraft models lists others.
 """,
     "out of time before anything was looked at": """\
 What there is: 300 images of 6 classes, about 50 a class: a decent amount.
 They are neither near to nor far from what packaged:one knows: nearest neighbours find 71% of what a linear layer finds, so the labels are there, not on the surface.
 For so much data, neither near to nor far from what the network knows, it advises few parameters at every depth (norm, adapters) or the last blocks, starting from the linear layer.
-What was tried, all on the same held-out examples:
+What was tried, on held-out examples; gains are on the same ones:
   head: accuracy 0.700; the same without any network: 0.400.
 What was not tried, and why:
   norm: +6.4 points expected over head, but 4s are left, too little to find out what it takes here.
@@ -278,7 +285,7 @@ What would change this:
 What there is: 300 images of 6 classes, about 50 a class: a decent amount.
 They are far from what packaged:one knows: the error is 11% lower with the network than without it; less than 20% is hardly any help.
 For so much data, far from what the network knows, it advises a linear layer on earlier features, or few parameters at every depth (norm, adapters).
-What was tried, all on the same held-out examples:
+What was tried, on held-out examples; gains are on the same ones:
   head: accuracy 0.700; the same without any network: 0.400.
   norm: +5.0 points (+3.0 to +7.0) against head, in 32s: better, so it is kept. Expected were +9.4 points (-3.4 to +18.1), in 30s (24s to 36s).
 What was not tried, and why:
@@ -293,7 +300,7 @@ What would change this:
 What there is: 300 images of 6 classes, about 50 a class: a decent amount.
 They are far from what packaged:one knows: the error is 11% lower with the network than without it; less than 20% is hardly any help.
 For so much data, far from what the network knows, it advises a linear layer on earlier features, or few parameters at every depth (norm, adapters).
-What was tried, all on the same held-out examples:
+What was tried, on held-out examples; gains are on the same ones:
   head: accuracy 0.700; the same without any network: 0.400.
 What was not tried, and why:
   norm: +9.4 points expected over head, but it needs 900 MB (up to 1,061) of memory, and 950 MB are free.
@@ -301,7 +308,7 @@ What was not tried, and why:
   full: +15.2 points expected over head, but it needs 2,400 MB (up to 2,829) of memory, and 950 MB are free.
 What was chosen: head, a new output layer on the network as it came. Accuracy 0.700, held out. The climb ended there: what is expected to be better needs more memory.
 What would change this:
-  more time: nothing more is expected of it.
+  more time: no other rung is expected to be worth it.
   more memory: it would allow norm or top=1 or full.
   another network: a larger or a nearer one may do more; regraft race DATA compares those that are here, regraft models lists others.
 """,

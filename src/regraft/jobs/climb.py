@@ -463,6 +463,7 @@ class Climb:
             longer=self._longer(prospects, standing),
             clear=against_none.low > 0,
             measure=MEASURES.get(target.compared, ""),
+            short=list(self.recorder.deadline.more.values()),
             raced="race" in self.recorder.decisions,
         )
         head = {

@@ -120,6 +120,8 @@ class Story:
     """Whether the network is clearly better than none."""
     measure: str = ""
     """What gains are measured in, where that is not the figure itself."""
+    short: Sequence[str] = ()
+    """What the budget cut short in what was trained, and more time would give, in words."""
     raced: bool = False
     """Whether the network won a race of those that are here."""
 
@@ -154,9 +156,9 @@ def _field(story: Story) -> list[str]:
 
 
 def _tried(story: Story) -> list[str]:
-    measure = f" (gains in {story.measure})" if story.measure else ""
+    measure = f", in {story.measure}" if story.measure else ""
     first = f"{story.metric_name} {_figure(story, story.head)}; the same without any network: {_figure(story, story.without)}"
-    lines = [f"What was tried, all on the same held-out examples{measure}:", f"  head: {first}."]
+    lines = [f"What was tried, on held-out examples; gains are on the same ones{measure}:", f"  head: {first}."]
     for step in (s for s in story.steps if s.tried):
         took = f", in {seconds_in_words(step.took)}" if step.took is not None else ""
         time = f", in {in_time(step.seconds)}" if took and step.seconds else ""
@@ -202,7 +204,8 @@ def _more_room(story: Story) -> list[str]:
         else:
             found = [f"  more time: a longer --budget may allow {train}, with {gain}; it then looks at what that takes here."]
     elif not any("are left" in s.why for s in story.steps):
-        found = ["  more time: nothing more is expected of it."]
+        no_other = "no other rung is expected to be worth it"
+        found = [f"  more time: {no_other}; it would give {'; '.join(story.short)}." if story.short else f"  more time: {no_other}."]
     if large := [s.train for s in story.steps if "of memory" in s.why]:
         found.append(f"  more memory: it would allow {' or '.join(large)}.")
     return found
