@@ -170,3 +170,15 @@ def test_a_second_plan_opens_nothing_until_a_picture_has_changed(image_folder, c
     one.write_bytes(two.read_bytes()[:-1] + b"x")
     changed = command("plan", image_folder, *MODEL, "--json")
     assert opened and changed.code == 0, changed.err
+
+
+def test_a_moment_of_training_from_random_weights_stands_beside_the_head(image_folder, command):
+    without = command("plan", image_folder, *MODEL, "--json").json
+    assert "measured" not in without["scratch"] or without["scratch"]["measured"] is None
+    found = command("plan", image_folder, *MODEL, "--compare-scratch", "--json").json
+    tried = found["scratch"]["measured"]
+    assert tried["steps"] >= 1 and tried["step"] > 0 and tried["learnt"] + tried["judged"] <= 18
+    assert 0 <= tried["figure"] <= 1 and 0 <= tried["head"] <= 1
+    # it is kept with the rest, and told in words
+    told = command("plan", image_folder, *MODEL, "--compare-scratch")
+    assert f"{tried['figure']:.3f}" in told.out and f"{tried['head']:.3f}" in told.out and "from random weights" in told.out

@@ -121,6 +121,8 @@ def test_a_fit_takes_the_winner_and_says_so_before(pictures, here, command, monk
     assert done.code == 0, done.err
     decided = json.loads(Path("run/decisions.json").read_text())
     names = list(decided)
+    assert json.loads(Path("run/run.json").read_text())["race"] == decided["race"] and "python:nets:blind" in command("show", "run").out
+    assert "<h2>Which networks raced</h2>" in Path("run/report.html").read_text()
     assert decided["race"]["winner"] == decided["model"] == "python:nets:good" and names.index("race") < names.index("model")
     assert json.loads(Path("run/run.json").read_text())["model"] == "python:nets:good"
     assert json.loads(Path("run/spec.json").read_text())["model"] == "auto"

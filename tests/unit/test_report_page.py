@@ -80,6 +80,98 @@ def test_what_stands_in_data_is_text_and_nothing_on_the_page_runs_or_loads():
     assert policy and policy.startswith("default-src 'none'")
 
 
+STEPS = [
+    {"train": "head", "tried": True, "kept": True, "why": "every climb begins with it", "measured": {"accuracy": 0.8}},
+    {
+        "train": "norm", "tried": True, "kept": True, "why": "better", "than": "head",
+        "predicted": {
+            "gain": {"value": 0.02, "low": -0.01, "high": 0.05},
+            "seconds": {"value": 40.0, "low": 30.0, "high": 50.0},
+            "memory": {"value": 900.0, "low": 800.0, "high": 1000.0},
+        },
+        "measured": {"gain": {"value": 0.031, "low": 0.01, "high": 0.052}, "seconds": 44.2, "memory": 1234.5},
+    },
+    {"train": "full", "tried": False, "kept": False, "why": "too long", "than": "norm"},
+]  # fmt: skip
+RACER = {
+    "name": "a", "parameters": 4_650_000, "seen": 128, "figure": FIGURE, "gap": {"value": 0.0, "low": 0.0, "high": 0.0}, "seconds": 12.0,
+    "worse_than_no_network": False, "dropped": "",
+}  # fmt: skip
+
+
+def raced(**more: Any) -> dict[str, Any]:
+    behind = RACER | {
+        "name": "b",
+        "gap": {"value": 0.12, "low": 0.05, "high": 0.19},
+        "dropped": "after 64 texts",
+        "worse_than_no_network": True,
+    }
+    unseen = RACER | {"name": "c", "seen": None, "figure": None, "gap": None, "seconds": 0.0, "dropped": "no time"}
+    race = {
+        "winner": "a",
+        "target": "class",
+        "metric": "accuracy",
+        "n": 200,
+        "candidates": [RACER, behind, unseen],
+        "reasons": ["a is best"],
+    }
+    return race | {"others": [{"name": "d", "why": "it failed"}]} | more
+
+
+def test_a_climb_is_told_with_what_was_predicted_and_measured():
+    told_in_words = ["What was tried:", "  norm: better.", "What was chosen: norm."]
+    html = told(result(train="norm", ladder=STEPS, explanation=told_in_words))
+    words = Seen(html).words
+    for wanted in ("The ladder, predicted and measured", "+2.0 points (-1.0 to +5.0)+3.1 points (+1.0 to +5.2)40 s (30 s to 50 s)44 s",
+                   "900 MB (800 MB to 1,000 MB)1,234 MBthis model", "not trained"):  # fmt: skip
+        assert wanted in words, wanted
+    assert "<p>What was tried:</p><ul><li>norm: better.</li></ul><p>What was chosen: norm.</p>" in html
+    assert "kept at first" in Seen(told(result(train="full", ladder=STEPS))).words
+    assert "The ladder" not in told(result())
+
+
+def test_a_race_is_told_with_figures_and_why_networks_were_dropped():
+    words = Seen(told(result(race=raced()))).words
+    for wanted in ("a4.7 M1280.800 (0.700 to 0.900)12 staken", "12.0 points (5.0 to 19.0)12 safter 64 texts; worse than no network",
+                   "c4.7 Mno time", "did not race: it failed", "a is best", "accuracy of a linear output layer"):  # fmt: skip
+        assert wanted in words, wanted
+    assert "Which networks raced" not in told(result())
+
+
+POINTS = [{"examples": n, "error": e, "errors": [e, e + 0.01]} for n, e in ((25, 0.5), (50, 0.4), (100, 0.3))]
+AHEAD = {"examples": 200, "error": 0.25, "low": 0.2, "high": 0.3, "gain": 0.05, "gain_low": 0.0, "gain_high": 0.1}
+
+
+def test_hostile_words_in_a_climb_a_race_a_curve_and_a_profile_are_text():
+    steps = [step | {"train": HOSTILE, "than": HOSTILE} for step in STEPS]
+    race = raced(winner=HOSTILE, reasons=[HOSTILE], others=[{"name": HOSTILE, "why": HOSTILE}])
+    curve = {"points": POINTS, "told": False, "reason": HOSTILE, "nouns": HOSTILE, "error_name": HOSTILE}
+    depth = {"at": HOSTILE, "metrics": {"accuracy": FIGURE}, "saved": {"macs": 0.5}}
+    profile = {
+        "depths": [depth, depth | {"at": "last", "saved": {"macs": 0.0}}], "model": HOSTILE, "n": 100,
+        "earliest": {"at": HOSTILE}, "highest": {"at": "last"}, "baseline": {"without_network": {"metrics": {"accuracy": FIGURE}}},
+    }  # fmt: skip
+    found = result(train=HOSTILE, ladder=steps, explanation=[HOSTILE, f"  {HOSTILE}"], race=race)
+    for told_or_not in ({}, {"told": True, "forecasts": {"twice": AHEAD, "four_times": AHEAD | {"examples": 400}}}):
+        html = told(found, curve=curve | told_or_not, profile=profile)
+        seen = Seen(html)
+        assert not {tag for tag, _ in seen.tags} & {"script", "img", "iframe"} and "\x1b" not in html
+        assert all(not name.startswith("on") for _, attributes in seen.tags for name in attributes)
+        for title in ("The ladder", "Which networks raced", "What more examples would bring", "What each depth"):
+            assert f"<h2>{title}" in html
+        assert seen.words.count("<script>alert(1)</script>") >= 12
+
+
+def test_costs_are_written_as_what_they_are():
+    costs = {
+        "seconds": {"predicted": 100.0, "measured": 12.0, "unit": "s"},
+        "peak_memory_mb": {"predicted": None, "measured": 1234.4, "unit": "MB"},
+        "accuracy": {"predicted": 0.91234, "measured": 0.875, "unit": ""},
+    }
+    words = Seen(told(result(costs=costs))).words
+    assert "time of the whole fit2 min12 s" in words and "memory at most1,234 MB" in words and "accuracy0.9120.875" in words
+
+
 def test_figures_gains_and_costs_are_told():
     found = result(
         train="top=1", better_than_head={"accuracy": {"value": -0.05, "low": -0.1, "high": -0.01}},
@@ -87,8 +179,8 @@ def test_figures_gains_and_costs_are_told():
         costs={"seconds of features": {"predicted": 7.4, "measured": 9.0, "unit": "s"}},
     )  # fmt: skip
     words = Seen(told(found)).words
-    for wanted in ("0.800 (0.700 to 0.900)", "0.500 (0.400 to 0.600) on 30 test texts", "+20 points (+10 to +30)", "clearly better",
-                   "-5 points (-10 to -1)", "clearly worse", "seconds of features7 s9 s"):  # fmt: skip
+    for wanted in ("0.800 (0.700 to 0.900)", "0.500 (0.400 to 0.600) on 30 test texts", "+20.0 points (+10.0 to +30.0)", "clearly better",
+                   "-5.0 points (-10.0 to -1.0)", "clearly worse", "seconds of features7 s9 s"):  # fmt: skip
         assert wanted in words, wanted
 
 

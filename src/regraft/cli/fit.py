@@ -84,9 +84,9 @@ def _run(data: str, options: dict[str, Any], as_json: bool) -> Any:
         return jobs.fit(data, **options, on_event=screen)
 
 
-def report(result: Any) -> list[Any]:
-    """What a finished fit shows."""
-    from regraft.cli.render import duration, first_metric, metrics_table
+def report(result: Any, *, tables: bool = False) -> list[Any]:
+    """What a finished fit shows; with `tables` also the race and the ladder as such, which it told of on its way."""
+    from regraft.cli.render import duration, first_metric, ladder, metrics_table, race
     from regraft.evaluation.names import judged_on
     from regraft.modality import MODALITIES
     from regraft.spec import clock_time
@@ -103,8 +103,9 @@ def report(result: Any) -> list[Any]:
     if budget := result.get("budget"):
         more = "; ".join(budget["with_more"])
         lines.append(f"budget {clock_time(budget['seconds'])}, {budget['used']:.1f} s used" + (f"; with more time: {more}" if more else ""))
-    if told := result.get("explanation"):
-        lines += [*told, ""]
+    for table in filter(None, (race(result), ladder(result)) if tables else ()):
+        lines += ["", table, ""]
+    lines += [*told, ""] if (told := result.get("explanation")) else []
     lines += [
         f"{result['run']}: {duration(result['seconds'])}{memory}; licence of the weights: {result['licence']}",
         f"  regraft predict {result['run']} FILES     regraft evaluate {result['run']} DATA     regraft show {result['run']}",

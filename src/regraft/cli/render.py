@@ -16,6 +16,7 @@ from rich.text import Text
 from regraft.cli.common import print_json
 from regraft.errors import printable
 from regraft.evaluation.names import METRIC_NAMES, duration, figure, first_key, number
+from regraft.evaluation.told import RACE_COLUMNS, ladder_table, race_rows
 from regraft.events import Done, Event, HeldOut, Progress, Said, Started, Warned
 
 PLAIN_EVERY = 15.0
@@ -225,6 +226,18 @@ def details(result: Mapping[str, Any]) -> list[Table | str]:
     if "each_label" in result:
         return [labels_table(result["each_label"])]
     return []
+
+
+def ladder(result: Mapping[str, Any]) -> Table | None:
+    """The rungs of a climb, each with what was expected of it and measured; None where nothing was climbed."""
+    columns, rows = ladder_table(result, first_key(result["estimate"]))
+    return table(columns, rows) if rows else None
+
+
+def race(result: Mapping[str, Any]) -> Table | None:
+    """The networks of the race before a fit; None where nobody raced."""
+    raced = result.get("race")
+    return table(RACE_COLUMNS, race_rows(raced), (1, 2)) if raced else None
 
 
 def labels_table(rows: Sequence[Mapping[str, Any]], limit: int = 40) -> Table:

@@ -154,6 +154,7 @@ def _show_run(run: str, as_json: bool) -> None:
     from regraft import jobs
     from regraft.cli.fit import report
     from regraft.cli.render import console, details, show, table
+    from regraft.jobs.recording import of_shipped
 
     found = jobs.show(run)
     if as_json:
@@ -176,10 +177,10 @@ def _show_run(run: str, as_json: bool) -> None:
     ]
     if recipe := (result or {}).get("recipe") or bundle["architecture"].get("recipe"):
         rows.insert(3, ["changed", "; ".join(_in_words(s) for s in recipe)])
-    rows[-2:-2] = _settings(found["decisions"])
+    rows[-2:-2] = _settings(of_shipped(found["decisions"], bundle["train"]))
     show(out, table(["", ""], rows))
     if result:
-        for line in report(result):
+        for line in report(result, tables=True):
             show(out, line)
         for line in details(result):
             show(out, "")

@@ -33,7 +33,7 @@ from regraft.jobs.labelled import Labelled
 from regraft.jobs.network import Given
 from regraft.jobs.pacing import SHORTENED, finishing
 from regraft.jobs.planned import earlier_outcomes, known_of
-from regraft.jobs.prospects import LADDER, Ground, calibrated, few_texts, hopeless, rungs_of
+from regraft.jobs.prospects import LADDER, Ground, calibrated, few_texts, hopeless, rungs_of, unlooked
 from regraft.jobs.recording import DATA, Recorder
 from regraft.jobs.ship import settled
 from regraft.jobs.validation import Validation
@@ -41,9 +41,9 @@ from regraft.jobs.work import Deeper, plan_deeper
 from regraft.modality import MODALITIES
 from regraft.spec import FitSpec
 from regraft.strategy.cost import Amount, Held, Pace, Range, probe_seconds
-from regraft.strategy.explain import Step, Story, explained
+from regraft.strategy.explain import Step, Story, explained, step_of
 from regraft.strategy.gains import RATE, SHARES, Expected, Grown, scaled, unscaled
-from regraft.strategy.ladder import Choice, Prospect, Room, Standing, next_rung
+from regraft.strategy.ladder import Choice, Prospect, Room, Standing, most_promising, next_rung
 from regraft.strategy.outcomes import Outcome, stage_of
 from regraft.strategy.plan import allowance, seconds_in_words
 from regraft.strategy.similarity import Similarity, similarity_of, skill_of
@@ -76,6 +76,9 @@ COMPARED = 2000
 
 LACKING, VIEWED = "the network has no such layers, or cannot be trained so", "it reads examples as they are, and views were asked for"
 
+UNITS, MEASURES = {"class": "class", "multilabel": "label"}, {"f1_of_examples": "F1 of each example"}
+"""What has examples, by the target; what gains are measured in, where that is not the target's first metric."""
+
 DONE = "done.safetensors"
 """What a rung that came to its end leaves for a run that goes on."""
 
@@ -91,12 +94,15 @@ class Climbed:
 
 @dataclass(frozen=True)
 class _Done:
-    """A rung that was trained and judged: its model, what it gains over the best so far and over the head, and the seconds it took."""
+    """A rung that was trained and judged: its model, what it gains over the best so far and over the head, the seconds it took, and the MB
+    that the process held at most, where it raised that.
+    """
 
     candidate: Candidate
     over_best: Figure
     over_head: Figure
     seconds: float
+    memory: float | None
 
     @property
     def kept(self) -> bool:
@@ -149,23 +155,23 @@ class Climb:
                 break
             number += 1
             prospect = next(p for p in prospects if p.train == choice.train)
-            step = self._step(prospect, prospects, standing, room, choice.why)
+            step = step_of(prospect, prospects, standing, room, choice.why)
             aim = next((p.way(room.seconds) for p in prospects if p.train == choice.aim != choice.train), None)
-            own, peak = recorder.of_rung(choice.train, aim.seconds.high if aim else 0.0), peak_memory_mb()
+            own = recorder.of_rung(choice.train, aim.seconds.high if aim else 0.0)
             done, reason = self._rung(prospect, own, best)
             standing = replace(standing, aim=choice.aim)
             if done is None:
                 self.steps[choice.train] = replace(step, why=reason)
                 standing = replace(standing, passed=standing.passed | {choice.train})
                 continue
-            self.steps[choice.train] = self._judged(step, done)
+            self.steps[choice.train] = step.judged(done.kept, _range(done.over_best), _range(done.over_head), done.seconds, done.memory)
             standing = standing.with_tried(choice.train, _range(done.over_head), kept=done.kept)
-            self._keep_outcome(prospect, own, standing, peak)
+            self._keep_outcome(prospect, own, standing, done)
             if done.kept:
                 best, over_head = done.candidate, done.over_head
         for p in prospects:
             if p.train not in self.steps:
-                self.steps[p.train] = self._step(p, prospects, standing, room, choice.others.get(p.train, choice.why))
+                self.steps[p.train] = step_of(p, prospects, standing, room, choice.others.get(p.train, choice.why))
         self.steps |= {train: Step(train, standing.best, why) for train, why in unavailable.items()}
         self.emit(Said(f"ladder: {standing.best} is kept; {choice.why}"))
         return Climbed(best, over_head, self._result(prospects, standing, choice, judged, best))
@@ -181,7 +187,7 @@ class Climb:
                 recorder.deadline.ring_at(finishing(recorder), "")
                 prospects, unavailable = self._look(judged)
             except OutOfTime:
-                prospects, unavailable = [], dict.fromkeys(LADDER[2:], "the time was over while it was measured what rungs take here")
+                prospects, unavailable = self._unlooked(), {}
             finally:
                 recorder.deadline.silence()
             held = {"rungs": [p.to_json() for p in prospects], "unavailable": unavailable}
@@ -199,8 +205,7 @@ class Climb:
         left = lambda: deadline.left - finishing(recorder)
         until = deadline.spent + (LOOKING * left() if deadline.bound else allowance(None))
         if deadline.bound and CUTTING + seconds_to_time(pace.example, LEAST, JUDGED) > left():
-            few = f"{seconds_in_words(max(0.0, left()))} are left, too little to find out what a rung takes here"
-            return [], dict.fromkeys(LADDER[2:], few)
+            return self._unlooked(), {}  # too little is left to find out what a rung takes here
         deeper = rungs_of(self.given, self.labelled)
         if self.seen is not None:
             deeper.pop("contrastive", None)  # it reads the examples as they are
@@ -262,6 +267,10 @@ class Climb:
         there = ground.prospects()
         lacking = [train for train in LADDER[2:] if train not in rungs and (train != "contrastive" or few_texts(self.labelled))]
         return there, {train: VIEWED if train == "contrastive" and self.seen else LACKING for train in lacking}
+
+    def _unlooked(self) -> list[Prospect]:
+        """What can be said of the rungs where there is no time to look at what they take."""
+        return unlooked(self.labelled, len(self.validation.parts.train), self.similarity.kind, earlier_outcomes()[0])
 
     def _pace(self, known: Mapping[str, Any]) -> Pace:
         """How fast the pass and the head were, here or in an earlier plan of the same data."""
@@ -339,10 +348,10 @@ class Climb:
         if (before := self._taken_up(prospect.train, own)) is not None:
             self.emit(Said(f"ladder: {prospect.train} was trained before"))
             return before, ""
-        deadline, more, begun = self.recorder.deadline, dict(self.recorder.deadline.more), time.perf_counter()
+        deadline, more = self.recorder.deadline, dict(self.recorder.deadline.more)
         try:
             deadline.ring_at(finishing(self.recorder), "")
-            return self._trained(prospect.train, own, best, begun, more), ""
+            return self._trained(prospect.train, own, best, more), ""
         except OutOfTime as late:
             reason = late.reason or f"the time was over at: {self.recorder.stage or 'preparing it'}"
         except (ModelError, UsageError, RuntimeError, MemoryError) as error:
@@ -357,7 +366,8 @@ class Climb:
         self.emit(Warned(f"{prospect.train} is left out: {reason}"))
         return None, reason
 
-    def _trained(self, train: str, own: Recorder, best: Candidate, begun: float, more: dict[str, str]) -> _Done:
+    def _trained(self, train: str, own: Recorder, best: Candidate, more: dict[str, str]) -> _Done:
+        begun, peak = time.perf_counter(), peak_memory_mb()
         target, validation = self.labelled.target, self.validation
         modality = MODALITIES[self.labelled.dataset.task]
         # opened anew: no rung starts from what another one trained
@@ -386,6 +396,7 @@ class Climb:
             "over_best": vars(over_best),
             "over_head": vars(over_head),
             "seconds": time.perf_counter() - begun,
+            "memory": raised(peak, peak_memory_mb()),
         }
         self._checkpoint(own).save({"held_out": candidate.held_out, "scores": scores}, facts)
         if not kept:
@@ -426,26 +437,9 @@ class Climb:
         candidate = replace(
             self.head, rung=train, held_out=tensors["held_out"], how=facts["how"], scores=scores, tensors=dict, cool=_never, saved=place
         )
-        return _Done(candidate, *gains, facts["seconds"])
+        return _Done(candidate, *gains, facts["seconds"], facts.get("memory"))
 
     # ------------------------------------------------------------ what came of it
-
-    def _step(self, prospect: Prospect, prospects: Sequence[Prospect], standing: Standing, room: Room, why: str) -> Step:
-        """A rung with what is expected of it over the best so far."""
-        way = prospect.way(room.seconds)
-        figure = standing.expected(prospect, prospects, way).figure(self.metric)
-        gains = [v - standing.figure if self.metric in SHARES else standing.figure - v for v in (figure.low, figure.value, figure.high)]
-        expected = Range(gains[1], min(gains), max(gains))
-        shown = way or next(iter(prospect.ways), None)
-        seconds, memory = (shown.seconds, prospect.memory) if shown else (None, None)
-        return Step(prospect.train, standing.best, why, expected=expected, seconds=seconds, memory=memory)
-
-    def _judged(self, step: Step, done: _Done) -> Step:
-        """With what was measured."""
-        gain, unsure = done.over_best, "" if done.over_best.low > 0 or done.over_best.high < 0 else ", though the interval holds 0"
-        why = f"better, so it is kept{unsure}" if done.kept else f"not better, so {step.than} stays"
-        measured = {"gain": _range(gain), "over_head": _range(done.over_head), "took": done.seconds}
-        return replace(step, kept=done.kept, why=why, **measured)
 
     def _result(self, prospects: Sequence[Prospect], standing: Standing, choice: Choice, judged: float, best: Candidate) -> dict[str, Any]:
         """What `run.json` says of the climb."""
@@ -455,9 +449,10 @@ class Climb:
         steps = sorted(self.steps.values(), key=lambda s: LADDER.index(s.train))
         story = Story(
             metric=self.metric,
-            metric_name=METRIC_NAMES[self.metric],
+            metric_name=METRIC_NAMES[self.metric].replace(",", ""),
             n=n,
-            each=n / len(target.outputs) if target.name == "class" else float(n),
+            each=float(n) if target.name == "number" else sum(target.spread(validation.parts.y).values()) / len(target.outputs),
+            unit=UNITS.get(target.name, ""),
             described=target.described(self.labelled.train_cells),
             nouns=MODALITIES[self.labelled.dataset.task].nouns,
             model=self.head.facts.name,
@@ -472,6 +467,9 @@ class Climb:
             twice=unscaled(self.metric, scaled(self.metric, judged) + RATE[self.metric in SHARES].mean * math.log(2)),
             longer=self._longer(prospects, standing),
             clear=against_none.low > 0,
+            measure=MEASURES.get(target.compared, ""),
+            short=list(self.recorder.deadline.more.values()),
+            raced="race" in self.recorder.decisions,
         )
         head = {
             "train": "head",
@@ -492,14 +490,16 @@ class Climb:
         if not deadline.bound:
             return {}
         choice = next_rung(prospects, replace(standing, aim=""), Room())
-        found = next((p for p in prospects if p.train == choice.aim), None)
+        found = next((p for p in prospects if p.train == choice.aim), None) or most_promising(prospects, standing)
         if found is None:
             return {}
-        gain = self._step(found, prospects, standing, Room(), "").expected
+        gain = step_of(found, prospects, standing, Room(), "").expected
+        if not found.ways:
+            return {"train": found.train, "gain": gain}
         seconds = deadline.spent + found.ways[-1].seconds.high + finishing(self.recorder)
         return {"train": found.train, "budget": seconds_in_words(10 * math.ceil(seconds / 10)), "gain": gain}
 
-    def _keep_outcome(self, prospect: Prospect, own: Recorder, standing: Standing, peak: float | None) -> None:
+    def _keep_outcome(self, prospect: Prospect, own: Recorder, standing: Standing, done: _Done) -> None:
         """Add what came of an expectation to the local record, where it can be compared: not of a rung that was taken up again, and no
         seconds of one that the budget cut short.
         """
@@ -513,8 +513,7 @@ class Climb:
         if own.decisions.get(SHORTENED) or plan and (plan["steps"] < plan["of"] or plan["folds"] < most):
             stages.pop("training", None)
         pairs = {n: (float(raw["stages"][n]), s) for n, s in stages.items() if n in raw["stages"]}
-        now = peak_memory_mb()
-        memory = (float(raw["memory"]), now) if now is not None and peak is not None and now > peak else None
+        memory = (float(raw["memory"]), done.memory) if done.memory is not None else None
         figure = scaled(self.metric, standing.after(standing.tried[prospect.train].value))
         outcome = Outcome(
             prospect.train, self.head.facts.name, self.device.partition(":")[0], pairs, memory, (float(raw["figure"]), figure)
@@ -526,6 +525,11 @@ def compared(held: np.ndarray, other: np.ndarray, validation: Validation) -> Fig
     """What a model gains over another one, by held-out outputs (n, outputs) of both, where both have them."""
     places = np.flatnonzero(np.isfinite(held).all(1) & np.isfinite(other).all(1))
     return validation.gain(validation.judge(held, places), other)
+
+
+def raised(before: float | None, now: float | None) -> float | None:
+    """The most memory that the process held, in MB, where it is more than before: else it says nothing of what was done since."""
+    return now if now is not None and before is not None and now > before else None
 
 
 def _range(figure: Figure) -> Range:

@@ -49,7 +49,7 @@ from regraft.strategy.cost import (
     total,
 )
 from regraft.strategy.gains import Expected, Gain, Grown, gain_of
-from regraft.strategy.ladder import PARTS, Prospect, Standing, Way, worthwhile
+from regraft.strategy.ladder import PARTS, Prospect, Standing, Way, most_promising
 from regraft.strategy.outcomes import Outcome, corrected, memory_ratios, ratios, stage_of
 from regraft.strategy.plan import Option
 from regraft.strategy.rungs import rung_of
@@ -296,11 +296,16 @@ def hopeless(labelled: Labelled, examples: int, near: str, outcomes: Sequence[Ou
     """What rungs are expected to gain over a head that gave `judged`, where none is worth any time: what each takes is then not looked at.
     Empty where one may be.
     """
-    metric, task = labelled.target.metrics[0], labelled.dataset.task
+    prospects = unlooked(labelled, examples, near, outcomes)
+    return prospects if most_promising(prospects, Standing(labelled.target.metrics[0], judged)) is None else []
+
+
+def unlooked(labelled: Labelled, examples: int, near: str, outcomes: Sequence[Outcome]) -> list[Prospect]:
+    """What rungs are expected to gain over a head on so many examples, by the rules alone: what each takes is not known."""
+    each, metric, task = examples / max(1, len(labelled.target.outputs)), labelled.target.metrics[0], labelled.dataset.task
     names = [train for train in LADDER[2:] if train != "contrastive" or few_texts(labelled)]
-    gains = {train: gain_of(train, examples / max(1, len(labelled.target.outputs)), near, outcomes, metric, task) for train in names}
-    prospects = [Prospect(t, LADDER.index(t), g.expected, (), Range(0.0, 0.0, 0.0), (g.why,)) for t, g in gains.items()]
-    return prospects if not worthwhile(prospects, Standing(metric, judged)) else []
+    gains = {train: gain_of(train, each, near, outcomes, metric, task) for train in names}
+    return [Prospect(t, LADDER.index(t), g.expected, (), Range(0.0, 0.0, 0.0), (g.why,)) for t, g in gains.items()]
 
 
 def rungs_of(given: Given, labelled: Labelled) -> dict[str, Deeper]:

@@ -214,6 +214,11 @@ class _OfRung(Recorder):
         self._whole.emit(Decided({f"{plain_name(self._rung)}.{name}": value for name, value in plain.items()}))
 
 
+def of_shipped(decisions: Mapping[str, Any], train: str) -> dict[str, Any]:
+    """The decisions behind the model that ships, whose rung is `train`: the run's, and where a climb trained several rungs, that one's."""
+    return {**decisions, **((decisions.get(OF_RUNGS) or {}).get(train) or {})}
+
+
 def plain_name(rung: str) -> str:
     """A rung's name as folders and trackers take it."""
     return "".join(c for c in rung if c.isalnum() or c in "-_")

@@ -15,6 +15,7 @@ from regraft.evaluation.report import SECTIONS, Judged, Report, Shown, page
 from regraft.events import Emit, Warned, silent
 from regraft.jobs.common import as_source
 from regraft.jobs.labelled import IN_MEMORY, Labelled, open_labelled
+from regraft.jobs.recording import of_shipped
 from regraft.jobs.run import open_run
 from regraft.modality import MODALITIES, Modality, Sketch
 from regraft.spec import FitSpec
@@ -82,7 +83,7 @@ def _written(
     judged = read_judged(run / OUT_OF_FOLD, model.target)
     found = Report(
         result,
-        read_decisions(run),
+        of_shipped(read_decisions(run), model.manifest["train"]),
         model.manifest,
         modality.nouns,
         modality.without_network,

@@ -119,6 +119,7 @@ class Shipping:
                 **({"recipe": self.edited.steps} if self.edited and self.edited.steps else {}),
                 "licence": self.facts.licence,
                 "train": candidate.rung,
+                **({"race": race} if (race := self.recorder.decisions.get("race")) else {}),
                 **({"asked": passed_over.to_json(self.target.compared)} if passed_over else {}),
                 **more,
                 "metric": validation.metric,

@@ -6,13 +6,13 @@ Pure: a `Story` in, lines out. Numbers stand in the sentences, so that who knows
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from regraft.strategy.cost import Range
-from regraft.strategy.gains import SHARES
-from regraft.strategy.ladder import in_time
-from regraft.strategy.plan import seconds_in_words
+from regraft.strategy.gains import SHARES, scaled
+from regraft.strategy.ladder import Prospect, Room, Standing, in_time, value_on
+from regraft.strategy.plan import seconds_in_words, worth
 from regraft.strategy.similarity import ADVICE, LARGE
 
 LITTLE = 25
@@ -47,11 +47,19 @@ class Step:
     gain: Range | None = None
     over_head: Range | None = None
     took: float | None = None
+    held: float | None = None
+    """MB that the process held at most, where this rung raised that."""
 
     @property
     def tried(self) -> bool:
         """Whether it was trained and judged."""
         return self.gain is not None
+
+    def judged(self, kept: bool, gain: Range, over_head: Range, took: float | None = None, held: float | None = None) -> Step:
+        """With what was measured."""
+        better = "better, so it is kept" if gain.low > 0 else "better on average, so it is kept, though that may be chance"
+        why = better if kept else f"{'worse' if gain.value < 0 else 'no better'}, so {self.than} stays"
+        return replace(self, kept=kept, why=why, gain=gain, over_head=over_head, took=took, held=held)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for the result of a run."""
@@ -61,27 +69,40 @@ class Step:
             **({"gain": self.gain.to_json()} if self.gain else {}),
             **({"over_head": self.over_head.to_json()} if self.over_head else {}),
             **({"seconds": round(self.took, 2)} if self.took is not None else {}),
+            **({"memory": round(self.held, 1)} if self.held is not None else {}),
         }
         found: dict[str, Any] = {"train": self.train, "tried": self.tried, "kept": self.kept, "why": self.why, "than": self.than}
         return {**found, **({"predicted": predicted} if predicted else {}), **({"measured": measured} if measured else {})}
+
+
+def step_of(prospect: Prospect, prospects: Sequence[Prospect], standing: Standing, room: Room, why: str) -> Step:
+    """A rung with what is expected of it over the best so far, in the time that is left."""
+    metric, way = standing.metric, prospect.way(room.seconds)
+    figure = standing.expected(prospect, prospects, way).figure(metric)
+    gains = [v - standing.figure if metric in SHARES else standing.figure - v for v in (figure.low, figure.value, figure.high)]
+    shown = way or next(iter(prospect.ways), None)
+    seconds, memory = (shown.seconds, prospect.memory) if shown else (None, None)
+    expected = Range(gains[1], min(gains), max(gains))
+    return Step(prospect.train, standing.best, why, expected=expected, seconds=seconds, memory=memory)
 
 
 @dataclass(frozen=True)
 class Story:
     """What an explanation is made of.
 
-    each     how many examples a class has; of numbers and several labels: all
+    each     how many examples a class or label has, on average; of numbers: all. `unit` is what has them, empty for numbers
     kind     how near the data is to what the network knows, with `reasons` (strategy/similarity.py)
     head     the figure of the output layer alone; `without`: of the same without any network; `figure`: of the best
     end      why the climb ended
     twice    what the head is expected to reach with twice the examples
-    longer   the budget that would take one more rung, `train`, with the `gain` that is expected of it
+    longer   one more rung, `train`, that more time would allow, with the `gain` that is expected of it, and the `budget` if that is known
     """
 
     metric: str
     metric_name: str
     n: int
     each: float
+    unit: str
     described: str
     nouns: str
     model: str
@@ -97,6 +118,12 @@ class Story:
     longer: Mapping[str, Any] = field(default_factory=dict[str, Any])
     clear: bool = True
     """Whether the network is clearly better than none."""
+    measure: str = ""
+    """What gains are measured in, where that is not the figure itself."""
+    short: Sequence[str] = ()
+    """What the budget cut short in what was trained, and more time would give, in words."""
+    raced: bool = False
+    """Whether the network won a race of those that are here."""
 
 
 def amount_in_words(each: float) -> str:
@@ -110,38 +137,33 @@ def explained(story: Story) -> list[str]:
 
 
 def _found(story: Story) -> list[str]:
-    each = f", {story.each:,.0f} for each" if round(story.each) != story.n else ""
-    near = f"They are {CLOSENESS[story.kind]} what {story.model} knows" if story.kind in CLOSENESS else ""
-    why = f": {'; '.join(story.reasons)}" if near and story.reasons else ""
+    each = f", about {story.each:,.0f} a {story.unit}" if story.unit else ""
     lines = [f"What there is: {story.n:,} {story.nouns} {story.described}{each}: {amount_in_words(story.each)}."]
-    return lines + ([f"{near}{why}."] if near else [])
+    if story.kind not in CLOSENESS:
+        return lines
+    why = f": {'; '.join(story.reasons)}" if story.reasons else ""
+    return [*lines, f"They are {CLOSENESS[story.kind]} what {story.model} knows{why}."]
 
 
 def _field(story: Story) -> list[str]:
     own = amount_in_words(story.each)
     table = [f"  {name + ':':17s} {APPROACH[name]}{'   <- here' if name == own else ''}" for name in AMOUNTS]
-    lines = [
-        "What the field does, by the amount of data; far from what the network knows more of it has to learn, near to it less:",
-        *table,
-    ]
+    lines = ["What the field does, by the amount of data (train more where it is far from what the network knows, less where it is near):"]
     if story.kind in CLOSENESS:
-        advice = ADVICE[story.each >= LARGE, story.kind]
-        lines.append(f"For {story.kind} data of this size its advice is {advice}.")
-    return lines
+        said = f"For so much data, {CLOSENESS[story.kind]} what the network knows, it advises {ADVICE[story.each >= LARGE, story.kind]}."
+        return [*lines, *table, said]
+    return [*lines, *table]
 
 
 def _tried(story: Story) -> list[str]:
-    without = f"; without the network it is {_figure(story, story.without)}"
-    lines = [
-        "What was tried, each judged on the same examples, which it had not seen:",
-        f"  head: {story.metric_name} {_figure(story, story.head)}{without}.",
-    ]
+    measure = f", in {story.measure}" if story.measure else ""
+    first = f"{story.metric_name} {_figure(story, story.head)}; the same without any network: {_figure(story, story.without)}"
+    lines = [f"What was tried, on held-out examples; gains are on the same ones{measure}:", f"  head: {first}."]
     for step in (s for s in story.steps if s.tried):
-        assert step.gain is not None
-        expected = f", where {_points(story, step.expected)} were expected" if step.expected else ""
-        time = f" It took {seconds_in_words(step.took)}" if step.took is not None else ""
-        time += f", {in_time(step.seconds)} were expected." if time and step.seconds else "." if time else ""
-        lines.append(f"  {step.train}: {_points(story, step.gain)} over {step.than}{expected}: {step.why}.{time}")
+        took = f", in {seconds_in_words(step.took)}" if step.took is not None else ""
+        time = f", in {in_time(step.seconds)}" if took and step.seconds else ""
+        expected = f" Expected were {_gain(story, step.expected)}{time}." if step.expected else ""
+        lines.append(f"  {step.train}: {_gain(story, step.gain)} against {step.than}{took}: {step.why}.{expected}")
     return lines
 
 
@@ -149,50 +171,74 @@ def _passed_over(story: Story) -> list[str]:
     left = [s for s in story.steps if not s.tried]
     if not left:
         return []
-    return ["What was not tried, and why:", *(f"  {s.train}: {s.why}." for s in left)]
+    return ["What was not tried, and why:", *(f"  {', '.join(names)}: {why}." for why, names in _by_reason(left).items())]
+
+
+def _by_reason(steps: Sequence[Step]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for step in steps:
+        found.setdefault(step.why, []).append(step.train)
+    return found
 
 
 def _chosen(story: Story) -> list[str]:
     if story.best == "head":
-        what = "head: a new output layer, and the network as it came; the fewest changes that do"
+        what = "head, a new output layer on the network as it came"
     else:
-        what = f"{story.best}: {_points(story, _kept(story).over_head)} over head"
-    reached = f"{story.metric_name[0].upper()}{story.metric_name[1:]} {_figure(story, story.figure)} on the examples that judged it"
-    return [f"What was chosen: {what}. {reached}. The climb ended: {story.end}."]
-
-
-def _kept(story: Story) -> Step:
-    return next(s for s in story.steps if s.train == story.best)
+        what = f"{story.best}, {_gain(story, next(s for s in story.steps if s.train == story.best).over_head)} against head"
+    reached = f"{story.metric_name[0].upper()}{story.metric_name[1:]} {_figure(story, story.figure)}, held out"
+    return [f"What was chosen: {what}. {reached}. The climb ended there: {story.end}."]
 
 
 def _changes(story: Story) -> list[str]:
-    lines = ["What would change this:"]
+    return ["What would change this:", *_more_room(story), *_more_data(story), f"  another network: {_other_network(story)}."]
+
+
+def _more_room(story: Story) -> list[str]:
+    """What more time or more memory would allow."""
+    found: list[str] = []
     if story.longer:
-        gain = _points(story, story.longer["gain"])
-        lines.append(
-            f"  more time: --budget {story.longer['budget']} would allow {story.longer['train']}, with {gain} expected over {story.best}."
-        )
+        train, gain = story.longer["train"], f"{_gain(story, story.longer['gain'])} expected against {story.best}"
+        if budget := story.longer.get("budget"):
+            found = [f"  more time: --budget {budget} would allow {train}, with {gain}."]
+        else:
+            found = [f"  more time: a longer --budget may allow {train}, with {gain}; it then looks at what that takes here."]
     elif not any("are left" in s.why for s in story.steps):
-        lines.append("  more time: nothing more is expected of it.")
-    if story.twice is not None:
-        now, then = _figure(story, story.head), _figure(story, story.twice)
-        lines.append(f"  more data: with twice as many {story.nouns} the head is expected to come from {now} to about {then}.")
-    if story.clear:
-        other = "a larger or a nearer one may do more"
-    else:
-        other = "this one is not clearly better than none, so that another one may do much more"
-    lines.append(f"  another network: {other}; regraft models lists them, regraft plan DATA --model A --model B compares.")
-    return lines
+        no_other = "no other rung is expected to be worth it"
+        found = [f"  more time: {no_other}; it would give {'; '.join(story.short)}." if story.short else f"  more time: {no_other}."]
+    if large := [s.train for s in story.steps if "of memory" in s.why]:
+        found.append(f"  more memory: it would allow {' or '.join(large)}.")
+    return found
+
+
+def _more_data(story: Story) -> list[str]:
+    if story.twice is None:
+        return []
+    now, then = (value_on(story.metric, scaled(story.metric, v)) for v in (story.head, story.twice))
+    twice = f"  more data: with twice as many {story.nouns} the head is expected to"
+    if then <= now + worth(story.metric):
+        return [f"{twice} stay about as good as it is, {_figure(story, story.head)}."]
+    return [f"{twice} go from {_figure(story, story.head)} to about {_figure(story, story.twice)}."]
+
+
+def _other_network(story: Story) -> str:
+    if story.raced:
+        return f"{story.model} won the race of those that are here; regraft models lists others"
+    other = (
+        "a larger or a nearer one may do more" if story.clear else "this one is not clearly better than none, so another may do much more"
+    )
+    return f"{other}; regraft race DATA compares those that are here, regraft models lists others"
 
 
 def _figure(story: Story, value: float) -> str:
     return f"{value:.3f}" if story.metric in SHARES else f"{value:.3g}"
 
 
-def _points(story: Story, gain: Range | None) -> str:
-    """A gain with its interval."""
+def _gain(story: Story, gain: Range | None) -> str:
+    """A gain with its interval: in points, or as the change of an error."""
     assert gain is not None
-    scale, unit = (100.0, " points") if story.metric in SHARES else (1.0, " less error")
-    digits = ".1f" if story.metric in SHARES else ".3g"
-    low, value, high = (f"{v * scale:+{digits}}" for v in (gain.low, gain.value, gain.high))
-    return f"{value}{unit} ({low} to {high})"
+    if story.metric in SHARES:
+        low, value, high = (f"{100 * v + 0.0:+.1f}" for v in (gain.low, gain.value, gain.high))
+        return f"{value} points ({low} to {high})"
+    low, value, high = (f"{0.0 - v:+.3g}" for v in (gain.high, gain.value, gain.low))
+    return f"{value} in {story.metric_name} ({low} to {high})"

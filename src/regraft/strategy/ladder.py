@@ -211,11 +211,14 @@ class _Able:
         return self.seconds.high, self.seconds.value, self.prospect.order
 
 
-def worthwhile(prospects: Sequence[Prospect], standing: Standing) -> bool:
-    """Whether any of them is expected to give more than the best so far, by so much that it is worth something."""
-    best = value_on(standing.metric, scaled(standing.metric, standing.figure))
-    values = [value_on(standing.metric, standing.expected(p, prospects).mean) for p in prospects]
-    return max(values, default=best) > best + worth(standing.metric)
+def most_promising(prospects: Sequence[Prospect], standing: Standing) -> Prospect | None:
+    """The one that is expected to give the most, of those not trained yet, whatever it takes; None where none is expected to give so much
+    more than the best so far that it is worth something.
+    """
+    metric, gone = standing.metric, standing.passed.union(standing.tried)
+    least = value_on(metric, scaled(metric, standing.figure)) + worth(metric)
+    values = {p.train: value_on(metric, standing.expected(p, prospects).mean) for p in prospects}
+    return max((p for p in prospects if p.train not in gone and values[p.train] > least), key=lambda p: values[p.train], default=None)
 
 
 def next_rung(prospects: Sequence[Prospect], standing: Standing, room: Room) -> Choice:
@@ -231,21 +234,19 @@ def next_rung(prospects: Sequence[Prospect], standing: Standing, room: Room) -> 
         whole, value = (value_on(metric, standing.expected(p, prospects, w).mean) for w in (None, way))
         more = f"{more_of(metric, whole, best)} expected over {standing.best}"
         if whole <= best + least:
-            others[p.train] = f"{more}, {too_little(metric)}"
+            others[p.train] = f"{more}: {too_little(metric)}"
         elif p.memory.high > room.memory:
             held = f"{p.memory.value:,.0f} MB (up to {p.memory.high:,.0f})"
-            others[p.train] = f"{more}, but it needs {held} of memory, and {room.memory:,.0f} are there"
+            others[p.train] = f"{more}, but it needs {held} of memory, and {room.memory:,.0f} MB are free"
         elif way is None:
-            short = p.ways[0] if p.ways else None
-            takes = f"it takes {short.said}" if short else "what it takes is not known"
-            others[p.train] = f"{more}, but {takes} and {seconds_in_words(max(0.0, room.seconds))} are left"
+            others[p.train] = f"{more}, but {_too_long(p, room.seconds)}"
         elif value <= best + least:
             less = f"{IN_WORDS[way.share]} of its steps, with {more_of(metric, value, best)}, is all that fits"
             others[p.train] = f"{more}, but {less}: {seconds_in_words(room.seconds)} are left"
         else:
             able.append(_Able(p, value, way))
     if not able:
-        return Choice("", _why_end(ladder, others), "", others)
+        return Choice("", _why_end(ladder, others, standing), "", others)
     top = max(a.value for a in able)
     equal = [a for a in able if a.value >= top - least]
     # the goal stays what it was, so that room which was kept for it is not lost
@@ -254,6 +255,12 @@ def next_rung(prospects: Sequence[Prospect], standing: Standing, room: Room) -> 
     others |= _passed(able, first, goal, metric, least)
     why = f"{more_of(metric, first.value, best)} expected over {standing.best}, in {first.way.said}"
     return Choice(first.prospect.train, why, goal.prospect.train, others)
+
+
+def _too_long(prospect: Prospect, left: float) -> str:
+    """Why a rung cannot be trained in what is left: it takes longer, or nobody could look at what it takes."""
+    said = f"{seconds_in_words(max(0.0, left))} are left" if math.isfinite(left) else "nobody looked"
+    return f"it takes {prospect.ways[0].said} and {said}" if prospect.ways else f"{said}, too little to find out what it takes here"
 
 
 def _is_step(a: _Able, goal: _Able, able: Sequence[_Able], least: float) -> bool:
@@ -270,31 +277,40 @@ def _passed(able: Sequence[_Able], first: _Able, goal: _Able, metric: str, least
         if a is first or a is goal:
             continue
         more = more_of(metric, goal.value, a.value)
+        cheaper = next((b for b in able if b.dearness < a.dearness and b.value >= a.value - least), None)
         if a.dearness > goal.dearness:
             found[a.prospect.train] = f"{aim} is expected to be as good ({more}) in less time: {goal.way.said}, not {a.way.said}"
         elif a.prospect.order > goal.prospect.order:
             found[a.prospect.train] = f"{aim} changes less and is expected to give more ({more})"
-        elif not _is_step(a, goal, able, least):
-            found[a.prospect.train] = f"{aim} is expected to give more ({more}), and something cheaper on the way to it as much"
-        else:
+        elif _is_step(a, goal, able, least):
             found[a.prospect.train] = f"its {a.way.said} are kept for {aim}, which is expected to give more ({more})"
+        elif cheaper:
+            found[a.prospect.train] = (
+                f"{aim} is expected to give more ({more}), and on the way to it {cheaper.prospect.train} as much in less time"
+            )
+        else:
+            found[a.prospect.train] = f"{aim} was the goal before, and is expected to be as good ({more})"
     return found
 
 
-def _why_end(ladder: Sequence[Prospect], others: Mapping[str, str]) -> str:
+def _why_end(ladder: Sequence[Prospect], others: Mapping[str, str], standing: Standing) -> str:
     if not ladder:
-        return "every rung was tried"
-    fits = sum("are left" in why for why in others.values())
-    if fits:
+        return "every rung was tried" if standing.tried or standing.passed else "no other rung can be trained here"
+    if any("are left" in why for why in others.values()):
         return "what is expected to be better does not fit into the time that is left"
     if any("of memory" in why for why in others.values()):
         return "what is expected to be better needs more memory"
-    return "no other rung is expected to give more than it is worth"
+    return f"no other rung is expected to give {_least(standing.metric)} more"
 
 
 def too_little(metric: str) -> str:
-    """What an expected gain is measured against, in words."""
-    return f"and {100 * worth(metric):.0f} {'point is' if metric in SHARES else '% of an error are'} the least that is worth it"
+    """What is said of an expected gain that is none, or too small."""
+    return f"less than {_least(metric)} is not worth it"
+
+
+def _least(metric: str) -> str:
+    """What a gain is measured against, in words."""
+    return f"{100 * worth(metric):.0f} {'point' if metric in SHARES else '% of the error'}"
 
 
 def in_time(seconds: Range) -> str:

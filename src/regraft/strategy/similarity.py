@@ -108,25 +108,30 @@ def similarity_of(
     shown = neighbours / linear if linear > 0 else 0.0
     if linear <= 0 or lead < HARDLY:
         kind = FAR
-        reasons.append(f"the network takes away {max(0.0, lead):.0%} of what is wrong without it, less than {HARDLY:.0%}")
+        less = f"{_lower(lead)}; less than {HARDLY:.0%} is hardly any help"
+        reasons.append(less if lead > 0 else "the network does no better here than a model without it")
     elif earlier is not None and earlier.low > EARLIER:
         kind = FAR
         reasons.append(f"features at {earlier_at} are clearly better than the last: the last layers are too special")
     elif shown >= CLOSE and lead >= HELPS:
         kind = NEAR
         reasons.append(
-            f"nearest neighbours find {min(1.0, shown):.0%} of what a linear layer finds: the features show the classes as they are"
+            f"nearest neighbours find {min(1.0, shown):.0%} of what a linear layer finds, so the features show the labels as they are"
         )
-        reasons.append(f"the network takes away {lead:.0%} of what is wrong without it")
+        reasons.append(_lower(lead))
     else:
         kind = MIDDLING
         if shown < CLOSE:
             reasons.append(
-                f"nearest neighbours find {max(0.0, shown):.0%} of what a linear layer finds: the classes are there, not on the surface"
+                f"nearest neighbours find {max(0.0, shown):.0%} of what a linear layer finds, so the labels are there, not on the surface"
             )
         if lead < HELPS:
-            reasons.append(f"the network takes away {lead:.0%} of what is wrong without it, less than {HELPS:.0%}")
+            reasons.append(f"{_lower(lead)}, which is less than {HELPS:.0%}")
     return Similarity(kind, linear, neighbours, without_network, earlier, earlier_at, tuple(reasons))
+
+
+def _lower(lead: float) -> str:
+    return f"the error is {lead:.0%} lower with the network than without it"
 
 
 def advice_for(kind: str, examples_each: float) -> str:

@@ -7,12 +7,14 @@ Invariant: whatever stands in names, labels and texts is shown as text (tests/un
 
 from __future__ import annotations
 
-from regraft.evaluation.report import confusion, curve, depth, figures, ladder, made, numbers, remarks, sure, wrong
+from regraft.evaluation.report import climb, confusion, curve, depth, figures, ladder, made, numbers, race, remarks, sure, wrong
 from regraft.evaluation.report.base import Judged, Report, Section, Shown
 from regraft.evaluation.report.page import page
 
 SECTIONS: tuple[Section, ...] = (
     figures.SECTION,
+    race.SECTION,
+    climb.SECTION,
     ladder.SECTION,
     curve.SECTION,
     depth.SECTION,
