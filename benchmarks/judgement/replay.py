@@ -24,7 +24,7 @@ from cells import grid, paired, read, unpacked
 from decisions import HERE, NETWORKS, RUNGS, SIZES, cut_short, key, kind_of, means
 
 from regraft.strategy.gains import SHIFTS, gain_of, scaled
-from regraft.strategy.ladder import Prospect, Range, Room, Standing, next_rung, worthwhile
+from regraft.strategy.ladder import Prospect, Range, Room, Standing, most_promising, next_rung
 from regraft.strategy.race import Look, standing
 
 SECONDS = {"30 s": 30.0, "2 min": 120.0, "10 min": 600.0}
@@ -128,7 +128,7 @@ class Cells:
         _, begun, cell = head
         prospects = self.prospects(plan, name, shifts)
         stand = Standing("accuracy", cell["estimate"])
-        if not worthwhile(prospects, stand):
+        if most_promising(prospects, stand) is None:
             return "head", []
         used = begun + min(LOOKING * max(0.0, budget - begun - ENDING), max(0.0, plan["seconds"] - begun))
         held, path = {"head": cell["held_out"]}, []
