@@ -283,8 +283,7 @@ class Climb:
                 spent, count = self.frozen.seconds_again(self.usable, self.device, self.threads, self.engine)
             pace = replace(pace, example=spent / count, timed=count, measured=("example",))
         elif isinstance(held := known.get("pace"), Mapping):
-            numbers = {k: float(v) for k, v in held.items() if k in ("example", "reading", "judged") and isinstance(v, (int, float))}
-            pace = replace(pace, **numbers, measured=tuple(n for n in ("example", "judged") if n in held.get("measured", ())))
+            pace = pace.as_before(held, ("example", "reading", "judged"))
         nested, outputs = self.validation.nested, len(self.labelled.target.outputs)
         expected = probe_seconds(len(parts.y), self.features.shape[1], outputs, nested=nested)
         if taken := self.recorder.stages.get("output layer"):

@@ -566,17 +566,16 @@ def nested(labelled: Labelled, seed: int) -> list[int]:
 
 def _pace(known: Mapping[str, Any], begin: float, first: Extracted, seconds: float, later: int) -> Pace:
     """How fast the pass was after its first tile, by the `seconds` of `later` examples; where there were none, how fast it was before."""
-    pace, measured = Pace(begin=begin), ["begin"]
+    pace = Pace(begin=begin, measured=("begin",))
     if later:
         example = seconds / later
-        pace = replace(pace, example=example, timed=later, setup=max(0.0, first.seconds - first.computed * example))
-        measured.append("example")
-    elif isinstance(held := known.get("pace"), Mapping):
-        numbers = {k: float(v) for k, v in held.items() if k in ("example", "setup", "reading", "judged") and isinstance(v, (int, float))}
+        setup = max(0.0, first.seconds - first.computed * example)
+        return replace(pace, example=example, timed=later, setup=setup, measured=("begin", "example"))
+    if isinstance(held := known.get("pace"), Mapping):
         timed_on = held.get("timed")
-        pace = replace(pace, **numbers, timed=timed_on if isinstance(timed_on, int) else 0)
-        measured += [str(name) for name in held.get("measured", ()) if name in ("example", "judged")]
-    return replace(pace, measured=tuple(dict.fromkeys(measured)))
+        pace = replace(pace, timed=timed_on if isinstance(timed_on, int) else 0)
+        return pace.as_before(held, ("example", "setup", "reading", "judged"))
+    return pace
 
 
 def _without_network(making: _Making, validation: Validation, extracted: Extracted) -> tuple[Probe, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from regraft.strategy.contrastive import Contrast
@@ -119,6 +119,12 @@ class Pace:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {**{k: float(f"{v:.4g}") for k, v in vars(self).items() if k != "measured"}, "measured": list(self.measured)}
+
+    def as_before(self, held: Mapping[str, Any], names: Sequence[str]) -> Pace:
+        """With the numbers of these names from what `to_json` gave of an earlier one."""
+        numbers = {name: float(value) for name in names if isinstance(value := held.get(name), (int, float))}
+        known = [name for name in ("example", "judged") if name in held.get("measured", ())]
+        return replace(self, **numbers, measured=(*self.measured, *known))
 
 
 @dataclass(frozen=True)

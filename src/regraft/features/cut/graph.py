@@ -331,24 +331,24 @@ def costs(graph: Graph, inputs: Mapping[str, Tensor]) -> dict[Node, int]:
     """Multiply-adds of every node for a batch. Nothing is computed: shapes go through the graph."""
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
+
+    from regraft.anatomy.counting import Counting
 
     fake = FakeTensorMode()
     found: dict[Node, int] = {}
     values: dict[Node, Any] = {n: fake.from_tensor(inputs[name].detach(), static_shapes=True) for n, name in graph.inputs.items()}
     values |= {n: fake.from_tensor(t.detach(), static_shapes=True) for n, (_, t) in graph.held.items()}
     values |= graph.parts
-    counter = FlopCounterMode(display=False)
+    counter = Counting()
     uses = {n: len(n.users) for n in graph.nodes}
     with torch.no_grad(), fake, sdpa_kernel([SDPBackend.MATH]), counter:
         for node in graph.nodes:
             if node.op != "call_function":
                 continue
-            before = counter.get_total_flops()
+            before = counter.macs
             args, kwargs = fx.map_arg((node.args, node.kwargs), values.__getitem__)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
             values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
-            # a multiply-add is counted as two operations
-            found[node] = (counter.get_total_flops() - before) // 2
+            found[node] = counter.macs - before
             for read in node.all_input_nodes:
                 uses[read] -= 1
                 if not uses[read]:
