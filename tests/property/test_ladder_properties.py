@@ -65,7 +65,7 @@ def test_more_time_never_ends_lower(ladder, target, one, other, memory):
     less, more = sorted([one, other])
     heights = [height(metric, head, climb(ladder, metric, head, Room(left, memory))) for left in (less, more)]
     assert heights[1] >= heights[0] - worth(metric) - 1e-9
-    if all(way.share == 1 for one in ladder for way in one.ways):
+    if all(len(one.ways) == 1 for one in ladder):  # a fuller way takes longer, so what was the cheapest of equals may be so no more
         assert heights[1] >= heights[0] - 1e-9
 
 
