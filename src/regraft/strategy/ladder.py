@@ -50,6 +50,10 @@ class Way:
         """Plain data."""
         return {"share": self.share, "folds": self.folds, "seconds": self.seconds.to_json()}
 
+    def gained(self, whole: Expected) -> Expected:
+        """What is expected of it, of what the whole schedule gives."""
+        return Expected(whole.mean * PARTS[self.share], whole.deviation)
+
     @property
     def said(self) -> str:
         """What it takes, in words."""
@@ -81,7 +85,7 @@ class Prospect:
 
     def gained(self, way: Way | None) -> Expected:
         """What is expected of it so; of the whole schedule without a way."""
-        return self.gain if way is None else Expected(self.gain.mean * PARTS[way.share], self.gain.deviation)
+        return self.gain if way is None else way.gained(self.gain)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, which `from_json` reads."""
