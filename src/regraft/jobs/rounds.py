@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from regraft.jobs.labelled import Labelled
 from regraft.jobs.parts import rows_at
 from regraft.jobs.recording import Recorder
 from regraft.jobs.validation import Validation
-from regraft.strategy.budget import Fitting, design_seconds, ending_seconds, examples_in_round, fitting_within, nested_order
+from regraft.strategy.budget import ROUND, Fitting, design_seconds, ending_seconds, examples_in_round, fitting_within, nested_order
 from regraft.strategy.rules import strengths_for
 
 if TYPE_CHECKING:
@@ -108,15 +109,20 @@ class Rounds:
         begun, spent = time.perf_counter(), deadline.spent
         while done < len(order):
             more = (after(done + first) - after(done)) / first
-            size = examples_in_round(left() / times, None if each is None else each + more / times, len(order) - done, first)
+            # as long as everything was there already nobody knows how long others take: no more than there were
+            pace, one = (None, max(first, done)) if each is None else (each + more / times, first)
+            size = examples_in_round(left() / times, pace, len(order) - done, one)
             if not size:
                 break
             started = deadline.spent
-            found = run([self.examples[i] for i in order[done : done + size]], tell.after(done), lambda: left() <= 0)
+            # a round of which no pace is known is broken off in time for another one: what was computed is in the store then
+            rest = ROUND * left() if each is None else 0.0
+            found = run([self.examples[i] for i in order[done : done + size]], tell.after(done), partial(lambda rest: left() <= rest, rest))
             parts.append((done, found))
             done += found.looked
-            each = (deadline.spent - started) / max(1, found.looked)
-            if found.looked < size:
+            if found.computed:
+                each = (deadline.spent - started) / found.computed
+            if found.looked < size and not rest:
                 break
         if done < min(least, len(order)):
             raise self._refusal(done, least, spent, each, after(least))
@@ -176,7 +182,7 @@ class _OneStage:
 
     def done(self, found: Extracted, seconds: float) -> None:
         """The end of the last one."""
-        there = len(found.kept) - found.computed
+        there = max(0, len(found.kept) - found.computed)
         self.emit(Done("features", seconds, f"{found.computed:,} computed" + (f", {there:,} already there" if there else "")))
         if found.computed:
             self.emit(Measured("seconds of features", seconds, None, "s"))
