@@ -103,7 +103,9 @@ class Rounds:
         done, each, parts = 0, None, list[Any]()
         times = 1 + BELOW * self.deeper
         # the output layer and the one without the network begin alike
-        after = lambda rows: (ending_seconds(rows, outputs) + 2 * design_seconds(rows, self.width)) * deadline.slowness + models * rows
+        fixed = lambda rows: (ending_seconds(rows, outputs) + 2 * design_seconds(rows, self.width)) * deadline.slowness
+        # on fewer rows than numbers a model has as many numbers as there are rows
+        after = lambda rows: fixed(rows) + models * rows * min(rows, self.width) / self.width
         left = lambda: deadline.left - after(done)
         tell = _OneStage(self.recorder.emit, len(order))
         begun, spent = time.perf_counter(), deadline.spent
@@ -260,7 +262,7 @@ def fitting_for(
     if held is not None:
         found = Fitting(tuple(held["places"]), held["nested"])
     else:
-        deadline, seconds = recorder.deadline, seconds_of_model(len(rows), rows.shape[1], outputs)
+        deadline, seconds = recorder.deadline, seconds_of_model(len(rows), min(rows.shape), outputs)
         begun = (ending_seconds(len(rows), outputs) + 2 * design_seconds(len(rows), rows.shape[1])) * deadline.slowness
         found = fitting_within((deadline.left - begun) / 2, seconds, len(strengths), folds, nested=nested)
     recorder.decide(**{name: {"places": list(found.places), "nested": found.nested}})
