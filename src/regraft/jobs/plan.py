@@ -69,6 +69,9 @@ FIRST = 16
 LIKE = 1.5
 """An earlier look serves again unless this one may take so many times as long."""
 
+BEGUN = 0.85
+"""Part of what a plan within a budget may take, after which nothing more is begun: what runs then still has to end."""
+
 PASS_SHARE = 0.4
 """Part of the time left that goes into features."""
 
@@ -203,7 +206,7 @@ class _Making:
         if bad:
             lines = "1 line" if bad == 1 else f"{bad:,} lines"
             self.emit(Warned(f"{lines} of the local record of predictions (outcomes.jsonl) passed over: damaged, or of another version"))
-        self.end = self.start + allowance(self.limits.budget)
+        self.end = self.start + allowance(self.limits.budget) * (1.0 if self.limits.budget is None else BEGUN)
 
     @cached_property
     def device(self) -> str:
