@@ -68,6 +68,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/cut_speed.py
 	$(BIN)/python benchmarks/rungs.py --table
 	$(BIN)/python benchmarks/judgement/growth.py --table
+	$(BIN)/python benchmarks/judgement/trust.py --table
 	$(BIN)/python benchmarks/judgement/decisions.py --table
 	$(BIN)/python benchmarks/soak/deadlines.py --table
 	$(BIN)/python benchmarks/soak/kill_a_fit.py --table

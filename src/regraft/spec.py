@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from regraft.errors import UsageError, nearest
 
@@ -211,13 +211,22 @@ def _fits(value: object, kind: str) -> bool:
     return type(value) in [kinds[k.strip()] for k in kind.split("|")]
 
 
+class WrittenLimits(TypedDict, total=False):
+    """Limits on networks as a spec holds them."""
+
+    max_params: str | None
+    licence: str | None
+    max_memory: str | None
+    max_latency: str | None
+
+
 def written_limits(
     max_params: str | float | None, licence: str | None, max_memory: str | float | None, max_latency: str | float | None
-) -> dict[str, str | None]:
+) -> WrittenLimits:
     """Limits on networks as a spec holds them: numbers of memory are in MB."""
     memory = f"{max_memory:g}MB" if isinstance(max_memory, (int, float)) else max_memory
-    numbers = {"max_params": max_params, "max_latency": max_latency}
-    return {**{name: None if value is None else str(value) for name, value in numbers.items()}, "licence": licence, "max_memory": memory}
+    params, latency = (None if value is None else str(value) for value in (max_params, max_latency))
+    return {"max_params": params, "licence": licence, "max_memory": memory, "max_latency": latency}
 
 
 BUDGETS = (1.0, 30 * 86400.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from test_budget import Clock
-from test_resume import KILLED, NETWORK, OWN, Stop, bundle, stopping_at
+from test_resume import KILLED, NETWORK, OWN, Stop, bundle, ctrl_c, said, stopping_at
 
 import regraft
 from regraft.deadline import Deadline
 from regraft.errors import Interrupted, UsageError
-from regraft.events import Started
+from regraft.events import Progress, Started
 from regraft.jobs import climb, prospects
 from regraft.jobs.frozen import AGAIN
 from regraft.strategy import ladder as ladder_rules
@@ -136,6 +137,34 @@ def test_interrupted_in_a_rung_the_best_so_far_is_there(image_folder):
         regraft.fit(image_folder, out="run", train="auto", on_event=stop, **NETWORK)
     assert "resume run" in str(stopped.value) and not Path("run/run.json").exists()
     assert regraft.open_run("run/bundle").predict([next(image_folder.rglob("*.png"))])
+
+
+def test_interrupted_twice_it_stops_at_once_and_goes_on_later(image_folder):
+    pressed: list[tuple[str, int]] = []
+    later: list[object] = []
+
+    def press(event):
+        if pressed:
+            later.append(event)
+        elif isinstance(event, Progress) and (event.stage, event.done) == ("training of full, fold 2 of 5", 2):
+            for _ in range(2):
+                pressed.append((event.stage, event.done))
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with ctrl_c(), pytest.raises(Interrupted, match="resume run"):
+        regraft.fit(image_folder, out="run", train="auto", on_event=press, **NETWORK)
+    assert len(pressed) == 2 and not any("stopping after this step" in line for line in said("run"))
+    # at once: no step came after, and no other stage
+    assert not any(isinstance(event, (Progress, Started)) for event in later)
+    assert not Path("run/run.json").exists() and not list(Path("run").rglob("*.part"))
+    example = next(image_folder.rglob("*.png"))
+    before = regraft.open_run("run/bundle").predict([example])
+    assert before
+    begun: list[str] = []
+    again = regraft.resume("run", allow_code=True, on_event=lambda e: begun.append(e.stage) if isinstance(e, Started) else None)
+    found = ladder("run")
+    assert found["norm"]["tried"] and found["full"]["tried"] and again.predict([example])
+    assert not any(stage.startswith("training of norm") for stage in begun), "norm was trained before"
 
 
 @pytest.mark.parametrize("seconds", [20.0, 120.0])

@@ -8,6 +8,8 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,16 @@ def said(run) -> list[str]:
     return [line["message"] for line in lines if line["event"] == "Said"]
 
 
+@contextmanager
+def ctrl_c() -> Iterator[None]:
+    """SIGINT is heard as a terminal's: a process in the background may have been started to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Stop(Exception):
     """What a test throws in the middle of a fit."""
 
@@ -158,13 +170,8 @@ def test_one_interrupt_saves_and_says_how_to_go_on(image_folder):
         if isinstance(event, Progress) and event.stage == "training, fold 1 of 5" and event.done == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    # a process in the background may have been started to ignore it
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(Interrupted, match="regraft resume run"):
-            regraft.fit(image_folder, out="run", on_event=press, **options)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with ctrl_c(), pytest.raises(Interrupted, match="regraft resume run"):
+        regraft.fit(image_folder, out="run", on_event=press, **options)
     assert any("what was done is saved" in line for line in said("run"))
     regraft.resume("run", allow_code=True)
     assert bundle("run") == bundle("whole")

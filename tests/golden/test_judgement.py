@@ -73,5 +73,5 @@ def test_a_chooser_gives_up_what_the_best_has_more_on_the_other_half(replay):
 
 def test_gains_are_paired_by_held_out_example(replay):
     mean, low, high, count = replay.paired_gain("11-0", "10-1")
-    assert mean == 0 and low < 0 < high
-    assert replay.paired_gain("1---", "0---") == (0.0, -1.0, 1.0)
+    assert mean == 0 and low < 0 < high and count == 3
+    assert replay.paired_gain("1---", "0---") == (0.0, -1.0, 1.0, 1)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
+from regraft.jobs.plan import FINDINGS, _pace
+from regraft.strategy.cost import Pace
 from regraft.workspace import findings
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
 
@@ -44,3 +47,11 @@ def test_the_oldest_go(own_home, monkeypatch):
 def test_a_key_depends_on_every_fact_and_not_on_their_order():
     assert findings_key({"a": 1, "b": 2}) == findings_key({"b": 2, "a": 1})
     assert len({findings_key(f) for f in ({"a": 1}, {"a": 2}, {"b": 1}, {})}) == 4
+
+
+def test_a_pace_that_an_earlier_plan_kept_is_read_back_with_how_many_it_was_timed_on(own_home):
+    pace = Pace(example=0.0125, timed=32, measured=("begin", "example", "judged"))
+    keep_finding(FINDINGS, "k", {"pace": pace.to_json()})
+    nothing_computed: Any = None
+    again = _pace(read_finding(FINDINGS, "k"), 2.0, nothing_computed, 0.0, 0)
+    assert (again.example, again.timed, again.begin) == (0.0125, 32, 2.0) and set(again.measured) == set(pace.measured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -56,6 +57,22 @@ def test_features_that_are_stored_cost_next_to_nothing():
 def test_the_mean_of_few_examples_is_less_certain():
     widths = [(r := head_stages(AMOUNT, replace(PACE, timed=n))["features"]).high / r.low for n in (0, 16, 100, 1000)]
     assert widths == sorted(widths, reverse=True) and widths[0] > 1.5 * widths[-1]
+
+
+def test_a_pace_that_was_kept_is_as_certain_as_when_it_was_measured():
+    first = replace(PACE, timed=32)
+    kept = json.loads(json.dumps(first.to_json()))
+    assert kept["timed"] == 32 and isinstance(kept["timed"], int)
+    names = ("example", "setup", "reading", "judged")
+    again = Pace(begin=3.0, measured=("probe",)).as_before(kept, names)
+    assert again.timed == 32 and set(again.measured) == set(first.measured)
+    assert head_stages(AMOUNT, again) == head_stages(AMOUNT, first)
+    # as earlier versions wrote it
+    assert Pace().as_before({**kept, "timed": 32.0}, names).timed == 32
+    # of how many the other numbers are the mean it does not say, and what is damaged says nothing
+    assert Pace().as_before(kept, ("judged",)).timed == 0
+    damaged = Pace().as_before({**kept, "timed": "many", "example": float("nan")}, names)
+    assert (damaged.timed, damaged.example) == (0, Pace().example)
 
 
 def test_a_step_that_was_not_timed_follows_from_multiply_adds_and_is_less_certain():

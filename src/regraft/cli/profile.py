@@ -109,9 +109,9 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
 
 
 def _points(gain: Mapping[str, float], key: str) -> str:
-    from regraft.cli.render import span
+    from regraft.strategy.wording import in_points, span
 
-    return span(gain, "+.3g") if key == "mae" else span(gain, "+.1f", 100, " points")
+    return span(gain, "+.3g") if key == "mae" else in_points(gain)
 
 
 def _share(part: float) -> str:

@@ -48,7 +48,7 @@ def command(data: str, as_json: bool, **options: Any) -> None:
 
 def report(result: Mapping[str, Any], options: Mapping[str, Any]) -> list[Any]:
     """The networks as a table, the choice in words, and the command that goes on with it."""
-    from regraft.cli.render import METRIC_NAMES, figure, number, table
+    from regraft.cli.render import METRIC_NAMES, number, table
     from regraft.evaluation.transferability import SCORES
     from regraft.modality import MODALITIES
 
@@ -68,7 +68,7 @@ def report(result: Mapping[str, Any], options: Mapping[str, Any]) -> list[Any]:
         "time",
         "",
     ]
-    rows = [_row(c, result, scored, figure) for c in ran]
+    rows = [_row(c, result, scored) for c in ran]
     lines: list[Any] = ["", table(columns, rows, (2, 5)), ""]
     for c in ran:
         if layers := (c["scores"] or {}).get("layers"):
@@ -86,25 +86,16 @@ def report(result: Mapping[str, Any], options: Mapping[str, Any]) -> list[Any]:
     return lines
 
 
-def _row(c: Mapping[str, Any], result: Mapping[str, Any], scored: list[str], figure: Any) -> list[str]:
-    from regraft.cli.render import duration, span
+def _row(c: Mapping[str, Any], result: Mapping[str, Any], scored: list[str]) -> list[str]:
+    from regraft.evaluation.told import race_cells
 
-    gap = c["gap"]
-    points = result["target"] != "number"
-    behind = "" if gap is None or gap["value"] == 0 else span(gap, ".1f", 100) if points else span(gap, ".3f")
+    name, parameters, seen, reached, behind, time = race_cells(c, result["target"], unit="")
     values = (c["scores"] or {}).get("features") or {}
-    mark = "*" if c["name"] == result["winner"] else "out" if c["dropped"] else ""
     return [
-        mark,
-        c["name"],
-        f"{c['parameters'] / 1e6:.1f} M",
-        c["licence"],
-        c["published"],
-        "" if c["seen"] is None else f"{c['seen']:,}",
-        "" if c["figure"] is None else figure(c["figure"]),
-        behind,
+        "*" if c["name"] == result["winner"] else "out" if c["dropped"] else "",
+        *(name, parameters, c["licence"], c["published"], seen, reached, behind),
         *(f"{values[name]:.3f}" if name in values else "" for name in scored),
-        duration(c["seconds"]) if c["seconds"] else "",
+        time,
         "worse than no network" if c["worse_than_no_network"] else "",
     ]
 

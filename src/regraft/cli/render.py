@@ -178,12 +178,6 @@ def answer(as_json: bool, work: Callable[[Screen], Any], report: Callable[[Any],
         show(console(), *report(result))
 
 
-def span(found: Mapping[str, float], form: str, scale: float = 1, unit: str = "") -> str:
-    """A value with its interval, as a cell of a table: each times `scale`, in the `form` of a number."""
-    value, low, high = (f"{found[name] * scale:{form}}" for name in ("value", "low", "high"))
-    return f"{value}{unit} ({low} to {high})"
-
-
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> Table:
     """A table without lines; `right` names the columns whose cells stand to the right."""
     out = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")

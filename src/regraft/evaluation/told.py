@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from regraft.evaluation.names import duration, figure, number
+from regraft.strategy.wording import in_points, span
 
 COLUMNS = ("rung", "over", "gain: expected", "measured", "time: expected", "taken", "memory: expected", "held", "")
 """Of a climb: what a rung gains is over the best one before it."""
@@ -52,9 +53,7 @@ def _state(step: Mapping[str, Any], ships: str) -> str:
 
 def gain_said(gain: Mapping[str, float], key: str) -> str:
     """A gain with its interval: in points, or as less error."""
-    scale, unit, digits = (1.0, " less error", ".3g") if key == "mae" else (100.0, " points", ".1f")
-    value, low, high = (f"{gain[name] * scale + 0.0:+{digits}}" for name in ("value", "low", "high"))
-    return f"{value}{unit} ({low} to {high})"
+    return span(gain, "+.3g", unit=" less error") if key == "mae" else in_points(gain)
 
 
 def _range(found: Mapping[str, float], said: Any) -> str:
@@ -74,21 +73,24 @@ def race_rows(race: Mapping[str, Any]) -> list[list[str]]:
 def _network(c: Mapping[str, Any], winner: str, target: str) -> list[str]:
     worse = "worse than no network" if c["worse_than_no_network"] else ""
     state = "taken" if c["name"] == winner else c["dropped"] or "not taken"
+    return [*race_cells(c, target), "; ".join(filter(None, [state, worse]))]
+
+
+def race_cells(c: Mapping[str, Any], target: str, unit: str = " points") -> list[str]:
+    """What is measured of a network in a race, as cells: the RACE_COLUMNS but for the last. Of what `target` names as a share it is behind
+    in points, written with their `unit`.
+    """
+    behind = ""
+    if (gap := c["gap"]) and gap["value"]:
+        behind = span(gap, ".3g") if target == "number" else span(gap, ".1f", 100, unit)
     return [
         c["name"],
         f"{c['parameters'] / 1e6:.1f} M",
         "" if c["seen"] is None else f"{c['seen']:,}",
         "" if c["figure"] is None else figure(c["figure"]),
-        "" if not c["gap"] or not c["gap"]["value"] else _behind(c["gap"], points=target != "number"),
+        behind,
         duration(c["seconds"]) if c["seconds"] else "",
-        "; ".join(filter(None, [state, worse])),
     ]
-
-
-def _behind(gap: Mapping[str, float], *, points: bool) -> str:
-    scale, digits, unit = (100, ".1f", " points") if points else (1, ".3g", "")
-    value, low, high = (f"{gap[name] * scale:{digits}}" for name in ("value", "low", "high"))
-    return f"{value}{unit} ({low} to {high})"
 
 
 def grouped(lines: Sequence[str]) -> list[tuple[str, list[str]]]:

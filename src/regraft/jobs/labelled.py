@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,9 +16,12 @@ from regraft.data.open import refuse_unless_table, set_aside
 from regraft.errors import DataError, UsageError
 from regraft.facts import LeftOut
 from regraft.jobs.common import as_source, asked, patterns
-from regraft.spec import FitSpec
+from regraft.spec import FitSpec, WrittenLimits
 from regraft.targets import Target, Wanted, find_target
 from regraft.targets.base import Unusable
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 IN_MEMORY = "in memory"
 
@@ -68,13 +71,33 @@ SHARED = (
 """Arguments of verbs that a spec has by the same name and in the same form."""
 
 
-def asked_spec(arguments: Mapping[str, Any], **own: Any) -> tuple[Any, FitSpec]:
-    """(the source, the spec) that a verb is called with. `arguments` are the verb's, by name; `own` are parts of the spec that it has in
-    another form, or always the same.
-    """
+class Own(WrittenLimits, total=False):
+    """Parts of a spec that a verb has in another form, or always the same."""
+
+    model: str | None
+    recipe: str | None
+    remove: tuple[str, ...]
+    replace: tuple[str, ...]
+    insert: tuple[str, ...]
+    resize_input: int | None
+    at: str | None
+    lora: str | None
+    rank: int | None
+    train: str
+    augment: str
+    views: str | None
+    settings: tuple[str, ...]
+    engine: str
+    out: str | None
+    budget: str | None
+    track: tuple[str, ...]
+
+
+def asked_spec(arguments: Mapping[str, Any], **own: Unpack[Own]) -> tuple[Any, FitSpec]:
+    """(the source, the spec) that a verb is called with. `arguments` are the verb's, by name."""
     source, data, test = named_data(arguments["data"], arguments["test"])
     shared = {name: arguments[name] for name in SHARED if name in arguments}
-    return source, FitSpec(data=data, test=test, **{**shared, "allow": patterns(arguments["allow"]), **own})
+    return source, FitSpec(data=data, test=test, allow=patterns(arguments["allow"]), **{**shared, **own})
 
 
 def asked_of(spec: FitSpec) -> Asked:

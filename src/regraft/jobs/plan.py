@@ -575,8 +575,6 @@ def _pace(known: Mapping[str, Any], begin: float, first: Extracted, seconds: flo
         setup = max(0.0, first.seconds - first.computed * example)
         return replace(pace, example=example, timed=later, setup=setup, measured=("begin", "example"))
     if isinstance(held := known.get("pace"), Mapping):
-        timed_on = held.get("timed")
-        pace = replace(pace, timed=timed_on if isinstance(timed_on, int) else 0)
         return pace.as_before(held, ("example", "setup", "reading", "judged"))
     return pace
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from regraft.strategy.contrastive import Contrast
 from regraft.strategy.settings import Settings, batch_for, folds_to_train, worth_timing
@@ -118,13 +118,21 @@ class Pace:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**{k: float(f"{v:.4g}") for k, v in vars(self).items() if k != "measured"}, "measured": list(self.measured)}
+        seconds = {k: float(f"{v:.4g}") for k, v in vars(self).items() if k not in ("timed", "measured")}
+        return {**seconds, "timed": self.timed, "measured": list(self.measured)}
 
     def as_before(self, held: Mapping[str, Any], names: Sequence[str]) -> Pace:
-        """With the numbers of these names from what `to_json` gave of an earlier one."""
-        numbers = {name: float(value) for name in names if isinstance(value := held.get(name), (int, float))}
+        """With the numbers of these names from what `to_json` gave of an earlier one; with `example` goes how many it is the mean of."""
+        numbers = {name: float(value) for name in names if _is_number(value := held.get(name))}
+        timed = held.get("timed") if "example" in numbers else None
         known = [name for name in ("example", "judged") if name in held.get("measured", ())]
-        return replace(self, **numbers, measured=(*self.measured, *known))
+        # earlier versions wrote the count as 32.0
+        return replace(self, **numbers, timed=int(timed) if _is_number(timed) else self.timed, measured=(*self.measured, *known))
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    """Whether a file says a number there, which other versions and hands may have written."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 @dataclass(frozen=True)

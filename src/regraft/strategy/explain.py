@@ -14,6 +14,7 @@ from regraft.strategy.gains import SHARES, scaled
 from regraft.strategy.ladder import Prospect, Room, Standing, Tried, in_time, value_on
 from regraft.strategy.plan import seconds_in_words, worth
 from regraft.strategy.similarity import ADVICE, LARGE
+from regraft.strategy.wording import in_points, span
 
 LITTLE = 25
 """Examples of a class up to which data is called little."""
@@ -263,7 +264,6 @@ def _gain(story: Story, gain: Range | None) -> str:
     """A gain with its interval: in points, or as the change of an error."""
     assert gain is not None
     if story.metric in SHARES:
-        low, value, high = (f"{100 * v + 0.0:+.1f}" for v in (gain.low, gain.value, gain.high))
-        return f"{value} points ({low} to {high})"
-    low, value, high = (f"{0.0 - v:+.3g}" for v in (gain.high, gain.value, gain.low))
-    return f"{value} in {story.metric_name} ({low} to {high})"
+        return in_points(vars(gain))
+    # less error is a gain
+    return span({"value": gain.value, "low": gain.high, "high": gain.low}, "+.3g", -1, f" in {story.metric_name}")
