@@ -226,15 +226,16 @@ from pathlib import Path
 import regraft
 from regraft.jobs.prospects import Ground
 grounds, options = [], Ground.options
-def kept(self):
+def kept(self, budget=None):
     grounds.append(self)
-    return options(self)
+    return options(self, budget)
 Ground.options = kept
 plan = regraft.plan(**json.loads(sys.argv[1]))
-said = {**plan.to_json(), "prospects": [p.to_json() for p in grounds[-1].prospects()]}
+whole = [o.to_json() for o in options(grounds[-1])]
+said = {**plan.to_json(), "options": whole, "prospects": [p.to_json() for p in grounds[-1].prospects()]}
 Path(sys.argv[2]).write_text(json.dumps(said))
 """
-"""A plan with what a climb would be told: prospects are made from the same ground as options."""
+"""A plan with what a climb would be told, and with options of whole schedules: all are made from the same ground."""
 
 
 def short(values):

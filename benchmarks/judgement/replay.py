@@ -133,7 +133,8 @@ class Cells:
         used = begun + min(LOOKING * max(0.0, budget - begun - ENDING), max(0.0, plan["seconds"] - begun))
         held, path = {"head": cell["held_out"]}, []
         while True:
-            choice = next_rung(prospects, stand, Room(budget - used - ENDING))
+            room = Room(budget - used - ENDING)
+            choice = next_rung(prospects, stand, room)
             if not choice.train:
                 return stand.best, path
             one = self.outcome(name, n, seed, network, choice.train, budget)
@@ -143,13 +144,15 @@ class Cells:
             held[choice.train] = one[2]["held_out"]
             path.append(choice.train)
             over_head, over_best = (paired_gain(held[choice.train], held[than]) for than in ("head", stand.best))
-            stand = replace(stand, aim=choice.aim).with_tried(choice.train, Range(*over_head), kept=over_best[0] > 0)
+            trained = next(p for p in prospects if p.train == choice.train)
+            came = stand.weighed(trained, prospects, trained.way(room.seconds), Range(*over_best[:3]), Range(*over_head[:3]), over_best[3])
+            stand = replace(stand, aim=choice.aim).with_tried(choice.train, came)
 
 
 def paired_gain(a, b):
-    """(mean, low, high) of what the first has right more than the second, of examples that both were held out on."""
+    """(mean, low, high, count) of what the first has right more than the second, of examples that both were held out on."""
     gains = [int(x) - int(y) for x, y in zip(a, b, strict=True) if "-" not in (x, y)]
-    return (0.0, -1.0, 1.0) if len(gains) < 2 else paired(gains)
+    return (*((0.0, -1.0, 1.0) if len(gains) < 2 else paired(gains)), len(gains))
 
 
 def fastai(cells, name, n, seed, budget):

@@ -93,6 +93,8 @@ class Deadline:
     """How many times as long as on an idle machine things take."""
     writing: float = 0.0
     """Seconds that the first bundle took to be written."""
+    ending: float = 1.5
+    """Seconds that figures and files take at the end, on an idle machine (`strategy.budget.ending_seconds`)."""
     more: dict[str, str] = field(default_factory=dict[str, str])
     """What the budget did not take, by what it is about: "with more time: ..."."""
 

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from regraft.strategy.cost import Range
 from regraft.strategy.gains import Expected, scaled, unscaled
-from regraft.strategy.ladder import PARTS, Choice, Prospect, Room, Standing, Way, next_rung, value_on
+from regraft.strategy.ladder import PARTS, Choice, Prospect, Room, Standing, Tried, Way, next_rung, value_on
 from regraft.strategy.plan import worth
 
 NAMES = ("norm", "top=1", "top=2", "contrastive", "full")
+MANY = 10**9
+"""Examples that say for sure what a rung gave."""
 SECONDS = st.floats(0.5, 300).map(lambda s: round(s, 1))
 
 
@@ -47,7 +49,8 @@ def climb(ladder: list[Prospect], metric: str, head: float, room: Room) -> Taken
         taken.append((choice, one, way, room))
         after = unscaled(metric, scaled(metric, head) + one.gained(way).mean)
         gain = after - head if metric != "mae" else head - after
-        standing = standing.with_tried(choice.train, Range(gain, gain, gain), kept=True)
+        sure = Tried(Range(gain, gain, gain), MANY, Expected(one.gained(way).mean, 0.0))
+        standing = standing.with_tried(choice.train, sure)
         standing = Standing(metric, head, standing.tried, standing.best, choice.aim)
         room = Room(room.seconds - way.seconds.high, room.memory)
     return taken

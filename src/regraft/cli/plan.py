@@ -107,7 +107,7 @@ def _row(plan: Plan, o: Option, *, several: bool, price: float | None) -> list[s
     cells = ["*" if o is plan.chosen else "", *([o.model] if several else []), o.train, shown(plan.metric, o.figure), seconds]
     cells += [_megabytes(o.memory.value), _megabytes(o.disk)]
     cells += [f"{price * o.seconds.value / 3600:.2g}"] if price is not None else []
-    return [*cells, f"over {', '.join(flag(name) for name in broken)}" if broken else ""]
+    return [*cells, f"over {', '.join(flag(name) for name in broken)}" if broken else o.short]
 
 
 def _seconds(value: float) -> str:
@@ -129,6 +129,8 @@ def _stages(o: Option) -> list[str]:
 
 def the_command(plan: Plan, options: dict[str, Any]) -> str:
     """What does what was chosen."""
+    from regraft.strategy.plan import seconds_in_words
+
     if options.get("out"):
         return shlex.join(["regraft", "fit", plan.data, "--plan", str(options["out"])])
     words: Sequence[str] = ["regraft", "fit", plan.data]
@@ -137,4 +139,6 @@ def the_command(plan: Plan, options: dict[str, Any]) -> str:
         more += [f"--{name.replace('_', '-')}", str(value)]
     if options.get("model"):
         more += ["--model", plan.chosen.model]
+    if plan.chosen.short and plan.limits.budget is not None:
+        more += ["--budget", seconds_in_words(plan.limits.budget)]
     return shlex.join([*words, *more, *given_flags(options), "--train", plan.chosen.train])

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,7 @@ from regraft.spec import FitSpec
 from regraft.strategy.cost import Amount, Held, Pace, Range, probe_seconds
 from regraft.strategy.explain import Step, Story, explained, step_of
 from regraft.strategy.gains import RATE, SHARES, Expected, Grown, scaled, unscaled
-from regraft.strategy.ladder import Choice, Prospect, Room, Standing, most_promising, next_rung
+from regraft.strategy.ladder import Choice, Prospect, Room, Standing, Tried, most_promising, next_rung
 from regraft.strategy.outcomes import Outcome, stage_of
 from regraft.strategy.plan import allowance, seconds_in_words
 from regraft.strategy.similarity import Similarity, similarity_of, skill_of
@@ -83,6 +84,10 @@ DONE = "done.safetensors"
 """What a rung that came to its end leaves for a run that goes on."""
 
 
+Weigh = Callable[[Range, Range, int], Tried]
+"""What to believe of a rung by what it gained over the best so far and over the head on so many examples."""
+
+
 @dataclass(frozen=True)
 class Climbed:
     """The model that is kept, what it gains over the head where it is another one, and the result's words on the ladder."""
@@ -94,20 +99,16 @@ class Climbed:
 
 @dataclass(frozen=True)
 class _Done:
-    """A rung that was trained and judged: its model, what it gains over the best so far and over the head, the seconds it took, and the MB
-    that the process held at most, where it raised that.
+    """A rung that was trained and judged: its model, what it gains over the best so far and over the head, what that lets believe, the
+    seconds it took, and the MB that the process held at most, where it raised that.
     """
 
     candidate: Candidate
     over_best: Figure
     over_head: Figure
+    tried: Tried
     seconds: float
     memory: float | None
-
-    @property
-    def kept(self) -> bool:
-        """Whether it is better than the best so far: only then is that replaced."""
-        return self.over_best.value > 0
 
 
 @dataclass
@@ -158,16 +159,17 @@ class Climb:
             step = step_of(prospect, prospects, standing, room, choice.why)
             aim = next((p.way(room.seconds) for p in prospects if p.train == choice.aim != choice.train), None)
             own = recorder.of_rung(choice.train, aim.seconds.high if aim else 0.0)
-            done, reason = self._rung(prospect, own, best)
+            weigh = partial(standing.weighed, prospect, prospects, prospect.way(room.seconds))
+            done, reason = self._rung(prospect, own, best, weigh)
             standing = replace(standing, aim=choice.aim)
             if done is None:
                 self.steps[choice.train] = replace(step, why=reason)
                 standing = replace(standing, passed=standing.passed | {choice.train})
                 continue
-            self.steps[choice.train] = step.judged(done.kept, _range(done.over_best), _range(done.over_head), done.seconds, done.memory)
-            standing = standing.with_tried(choice.train, _range(done.over_head), kept=done.kept)
+            self.steps[choice.train] = step.judged(done.tried, _range(done.over_best), done.seconds, done.memory)
+            standing = standing.with_tried(choice.train, done.tried)
             self._keep_outcome(prospect, own, standing, done)
-            if done.kept:
+            if done.tried.better:
                 best, over_head = done.candidate, done.over_head
         for p in prospects:
             if p.train not in self.steps:
@@ -338,7 +340,7 @@ class Climb:
             self.emit(Said(f"ladder: {choice.train} next, {choice.why}"))
         return room, choice
 
-    def _rung(self, prospect: Prospect, own: Recorder, best: Candidate) -> tuple[_Done | None, str]:
+    def _rung(self, prospect: Prospect, own: Recorder, best: Candidate, weigh: Weigh) -> tuple[_Done | None, str]:
         """(a rung, trained and judged; why it was not)."""
         held = own.held_decision(OUTCOME)
         if held and not held["trained"]:
@@ -350,7 +352,7 @@ class Climb:
         deadline, more = self.recorder.deadline, dict(self.recorder.deadline.more)
         try:
             deadline.ring_at(finishing(self.recorder), "")
-            return self._trained(prospect.train, own, best, more), ""
+            return self._trained(prospect.train, own, best, weigh, more), ""
         except OutOfTime as late:
             reason = late.reason or f"the time was over at: {self.recorder.stage or 'preparing it'}"
         except (ModelError, UsageError, RuntimeError, MemoryError) as error:
@@ -365,7 +367,7 @@ class Climb:
         self.emit(Warned(f"{prospect.train} is left out: {reason}"))
         return None, reason
 
-    def _trained(self, train: str, own: Recorder, best: Candidate, more: dict[str, str]) -> _Done:
+    def _trained(self, train: str, own: Recorder, best: Candidate, weigh: Weigh, more: dict[str, str]) -> _Done:
         begun, peak = time.perf_counter(), peak_memory_mb()
         target, validation = self.labelled.target, self.validation
         modality = MODALITIES[self.labelled.dataset.task]
@@ -380,8 +382,9 @@ class Climb:
                 candidate = trained.candidate(validation)
             else:
                 candidate = trained_candidate(trained, validation, self.head.engine, self.head.features)
-            over_best, over_head = (compared(candidate.held_out, other.held_out, validation) for other in (best, self.head))
-            if kept := over_best.value > 0:
+            (over_best, count), (over_head, _) = (compared(candidate.held_out, o.held_out, validation) for o in (best, self.head))
+            tried = weigh(_range(over_best), _range(over_head), count)
+            if kept := tried.better:
                 candidate = tempered(candidate, validation, own.decide, self.emit)
             scores = candidate.scores(validation.parts.test) if kept and len(validation.parts.test) else np.zeros((0, 1))
             self.recorder.deadline.silence()
@@ -391,9 +394,9 @@ class Climb:
             trained.close()
         facts = {
             "how": candidate.how,
-            "kept": kept,
             "over_best": vars(over_best),
             "over_head": vars(over_head),
+            "tried": tried.to_json(),
             "seconds": time.perf_counter() - begun,
             "memory": raised(peak, peak_memory_mb()),
         }
@@ -401,7 +404,7 @@ class Climb:
         if not kept:
             self.recorder.deadline.more.clear()
             self.recorder.deadline.more.update(more)
-        said = f"{train}: {target.difference(over_best)} against {best.rung}, on the same held-out examples"
+        said = f"{train}: {target.difference(over_best)} against {best.rung}, on the same {count:,} held-out {modality.nouns}"
         self.emit(Said(f"ladder: {said}: {'it is kept' if kept else f'{best.rung} stays'}"))
         del trained, deeper, candidate
         gc.collect()
@@ -422,9 +425,11 @@ class Climb:
         assert found is not None
         tensors, facts = found
         gains = Figure(**facts["over_best"]), Figure(**facts["over_head"])
-        own.decide(**{OUTCOME: {"trained": True, "kept": facts["kept"], "over_best": gains[0].to_json(), "over_head": gains[1].to_json()}})
+        tried = Tried.from_json(facts["tried"])
+        measured = {"over_best": gains[0].to_json(), "over_head": gains[1].to_json(), "judged": tried.count}
+        own.decide(**{OUTCOME: {"trained": True, "kept": tried.better, **measured}})
         place = own.checkpoints / BUNDLE
-        if facts["kept"] and not same_bundle(place, self.recorder.path / BUNDLE):
+        if tried.better and not same_bundle(place, self.recorder.path / BUNDLE):
             copy_bundle(place, self.recorder.path / BUNDLE)
         for left in own.checkpoints.glob("*.safetensors"):
             if left.name != DONE:
@@ -436,7 +441,7 @@ class Climb:
         candidate = replace(
             self.head, rung=train, held_out=tensors["held_out"], how=facts["how"], scores=scores, tensors=dict, cool=_never, saved=place
         )
-        return _Done(candidate, *gains, facts["seconds"], facts.get("memory"))
+        return _Done(candidate, *gains, tried, facts["seconds"], facts.get("memory"))
 
     # ------------------------------------------------------------ what came of it
 
@@ -513,17 +518,17 @@ class Climb:
             stages.pop("training", None)
         pairs = {n: (float(raw["stages"][n]), s) for n, s in stages.items() if n in raw["stages"]}
         memory = (float(raw["memory"]), done.memory) if done.memory is not None else None
-        figure = scaled(self.metric, standing.after(standing.tried[prospect.train].value))
+        figure = scaled(self.metric, standing.after(standing.tried[prospect.train].measured.value))
         outcome = Outcome(
             prospect.train, self.head.facts.name, self.device.partition(":")[0], pairs, memory, (float(raw["figure"]), figure)
         )
         keep_outcome(outcome.to_json())
 
 
-def compared(held: np.ndarray, other: np.ndarray, validation: Validation) -> Figure:
-    """What a model gains over another one, by held-out outputs (n, outputs) of both, where both have them."""
+def compared(held: np.ndarray, other: np.ndarray, validation: Validation) -> tuple[Figure, int]:
+    """(what a model gains over another one, by held-out outputs (n, outputs) of both, where both have them; how many those are)."""
     places = np.flatnonzero(np.isfinite(held).all(1) & np.isfinite(other).all(1))
-    return validation.gain(validation.judge(held, places), other)
+    return validation.gain(validation.judge(held, places), other), len(places)
 
 
 def raised(before: float | None, now: float | None) -> float | None:

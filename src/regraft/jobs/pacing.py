@@ -13,7 +13,6 @@ from regraft.deadline import OutOfTime
 from regraft.events import Said, Warned
 from regraft.jobs.common import has_bfloat16
 from regraft.jobs.recording import Recorder
-from regraft.jobs.rounds import ENDING
 from regraft.strategy.budget import (
     Costs,
     Training,
@@ -48,7 +47,7 @@ LENGTHS, SHORTENED, FOLDS = "lengths", "shortened", "folds_within"
 def finishing(recorder: Recorder, scoring: float = 0.0) -> float:
     """Seconds that are set aside for what comes after training, with so many for the scores of the test part."""
     deadline = recorder.deadline
-    return (ENDING + scoring / max(1.0, deadline.slowness)) * deadline.slowness + 1.3 * deadline.writing + recorder.reserved
+    return (deadline.ending + scoring / max(1.0, deadline.slowness)) * deadline.slowness + 1.3 * deadline.writing + recorder.reserved
 
 
 @dataclass

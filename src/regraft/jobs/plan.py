@@ -236,7 +236,7 @@ class _Making:
         for number, name in enumerate(models):
             try:
                 found = _Looked.at(self, name, share=1 / (len(models) - number))
-                options += found.ground.options()
+                options += found.ground.options(self.limits.budget)
                 looked.append(found)
             except ModelError as error:
                 if len(models) == 1:

@@ -48,8 +48,8 @@ from regraft.strategy.cost import (
     stored_memory,
     total,
 )
-from regraft.strategy.gains import Expected, Gain, Grown, gain_of
-from regraft.strategy.ladder import PARTS, Prospect, Standing, Way, most_promising
+from regraft.strategy.gains import Expected, Gain, Grown, gain_of, on_new
+from regraft.strategy.ladder import IN_WORDS, PARTS, Prospect, Standing, Way, most_promising
 from regraft.strategy.outcomes import Outcome, corrected, memory_ratios, ratios, stage_of
 from regraft.strategy.plan import Option
 from regraft.strategy.rungs import rung_of
@@ -94,7 +94,7 @@ class Ground:
 
     @property
     def head(self) -> Expected:
-        """What a linear head is expected to give on all training examples, on the scale of gains."""
+        """What a linear head is expected to give where it is cross-validated on all training examples, on the scale of gains."""
         return self.grown.expected
 
     @property
@@ -102,16 +102,18 @@ class Ground:
         """Training examples a class; of what has none all."""
         return self.amount.train / max(1, self.amount.outputs)
 
-    def options(self) -> list[Option]:
-        """What a fit from its beginning could do."""
-        found = [self._option(train) for train in LADDER]
+    def options(self, budget: float | None = None) -> list[Option]:
+        """What a fit from its beginning could do. Of training below the head, which fits itself into a budget of seconds, the part of it
+        that fits; the whole where none does.
+        """
+        found = [self._option(train, budget) for train in LADDER]
         return [option for option in found if option is not None]
 
     def prospects(self) -> list[Prospect]:
         """What a fit that has its head could train next, each with what it costs from here on."""
         return [self._prospect(train) for train in LADDER if train in self.rungs]
 
-    def _option(self, train: str) -> Option | None:
+    def _option(self, train: str, budget: float | None) -> Option | None:
         facts, amount, pace = self.given.facts, self.amount, self.pace
         parameters = facts.parameters + (amount.width + 1) * amount.outputs
         if train == "head":
@@ -126,20 +128,37 @@ class Ground:
         if train not in self.rungs:
             return None
         one = self.rungs[train].timed
-        gain = self._gain(train)
-        stages = {**head_stages(amount, pace), **self._stages(train)}
+        gain, head = self._gain(train), head_stages(amount, pace)
         counts = (one.body.parameters, one.body.trained)
         reasons = [gain.why, self._cost_reason(train)]
-        return self._put(train, gain, stages, self._memory(train), deeper_disk(amount, one.body), counts, reasons)
 
-    def _prospect(self, train: str) -> Prospect:
-        gain = self._gain(train)
+        def put(stages: Mapping[str, Range], gain: Gain) -> Option:
+            return self._put(train, gain, {**head, **stages}, self._memory(train), deeper_disk(amount, one.body), counts, reasons)
+
+        whole = put(self._stages(train), gain)
+        if budget is None or whole.seconds.high <= budget:
+            return whole
+        for way in reversed(self._ways(train)):
+            less = replace(gain, expected=way.gained(gain.expected))
+            part = put(self._stages(train, way.folds, way.share), less)
+            if part.seconds.high <= budget:
+                folds = f"judged in {way.folds} of {amount.folds} folds"
+                short = folds if way.share == 1 else f"{IN_WORDS[way.share]} of its steps, {folds}"
+                return replace(part, short=short, whole=whole.seconds)
+        return whole
+
+    def _ways(self, train: str) -> list[Way]:
+        """The ways to train a rung, on top of the head, from the shortest to the whole schedule in as many folds as are trained at all."""
         ways = [self._way(train, share, 1) for share in PARTS if share * self._steps(train) >= min(LEAST_STEPS, self._steps(train))]
         for folds in range(2, self.amount.folds + 1):
             way = self._way(train, 1.0, folds)
             if way.seconds == ways[-1].seconds:
                 break  # more are not trained anyway
             ways.append(way)
+        return ways
+
+    def _prospect(self, train: str) -> Prospect:
+        gain, ways = self._gain(train), self._ways(train)
         whole = self._told(self._stages(train))
         memory = self._memory(train)
         raw = {
@@ -221,7 +240,8 @@ class Ground:
     ) -> Option:
         """An option, after what came of earlier ones."""
         facts = self.given.facts
-        expected = self.head.plus(gain.expected) if gain else self.head
+        head = on_new(self.metric, self.head, self.amount.train, self.amount.folds)
+        expected = head.plus(gain.expected) if gain else head
         told = self._told(stages)
         after = self._corrected(told)
         entry = entry_of(facts)

@@ -11,7 +11,7 @@ from typing import Any
 
 from regraft.strategy.cost import Range
 from regraft.strategy.gains import SHARES, scaled
-from regraft.strategy.ladder import Prospect, Room, Standing, in_time, value_on
+from regraft.strategy.ladder import Prospect, Room, Standing, Tried, in_time, value_on
 from regraft.strategy.plan import seconds_in_words, worth
 from regraft.strategy.similarity import ADVICE, LARGE
 
@@ -49,17 +49,18 @@ class Step:
     took: float | None = None
     held: float | None = None
     """MB that the process held at most, where this rung raised that."""
+    judged_on: int | None = None
+    """How many held-out examples gains are measured on."""
 
     @property
     def tried(self) -> bool:
         """Whether it was trained and judged."""
         return self.gain is not None
 
-    def judged(self, kept: bool, gain: Range, over_head: Range, took: float | None = None, held: float | None = None) -> Step:
-        """With what was measured."""
-        better = "better, so it is kept" if gain.low > 0 else "better on average, so it is kept, though that may be chance"
-        why = better if kept else f"{'worse' if gain.value < 0 else 'no better'}, so {self.than} stays"
-        return replace(self, kept=kept, why=why, gain=gain, over_head=over_head, took=took, held=held)
+    def judged(self, tried: Tried, gain: Range, took: float | None = None, held: float | None = None) -> Step:
+        """With what was measured: `gain` over the best so far, and what came of it."""
+        why = _verdict(tried, gain, self.than)
+        return replace(self, kept=tried.better, why=why, gain=gain, over_head=tried.measured, judged_on=tried.count, took=took, held=held)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for the result of a run."""
@@ -70,9 +71,21 @@ class Step:
             **({"over_head": self.over_head.to_json()} if self.over_head else {}),
             **({"seconds": round(self.took, 2)} if self.took is not None else {}),
             **({"memory": round(self.held, 1)} if self.held is not None else {}),
+            **({"judged": self.judged_on} if self.judged_on is not None else {}),
         }
         found: dict[str, Any] = {"train": self.train, "tried": self.tried, "kept": self.kept, "why": self.why, "than": self.than}
         return {**found, **({"predicted": predicted} if predicted else {}), **({"measured": measured} if measured else {})}
+
+
+def _verdict(tried: Tried, gain: Range, than: str) -> str:
+    """Why a rung that was trained is kept, or is not: by what was measured, and by what was expected where that says little."""
+    if tried.better and gain.value > 0:
+        return "better, so it is kept" if gain.low > 0 else "better on average, so it is kept, though that may be chance"
+    if tried.better:
+        return f"{tried.count:,} held-out examples say little; with what was expected it is believed to be better, so it is kept"
+    if gain.value > 0:
+        return f"better by too little to count, so {than} stays"
+    return f"{'worse' if gain.value < 0 else 'no better'}, so {than} stays"
 
 
 def step_of(prospect: Prospect, prospects: Sequence[Prospect], standing: Standing, room: Room, why: str) -> Step:
@@ -163,8 +176,14 @@ def _tried(story: Story) -> list[str]:
         took = f", in {seconds_in_words(step.took)}" if step.took is not None else ""
         time = f", in {in_time(step.seconds)}" if took and step.seconds else ""
         expected = f" Expected were {_gain(story, step.expected)}{time}." if step.expected else ""
-        lines.append(f"  {step.train}: {_gain(story, step.gain)} against {step.than}{took}: {step.why}.{expected}")
+        lines.append(f"  {step.train}: {_gain(story, step.gain)} against {step.than}{_on(story, step)}{took}: {step.why}.{expected}")
     return lines
+
+
+def _on(story: Story, step: Step) -> str:
+    """How many examples a gain was measured on, where that is a part of them."""
+    few = step.judged_on is not None and step.judged_on < story.n
+    return f" on {step.judged_on:,} of the {story.nouns}" if few else ""
 
 
 def _passed_over(story: Story) -> list[str]:
@@ -182,11 +201,17 @@ def _by_reason(steps: Sequence[Step]) -> dict[str, list[str]]:
 
 
 def _chosen(story: Story) -> list[str]:
+    reached = f"{story.metric_name[0].upper()}{story.metric_name[1:]} {_figure(story, story.figure)}, held out"
     if story.best == "head":
         what = "head, a new output layer on the network as it came"
     else:
-        what = f"{story.best}, {_gain(story, next(s for s in story.steps if s.train == story.best).over_head)} against head"
-    reached = f"{story.metric_name[0].upper()}{story.metric_name[1:]} {_figure(story, story.figure)}, held out"
+        best = next(s for s in story.steps if s.train == story.best)
+        what = f"{story.best}, {_gain(story, best.over_head)} against head"
+        if part := _on(story, best):
+            assert best.over_head is not None
+            down = -1 if story.metric in SHARES else 1
+            same = "" if story.measure else f", where head reaches {_figure(story, story.figure + down * best.over_head.value)}"
+            reached += f"{part}{same}"
     return [f"What was chosen: {what}. {reached}. The climb ended there: {story.end}."]
 
 

@@ -122,6 +122,20 @@ def _spread(errors: Sequence[float]) -> float:
     return max(SCATTER / math.sqrt(len(errors)), stdev(errors) / mean / math.sqrt(len(errors)))
 
 
+def on_new(metric: str, judged: Expected, n: int, folds: int) -> Expected:
+    """What a figure that is cross-validated on `n` examples says of examples that nobody has seen: it has the sampling error of so many (of
+    a mean error as if errors scattered by as much as they are), none wrong of a few does not mean never, and each fold is judged by a head
+    that learnt from the others alone.
+    """
+    rate, more = RATE[metric in SHARES], math.log(max(2, folds) / (max(2, folds) - 1))
+    mean, chance = judged.mean, 1 / math.sqrt(n)
+    if metric in SHARES:
+        share = counted(unscaled(metric, mean), n)
+        mean, chance = scaled(metric, share), chance / math.sqrt(share * (1 - share))
+    grows = Expected(rate.mean * more, rate.deviation * more)
+    return Expected(mean, math.hypot(judged.deviation, chance)).plus(grows)
+
+
 @dataclass(frozen=True)
 class Grown:
     """What a head is expected to reach with all examples, and where that is from; empty where all were seen."""

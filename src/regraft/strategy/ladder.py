@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from regraft.strategy.cost import Range
-from regraft.strategy.gains import SHARES, Expected, scaled, unscaled
+from regraft.strategy.gains import HALF, SHARES, Expected, counted, scaled, unscaled
 from regraft.strategy.plan import seconds_in_words, worth
 
 ALIKE = 0.5
@@ -24,6 +24,12 @@ own guess: in the tables of Kornblith et al. 2019 and VTAB-1k data sets differ m
 
 SURPRISE = 2.0
 """Standard deviations beyond which a surprise counts no more."""
+
+KEPT = 0.1
+"""Of what is worth training for, the part that a rung which was trained has to be believed to be better by, to be kept."""
+
+LEAST_ERROR = 1e-9
+"""An error that is none, to divide by."""
 
 
 PARTS = {0.25: 0.3, 0.5: 0.7, 1.0: 1.0}
@@ -43,6 +49,10 @@ class Way:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {"share": self.share, "folds": self.folds, "seconds": self.seconds.to_json()}
+
+    def gained(self, whole: Expected) -> Expected:
+        """What is expected of it, of what the whole schedule gives."""
+        return Expected(whole.mean * PARTS[self.share], whole.deviation)
 
     @property
     def said(self) -> str:
@@ -75,7 +85,7 @@ class Prospect:
 
     def gained(self, way: Way | None) -> Expected:
         """What is expected of it so; of the whole schedule without a way."""
-        return self.gain if way is None else Expected(self.gain.mean * PARTS[way.share], self.gain.deviation)
+        return self.gain if way is None else way.gained(self.gain)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, which `from_json` reads."""
@@ -98,35 +108,91 @@ class Prospect:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """What came of a rung. `measured` is what it gained over the head on `count` held-out examples that both were judged on, with its 95 %
+    interval; `believed` is that drawn together with what was expected, on the scale of `gains.scaled`: a few examples say little.
+    `better` says whether it is believed to be better than the best before it.
+    """
+
+    measured: Range
+    count: int
+    believed: Expected
+    better: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, which `from_json` reads to the same numbers."""
+        return {**vars(self), "measured": vars(self.measured), "believed": vars(self.believed)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Tried:
+        """What `to_json` gave."""
+        return cls(Range(**values["measured"]), int(values["count"]), Expected(**values["believed"]), bool(values["better"]))
+
+
+@dataclass(frozen=True)
 class Standing:
-    """Where a climb is: the `head`'s figure in the target's first metric, and what each rung that was tried gained over it on the same
-    held-out examples, as a figure with its 95 % interval. `best` is the one that is kept so far, `aim` the goal of the last choice,
-    `passed` what could not be trained.
+    """Where a climb is: the `head`'s figure in the target's first metric, and what came of each rung that was tried. `best` is the one that
+    is kept so far, `aim` the goal of the last choice, `passed` what could not be trained.
     """
 
     metric: str
     head: float
-    tried: Mapping[str, Range] = field(default_factory=dict[str, Range])
+    tried: Mapping[str, Tried] = field(default_factory=dict[str, Tried])
     best: str = "head"
     aim: str = ""
     passed: frozenset[str] = frozenset()
 
     @property
+    def over_head(self) -> Expected:
+        """What is believed of the best so far."""
+        return Expected(0.0, 0.0) if self.best == "head" else self.tried[self.best].believed
+
+    @property
     def figure(self) -> float:
-        """Of the best so far."""
-        return self.head if self.best == "head" else self.after(self.tried[self.best].value)
+        """What the best so far is believed to give."""
+        return self.reached(self.over_head.mean) if self.best != "head" else self.head
+
+    def reached(self, gain: float) -> float:
+        """The head's figure with a gain on the scale of `gains.scaled`."""
+        return unscaled(self.metric, scaled(self.metric, self.head) + gain)
 
     def after(self, gain: float) -> float:
-        """The head's figure with a gain, of which more is better."""
+        """The head's figure with a gain that was measured, of which more is better."""
         return min(1.0, max(0.0, self.head + gain)) if self.metric in SHARES else max(0.0, self.head - gain)
 
-    def with_tried(self, train: str, gain: Range, *, kept: bool) -> Standing:
+    def weighed(
+        self, prospect: Prospect, prospects: Sequence[Prospect], way: Way | None, over_best: Range, over_head: Range, count: int
+    ) -> Tried:
+        """What to believe of a rung that was trained in such a way and judged on so many examples. It is better than the best so far where
+        that is believed after what was expected of both: of two examples nobody can tell.
+        """
+        best, expected = self.over_head, self._moved(prospect, prospects).gained(way)
+        prior = Expected(expected.mean - best.mean, math.hypot(expected.deviation, best.deviation))
+        more = _drawn(prior, self._gained(over_best, count))
+        figure = value_on(self.metric, scaled(self.metric, self.figure))
+        better = value_on(self.metric, scaled(self.metric, self.figure) + more.mean) > figure + KEPT * worth(self.metric)
+        return Tried(over_head, count, Expected(best.mean + more.mean, math.hypot(best.deviation, more.deviation)), better)
+
+    def with_tried(self, train: str, tried: Tried) -> Standing:
         """After one more."""
-        return replace(self, tried={**self.tried, train: gain}, best=train if kept else self.best)
+        return replace(self, tried={**self.tried, train: tried}, best=train if tried.better else self.best)
 
     def expected(self, prospect: Prospect, prospects: Sequence[Prospect], way: Way | None = None) -> Expected:
         """What a rung is expected to give in such a way, on the scale of `gains.scaled`, now that others were tried."""
         return Expected(scaled(self.metric, self.head), 0.0).plus(self._moved(prospect, prospects).gained(way))
+
+    def _gained(self, gain: Range, count: int) -> Expected:
+        """A measured gain on the scale of `gains.scaled`, and what chance has in it: of shares with half a success and half an error more,
+        and half a difference, so that none at all among a few does not mean that there is none.
+        """
+        noise = abs(gain.high - gain.low) / (2 * 1.96)
+        before, after = self.head, self.after(gain.value)
+        if self.metric not in SHARES:
+            return Expected(scaled(self.metric, after) - scaled(self.metric, before), noise / max(LEAST_ERROR, (before + after) / 2))
+        before, after = (counted(share, count) for share in (before, after))
+        middle = (before + after) / 2
+        noise = math.sqrt((noise**2 * count**2 + HALF) / (count * (count + 1)))
+        return Expected(scaled(self.metric, after) - scaled(self.metric, before), noise / (middle * (1 - middle)))
 
     def _moved(self, prospect: Prospect, prospects: Sequence[Prospect]) -> Prospect:
         """A rung after what others gave: by a part of their surprise, in standard deviations, the less the less is known."""
@@ -134,16 +200,22 @@ class Standing:
         for other in prospects:
             if other.train not in self.tried or other.gain.deviation <= 0:
                 continue
-            measured = self.tried[other.train]
-            start = scaled(self.metric, self.head)
-            low, value, high = (scaled(self.metric, self.after(v)) - start for v in (measured.low, measured.value, measured.high))
-            noise, own = abs(high - low) / (2 * 1.96), other.gain.deviation
-            surprise = (value - other.gain.mean) / own * own**2 / (own**2 + noise**2)
+            tried, own = self.tried[other.train], other.gain.deviation
+            measured = self._gained(tried.measured, tried.count)
+            surprise = (measured.mean - other.gain.mean) / own * own**2 / (own**2 + measured.deviation**2)
             surprises.append(min(SURPRISE, max(-SURPRISE, surprise)))
         if not surprises:
             return prospect
         shift = ALIKE * prospect.gain.deviation * sum(surprises) / len(surprises)
         return replace(prospect, gain=Expected(prospect.gain.mean + shift, prospect.gain.deviation))
+
+
+def _drawn(prior: Expected, measured: Expected) -> Expected:
+    """Two independent opinions of one thing, each with the weight that its certainty gives it."""
+    if not measured.deviation or not prior.deviation:
+        return measured if not measured.deviation else prior
+    own, other = 1 / prior.deviation**2, 1 / measured.deviation**2
+    return Expected((own * prior.mean + other * measured.mean) / (own + other), (own + other) ** -0.5)
 
 
 @dataclass(frozen=True)

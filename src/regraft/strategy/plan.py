@@ -22,7 +22,10 @@ class Option:
     """One thing that could be done. `order` is its place on the ladder, from the fewest changes; `memory` and `disk` are in MB, `latency`
     in milliseconds an example; `reasons` say where the numbers are from; `settings` take the place of those that the rules give, where
     somebody edits a plan. `raw` are predictions as they were before earlier outcomes
-    corrected them: seconds by stage, `memory`, and `figure` on the scale of `strategy.gains.scaled`.
+    corrected them: seconds by stage, `memory`, and `figure` on the scale of `strategy.gains.scaled`. Where a budget is too short for the
+    `whole` of it (seconds), `short` says what fits, in words, and the figure and the seconds are of that.
+
+    `figure` is that of examples that nobody has seen. A fit's own is from held-out ones, of which there may be few.
     """
 
     model: str
@@ -41,6 +44,8 @@ class Option:
     reasons: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    short: str = ""
+    whole: Range | None = None
 
     @property
     def name(self) -> str:
@@ -61,6 +66,8 @@ class Option:
             "reasons": list(self.reasons),
             "settings": dict(self.settings),
             "raw": dict(self.raw),
+            **({"short": self.short} if self.short else {}),
+            **({"whole": self.whole.to_json()} if self.whole else {}),
         }
 
     @classmethod
@@ -83,6 +90,8 @@ class Option:
             reasons=_texts(values, "reasons"),
             settings=dict(values.get("settings") or {}),
             raw=dict(values.get("raw") or {}),
+            short=str(values.get("short") or ""),
+            whole=Range.from_json(values["whole"]) if values.get("whole") else None,
         )
 
 
@@ -330,6 +339,8 @@ def _changes(plan: Plan) -> list[str]:
             said.append(f"another licence would allow {other.name}: {gain} expected")
         else:
             said.append(f"{flag(name)} {_amount(name, LEAST[name](other))} would allow {other.name}: {gain} expected")
+    if chosen.whole is not None:
+        said.append(f"--budget {_amount('budget', chosen.whole.high)} is enough for all of {chosen.name}, not only {chosen.short}")
     if not said:
         able = [o for o in plan.options if not plan.limits.broken(o) and o is not chosen]
         nearest = max(able, key=lambda o: value_of(metric, o), default=None)
@@ -364,8 +375,9 @@ def explained(plan: Plan) -> list[str]:
         found = f"a head on {evidence['seen']:,} of them: {metric} {evidence['head']:.3f}"
         how = quadrant(str(evidence.get("near")), float(evidence["per_class"]))
         lines.append(f"{evidence['examples']:,} examples, {evidence['per_class']:,.0f} for each output; {found}. {how}")
-    expected = f"{metric.replace('_', ' ')} {shown(metric, chosen.figure)} expected"
-    lines.append(f"to take: {called(chosen)}. {expected}, in {_time(chosen.seconds)}, {chosen.memory.value:,.0f} MB of memory")
+    expected = f"{metric.replace('_', ' ')} {shown(metric, chosen.figure)} expected of new examples"
+    part = f", {chosen.short}" if chosen.short else ""
+    lines.append(f"to take: {called(chosen)}{part}. {expected}, in {_time(chosen.seconds)}, {chosen.memory.value:,.0f} MB of memory")
     for option in plan.options:
         if option is chosen:
             continue
@@ -373,10 +385,12 @@ def explained(plan: Plan) -> list[str]:
         if broken:
             over = ", ".join(flag(n) for n in broken)
             lines.append(f"not {called(option)}: over {over} ({_time(option.seconds)}, {option.memory.value:,.0f} MB)")
-        elif value_of(metric, option) > value_of(metric, chosen):
-            lines.append(f"not {called(option)}: {_gain(metric, chosen, option)} more is not worth {_time(option.seconds)}")
+            continue
+        time = f"{_time(option.seconds)}{f', {option.short}' if option.short else ''}"
+        if value_of(metric, option) > value_of(metric, chosen):
+            lines.append(f"not {called(option)}: {_gain(metric, chosen, option)} more is not worth {time}")
         else:
-            lines.append(f"not {called(option)}: {_gain(metric, chosen, option)} expected, in {_time(option.seconds)}")
+            lines.append(f"not {called(option)}: {_gain(metric, chosen, option)} expected, in {time}")
     lines += [f"what would change this: {change}" for change in plan.changes]
     return lines
 
