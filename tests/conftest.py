@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.metadata
 import io
 import json
@@ -123,6 +124,13 @@ def no_network() -> Any:
         patch.setattr(socket.socket, "connect_ex", _guarded_connect)
         patch.setattr(socket, "getaddrinfo", _guarded_getaddrinfo)
         yield
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported stays to the end: to look through it for garbage, again and again, took a tenth of the time of the tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 10)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -251,7 +251,11 @@ def opened(name: str) -> Net:
     return look_at(made(name), kind.takes(), [kind.head])
 
 
-@pytest.fixture(params=list(NETWORKS))
+ALIKE = ("mobilenetv2", "deit3", "roberta", "xlm-r")
+"""Networks of the same code as efficientnet, vit and bert, which other tests take along."""
+
+
+@pytest.fixture(params=[pytest.param(k, marks=pytest.mark.long) if k in ALIKE else k for k in NETWORKS])
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

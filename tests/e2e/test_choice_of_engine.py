@@ -185,15 +185,14 @@ def test_a_pass_that_is_short_in_torch_looks_for_no_other_engine(photos, own_hom
     assert fitted(photos, store=False)[1]["engine"] == decisions["engine"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"x": 1}'])
-def test_damaged_findings_are_measured_again(photos, own_home, eager, monkeypatch, content):
+def test_damaged_findings_are_measured_again(photos, own_home, eager, monkeypatch):
     monkeypatch.setattr(choosing, "_timed", lambda *_: [Timing("torch fp32", 0.1, 40, True)])
     fitted(photos, store=False)
-    (own_home / "engines.json").write_text(content)
-    assert fitted(photos, store=False)[1]["engine"]["how"] == "timed here"
-    kept = {key: [{"engine": "torch fp32", "rate": "fast"}] for key in json.loads((own_home / "engines.json").read_text())}
-    (own_home / "engines.json").write_text(json.dumps(kept))
-    assert fitted(photos, store=False)[1]["engine"]["how"] == "timed here"
+    good = (own_home / "engines.json").read_text()
+    wrong = {key: [{"engine": "torch fp32", "rate": "fast"}] for key in json.loads(good)}
+    for content in ("", "[]", '{"x": 1}', json.dumps(wrong)):
+        (own_home / "engines.json").write_text(content)
+        assert fitted(photos, store=False)[1]["engine"]["how"] == "timed here", content
 
 
 TIMINGS = [Timing("torch fp32", 0.0, 1, True), Timing("openvino fp32", 0.0, 3, True), Timing("openvino bf16", 0.0, 1000, False)]

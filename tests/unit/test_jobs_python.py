@@ -366,15 +366,13 @@ def test_importing_regraft_is_free():
 @pytest.mark.weights
 def test_with_stored_features_the_libraries_of_the_network_are_not_imported(store):
     """The warm path: features are there, so neither timm nor torchvision nor transformers is needed."""
+    data = [("the soup was hot", "food"), ("fresh bread", "food"), ("a bowl of pasta", "food")]
+    data += [("the team won", "sport"), ("she ran", "sport"), ("he scored", "sport")]
+    regraft.fit(data, threads=1, out=str(store / "cold"))
+    assert "transformers" in sys.modules, "the features are made with it"
     code = (
-        "import sys, regraft; from pathlib import Path;"
-        "data = [('the soup was hot', 'food'), ('fresh bread', 'food'), ('a bowl of pasta', 'food'),"
-        " ('the team won', 'sport'), ('she ran', 'sport'), ('he scored', 'sport')];"
-        "regraft.fit(data, threads=1, out=sys.argv[1]);"
+        f"import sys, regraft; regraft.fit({data!r}, threads=1, out=sys.argv[1]);"
         "print(sorted({'timm', 'torchvision', 'transformers'} & set(sys.modules)))"
     )
-    said = []
-    for name in ("cold", "warm"):
-        done = subprocess.run([sys.executable, "-c", code, str(store / name)], capture_output=True, text=True, check=True)
-        said.append(done.stdout.strip())
-    assert "transformers" in said[0] and said[1] == "[]"
+    done = subprocess.run([sys.executable, "-c", code, str(store / "warm")], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

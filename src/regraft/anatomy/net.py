@@ -65,10 +65,13 @@ class Net:
 
     def fresh(self) -> Selected:
         """The layers all of whose parameters are new."""
-        names = [n for n, _ in self.module.named_parameters()]
-        fresh = {n for n in names if n not in self.kept} if self.before is not None else set()
-        paths = [p for p, m in self.module.named_modules() if p and _all_in(m, p, fresh)]
-        return Selected(tuple(paths))
+        if self.before is None:
+            return Selected(())
+        fresh = {n for n, _ in self.module.named_parameters() if n not in self.kept}
+        every = [n for n, _ in self.module.named_parameters(remove_duplicate=False)]
+        holding = {p for n in every for p in _above(n)}
+        old = {p for n in every if n not in fresh for p in _above(n)}
+        return Selected(tuple(p for p, _ in self.module.named_modules() if p in holding and p not in old))
 
     # ------------------------------------------------------------ freezing
 
@@ -372,9 +375,9 @@ def _has(module: nn.Module, path: str) -> bool:
     return True
 
 
-def _all_in(module: nn.Module, path: str, names: set[str]) -> bool:
-    own = [f"{path}.{n}" for n, _ in module.named_parameters(remove_duplicate=False)]
-    return bool(own) and all(n in names for n in own)
+def _above(name: str) -> list[str]:
+    """The paths of the layers that hold a parameter."""
+    return [name[:i] for i, letter in enumerate(name) if letter == "."]
 
 
 def _folded(module: nn.Module, live: set[str]) -> Selected:

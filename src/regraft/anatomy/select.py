@@ -20,10 +20,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import nn
 
-from regraft.anatomy.parts import Parts, inside
+from regraft.anatomy.parts import Parts
 from regraft.errors import UsageError, nearest
 
 WORDS = ("all", "stem", "blocks", "neck", "head", "norms")
@@ -44,8 +45,15 @@ class Selected:
 
     paths: tuple[str, ...]
 
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.paths)
+
     def __contains__(self, path: str) -> bool:
-        return any(inside(path, p) for p in self.paths)
+        # what lies above a layer is looked up, for a network has a thousand of them, and so may a selection
+        while path and path not in self._known:
+            path = path.rpartition(".")[0]
+        return path in self._known or "" in self._known
 
     def parameters(self, network: nn.Module) -> list[str]:
         """The names of all parameters inside."""

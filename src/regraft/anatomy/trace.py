@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,9 @@ from regraft.anatomy.counting import Counting
 from regraft.errors import ModelError
 
 Shape = tuple[int, ...]
+
+EMPTY = (dict, OrderedDict, set, list)
+"""Kinds of which an empty one is all that a copy of an empty one is."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,10 @@ def _copied(network: nn.Module, *, meta: bool) -> nn.Module:
 
 def own_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A deep copy; ModelError when the network cannot be copied."""
+    memo = {} if memo is None else memo
+    for module in network.modules():
+        # a dozen empty tables of hooks in every layer: going through the machinery of copy one by one, they take longer than all the rest
+        memo |= {id(v): type(v)() for v in vars(module).values() if type(v) in EMPTY and not v}
     try:
         return copy.deepcopy(network, memo)
     except Exception as error:  # a lock, a file, a tensor that was computed: whatever a module holds
