@@ -11,9 +11,10 @@ import pytest
 from test_resume import NETWORK, OWN, Stop, bundle, stopping_at
 
 import regraft
-from regraft.deadline import Deadline
+from regraft.deadline import Deadline, OutOfTime
 from regraft.errors import RunError
 from regraft.events import Progress, Said, Started, Warned
+from regraft.jobs.validation import Validation
 
 
 @pytest.fixture(autouse=True)
@@ -217,6 +218,28 @@ def test_the_commands_say_what_it_did(image_folder, command):
     assert "budget 10 min," in command("show", "run").out
     told = command("show", "run", "--json").json["result"]["budget"]
     assert told["seconds"] == 600 and 0 < told["used"] < 600
+
+
+@pytest.mark.parametrize("train", ["head", "norm"])
+def test_a_study_that_takes_too_long_leaves_the_quick_head(image_folder, monkeypatch, train):
+    """The study is broken off as the alarm breaks it off; a model was there before it, and ships."""
+    plain, there = Validation.probe, list[bool]()
+
+    def probe(self, what, rows, strengths, emit, **options):
+        if what == "output layer" and len(strengths) > 1:
+            there.append(Path("run/bundle/bundle.json").is_file())
+            raise OutOfTime("")
+        return plain(self, what, rows, strengths, emit, **options)
+
+    monkeypatch.setattr(Validation, "probe", probe)
+    run = fit(image_folder, "run", 600.0, Clock({}), train=train)
+    assert there == [True] and decisions("run")["fitting"] == {"places": [5], "nested": False}
+    assert "all 9 strengths of the output layer" in str(run.result["budget"]["with_more"])
+    assert run.result["train"] == train and len(decisions("run")["strengths"]) == 1
+    assert regraft.predict("run", [next(image_folder.rglob("*.png"))])
+    again = regraft.fit(image_folder, out="again", budget=Deadline(600.0, Clock({})), replay="run", **NETWORK, train=train)
+    assert there == [True], "a replay does what was done, and begins no study"
+    assert bundle("again") == bundle("run") and again.result["estimate"] == run.result["estimate"]
 
 
 def test_progress_is_one_stage_over_all_rounds(make_images, tmp_path):

@@ -34,7 +34,7 @@ from regraft.jobs.parts import Parts, both_parts, divide, rows_at
 from regraft.jobs.planned import Expected, Followed, follow
 from regraft.jobs.recording import DATA, Recorder, replayed
 from regraft.jobs.report import write_report
-from regraft.jobs.rounds import fitting_for, rounds_for, study_in_time
+from regraft.jobs.rounds import fitting_for, quickest, rounds_for, study_in_time, take_quickest
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
 from regraft.jobs.ship import Bare, PassedOver, Shipping, settled
@@ -341,7 +341,7 @@ class _Fit:
         validation = Validation.of(self.target, metric, parts, spec.seed, balance=spec.balance, emit=self.emit, device=self.device)
         self.decide(**{DATA: _known_by(parts, validation, extracted.identities, len(left_out))})
         validation, self.strengths = study_in_time(self.recorder, validation, extracted.features)
-        probe = self._linear_head(network, validation, usable, extracted)
+        validation, probe = self._linear_head(network, validation, usable, extracted)
         head = self._head(probe, network, extracted, validation)
         self.plain_engine = network.chosen.plain
         if self.kept is not None:
@@ -491,13 +491,15 @@ class _Fit:
             return self.edited.weights
         return self.deeper.backbone if self.deeper else source_of(self.facts).weights(self.facts)
 
-    def _linear_head(self, network: FrozenPass, validation: Validation, usable: Sequence[Example], extracted: Extracted) -> Probe:
-        """The linear head on features that can be relied on; afterwards `extracted.features` are those it reads."""
+    def _linear_head(
+        self, network: FrozenPass, validation: Validation, usable: Sequence[Example], extracted: Extracted
+    ) -> tuple[Validation, Probe]:
+        """(how it was judged, the linear head on features that can be relied on); afterwards `extracted.features` are those it reads."""
         from regraft.features.memory import give_back
 
         train = validation.parts.train
+        validation, probe = self._studied(network, validation, extracted)
         strengths = self.strengths
-        probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
         if network.again_if_it_disagrees(probe, validation, usable, extracted):
             probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
         keep = lambda: self._first_bundle(self._head(probe, network, extracted, validation), validation)
@@ -521,7 +523,32 @@ class _Fit:
             metric=validation.metric,
             folds=validation.count,
         )
-        return probe
+        return validation, probe
+
+    def _studied(self, network: FrozenPass, validation: Validation, extracted: Extracted) -> tuple[Validation, Probe]:
+        """The linear head with its whole study. Within a budget a quick one comes first, and its bundle: from then on there is a model,
+        which stays where the study takes longer than was thought.
+        """
+        recorder, deadline, rows = self.recorder, self.recorder.deadline, rows_at(extracted.features, validation.parts.train)
+        quick = quickest(validation, self.strengths)
+        if quick is None or not deadline.bound or not network.chosen.engine.exact:
+            return validation, validation.probe("output layer", rows, self.strengths, self.emit)
+        hurried, single = quick
+        begun = deadline.spent
+        probe = hurried.probe("output layer", rows, single, silent)
+        spent = deadline.spent - begun
+        self._first_bundle(self._head(probe, network, extracted, hurried), hurried)
+        try:
+            # the model without the network takes about as long as the quick head
+            deadline.ring_at(finishing(recorder) + spent, "")
+            return validation, validation.probe("output layer", rows, self.strengths, self.emit)
+        except OutOfTime:
+            deadline.silence()
+            take_quickest(recorder, validation, self.strengths)
+            self.strengths = single
+            return hurried, probe
+        finally:
+            deadline.silence()
 
     def _head(self, probe: Probe, network: FrozenPass, extracted: Extracted, validation: Validation) -> Candidate:
         """The linear head as a model."""

@@ -21,7 +21,16 @@ from regraft.jobs.labelled import Labelled
 from regraft.jobs.parts import rows_at
 from regraft.jobs.recording import Recorder
 from regraft.jobs.validation import Validation
-from regraft.strategy.budget import ROUND, Fitting, design_seconds, ending_seconds, examples_in_round, fitting_within, nested_order
+from regraft.strategy.budget import (
+    ROUND,
+    Fitting,
+    design_seconds,
+    ending_seconds,
+    examples_in_round,
+    fitting_within,
+    fittings,
+    nested_order,
+)
 from regraft.strategy.rules import strengths_for
 
 if TYPE_CHECKING:
@@ -117,8 +126,8 @@ class Rounds:
             if not size:
                 break
             started = deadline.spent
-            # a round of which no pace is known is broken off in time for another one: what was computed is in the store then
-            rest = ROUND * left() if each is None else 0.0
+            # a later round of which no pace is known is broken off in time for another one: what was computed is in the store then
+            rest = ROUND * left() if done and each is None else 0.0
             found = run([self.examples[i] for i in order[done : done + size]], tell.after(done), partial(lambda rest: left() <= rest, rest))
             parts.append((done, found))
             done += found.looked
@@ -277,6 +286,23 @@ def study_in_time(recorder: Recorder, validation: Validation, features: np.ndarr
     strengths, nested = fitting_for(recorder, "fitting", rows, len(target.outputs), every, validation.count, nested=wanted)
     say_fitting(recorder, len(strengths), len(every), nested=nested, wanted=wanted)
     return (validation if nested == wanted else replace(validation, hurried=True)), strengths
+
+
+def quickest(validation: Validation, strengths: Sequence[float]) -> tuple[Validation, tuple[float, ...]] | None:
+    """(the validation, the strength) of the quickest output layer, of a study of several; None where it is that already."""
+    if len(strengths) == 1 and not validation.nested:
+        return None
+    (place,) = fittings(len(strengths), nested=False)[-1].places if len(strengths) > 1 else (0,)
+    return (replace(validation, hurried=True) if validation.nested else validation), (strengths[place],)
+
+
+def take_quickest(recorder: Recorder, validation: Validation, strengths: Sequence[float]) -> None:
+    """Record that the quickest output layer is taken in place of a study of these strengths, for which there was too little time."""
+    every, found = strengths_for(validation.target.loss), quickest(validation, strengths)
+    assert found is not None
+    recorder.anew("fitting")
+    recorder.decide(fitting={"places": [every.index(found[1][0])], "nested": False})
+    say_fitting(recorder, 1, len(every), nested=False, wanted=validation.nested)
 
 
 def say_fitting(recorder: Recorder, strengths: int, of: int, *, nested: bool, wanted: bool) -> None:
