@@ -30,9 +30,10 @@ BUSIEST = 8.0
 """Times as slow as an idle machine that what cannot be measured beforehand is taken to be at most."""
 
 
-SWALLOWING, AGAIN = ("__set_name__", "__del__"), 0.005
-"""Functions of Python's own in which nothing can be broken off: up to 3.11 it makes a RuntimeError of whatever leaves the first, which a
-class calls while it is made (PyTorch being loaded), and it drops what leaves the second. Seconds after which it rings again.
+SWALLOWING, AGAIN = ("__set_name__", "__del__", "__torch_dispatch__", "__torch_function__"), 0.005
+"""Functions in which nothing can be broken off: up to 3.11 Python makes a RuntimeError of whatever leaves the first, which a
+class calls while it is made (PyTorch being loaded), and it drops what leaves the second; the others are called from inside of PyTorch's
+operators (where a network is traced), which something unexpected can end with the whole process. Seconds after which it rings again.
 """
 
 

@@ -116,6 +116,33 @@ def test_it_rings_a_moment_later_where_python_would_make_something_else_of_it(ru
         deadline.silence()
 
 
+def test_it_rings_a_moment_later_where_an_operator_of_pytorch_calls_python():
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Slow(TorchDispatchMode):
+        whole = False
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            Named._wait()
+            self.whole = True
+            return func(*args, **(kwargs or {}))
+
+    deadline = Deadline(10.0)
+    deadline.slowness = 0.0
+    numbers = torch.ones(2)
+    try:
+        with pytest.raises(OutOfTime, match="too slow"), Slow() as slow:
+            numbers.clamp(0, 6)  # what PyTorch loads for it
+            slow.whole = False
+            deadline.ring_at(deadline.left - 0.03, "too slow")
+            numbers.clamp(0, 6)
+            Named._wait(1.0)
+        assert slow.whole
+    finally:
+        deadline.silence()
+
+
 def test_an_alarm_of_somebody_else_is_left_alone():
     signal.setitimer(signal.ITIMER_REAL, 100)
     try:
