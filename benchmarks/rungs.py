@@ -421,8 +421,8 @@ def alone(found):
         for side in ALONE:
             one = good(found, side, name, n).get(0)
             gap = difference(rights(found, side, name, n), rights(found, other, name, n)) if one and other else None
-            if one and side == ALONE[0]:
-                held.append(one["seconds"] <= 120 and (gap is None or gap[2] >= 0))
+            if gap and side == ALONE[0]:
+                held.append(one["seconds"] <= 120 and gap[2] >= 0)
             row += [
                 f"{one['model'].partition(':')[2]}, {one['ships']}: {one['accuracy']:.3f}, {one['seconds']:.0f} s" if one else "",
                 said(gap),
