@@ -543,8 +543,7 @@ class _Fit:
             deadline.ring_at(finishing(recorder) + spent, "")
             return validation, validation.probe("output layer", rows, self.strengths, self.emit)
         except OutOfTime:
-            deadline.silence()
-            take_quickest(recorder, validation, self.strengths)
+            take_quickest(recorder, validation, *single)
             self.strengths = single
             return hurried, probe
         finally:

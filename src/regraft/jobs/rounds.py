@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.data.base import TRAIN, Example
-from regraft.deadline import too_little
+from regraft.deadline import Deadline, too_little
 from regraft.errors import RunError
 from regraft.events import Done, Emit, Event, Measured, Progress, Started, Warned
 from regraft.facts import ModelFacts
@@ -111,10 +111,8 @@ class Rounds:
         first = max(least, TILES * self.tile * self.threads)
         done, each, parts = 0, None, list[Any]()
         times = 1 + BELOW * self.deeper
-        # the output layer and the one without the network begin alike
-        fixed = lambda rows: (ending_seconds(rows, outputs) + 2 * design_seconds(rows, self.width)) * deadline.slowness
         # on fewer rows than numbers a model has as many numbers as there are rows
-        after = lambda rows: fixed(rows) + models * rows * min(rows, self.width) / self.width
+        after = lambda rows: _beside_models(deadline, rows, self.width, outputs) + models * rows * min(rows, self.width) / self.width
         left = lambda: deadline.left - after(done)
         tell = _OneStage(self.recorder.emit, len(order))
         begun, spent = time.perf_counter(), deadline.spent
@@ -259,6 +257,13 @@ def seconds_of_model(rows: int, width: int, outputs: int) -> float:
     return PRODUCTS * math.sqrt(max(2, outputs)) * sorted(spent)[1] / some * rows
 
 
+def _beside_models(deadline: Deadline, rows: int, width: int, outputs: int) -> float:
+    """Seconds beside those of the models: what each of the two output layers begins with, the one with the network and the one without,
+    and the end of the run.
+    """
+    return (ending_seconds(rows, outputs) + 2 * design_seconds(rows, width)) * deadline.slowness
+
+
 def fitting_for(
     recorder: Recorder, name: str, rows: np.ndarray, outputs: int, strengths: Sequence[float], folds: int, *, nested: bool
 ) -> tuple[tuple[float, ...], bool]:
@@ -271,9 +276,9 @@ def fitting_for(
     if held is not None:
         found = Fitting(tuple(held["places"]), held["nested"])
     else:
-        deadline, seconds = recorder.deadline, seconds_of_model(len(rows), min(rows.shape), outputs)
-        begun = (ending_seconds(len(rows), outputs) + 2 * design_seconds(len(rows), rows.shape[1])) * deadline.slowness
-        found = fitting_within((deadline.left - begun) / 2, seconds, len(strengths), folds, nested=nested)
+        seconds = seconds_of_model(len(rows), min(rows.shape), outputs)
+        left = recorder.deadline.left - _beside_models(recorder.deadline, len(rows), rows.shape[1], outputs)
+        found = fitting_within(left / 2, seconds, len(strengths), folds, nested=nested)
     recorder.decide(**{name: {"places": list(found.places), "nested": found.nested}})
     return tuple(strengths[k] for k in found.places), found.nested
 
@@ -296,12 +301,11 @@ def quickest(validation: Validation, strengths: Sequence[float]) -> tuple[Valida
     return (replace(validation, hurried=True) if validation.nested else validation), (strengths[place],)
 
 
-def take_quickest(recorder: Recorder, validation: Validation, strengths: Sequence[float]) -> None:
-    """Record that the quickest output layer is taken in place of a study of these strengths, for which there was too little time."""
-    every, found = strengths_for(validation.target.loss), quickest(validation, strengths)
-    assert found is not None
+def take_quickest(recorder: Recorder, validation: Validation, strength: float) -> None:
+    """Record that an output layer of one strength is taken in place of the study, for which there was too little time."""
+    every = strengths_for(validation.target.loss)
     recorder.anew("fitting")
-    recorder.decide(fitting={"places": [every.index(found[1][0])], "nested": False})
+    recorder.decide(fitting={"places": [every.index(strength)], "nested": False})
     say_fitting(recorder, 1, len(every), nested=False, wanted=validation.nested)
 
 
