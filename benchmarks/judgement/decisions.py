@@ -115,7 +115,7 @@ def cells(found):
     ]
     others = [
         (name, n, 0, network, what)
-        for subsets in (small, middle)
+        for subsets in (small, middle, large)
         for what in ("plan", "head in 2m", "top=1 in 2m", "contrastive in 2m", "full in 2m")
         for name, n in subsets
         for network in NETWORKS[kind_of(name)][1:]

@@ -21,15 +21,19 @@ from functools import cache
 
 import numpy as np
 from cells import grid, paired, read, unpacked
-from decisions import HERE, NETWORKS, RUNGS, SIZES, cut_short, key, kind_of, means
+from decisions import HERE, NETWORKS, RUNGS, SIZES, classes_of, cut_short, key, kind_of, means
 
-from regraft.strategy.gains import SHIFTS, gain_of, scaled
+from regraft.jobs.racing.promising import BEGINNING
+from regraft.strategy.gains import SHIFTS, gain_of, nearness, scaled
 from regraft.strategy.ladder import Prospect, Range, Room, Standing, most_promising, next_rung
-from regraft.strategy.race import Look, standing
+from regraft.strategy.race import SHARE, WORTH_RACING, Look, beyond_reach, promised, standing
 
 SECONDS = {"30 s": 30.0, "2 min": 120.0, "10 min": 600.0}
 LOOKING, ENDING = 0.15, 3.0
 """Part of the time that a climb looks at what rungs take, at most; seconds that it keeps for its end."""
+
+PACKAGED = "packaged:"
+"""What the names of the networks begin with."""
 
 SPLITS = 10
 """Ways to halve a test part, each used in both directions."""
@@ -100,8 +104,8 @@ class Cells:
 
     # choosers: (network, rung), or what stands in the way as text
 
-    def raced(self, name, n, seed):
-        """The network that a race to all examples takes."""
+    def raced(self, name, n, seed, budget=None, shifts=SHIFTS):
+        """The network that a race to all examples takes: by heads alone, within a budget also by what training is promised to give."""
         networks = NETWORKS[kind_of(name)]
         probes = {network: self.get(name, n, seed, network, "probe") for network in networks}
         if None in probes.values():
@@ -110,12 +114,27 @@ class Cells:
         if len({len(row) for row in errors}) > 1:
             return None
         costs = {network: self.per_example(name, network) or 0.0 for network in networks}
-        return standing([Look(networks, errors, n)], n, costs, "accuracy").chosen
+        promises = ()
+        if budget:
+            near = nearness(1 - errors.mean(1).min(), 1 / classes_of(name))
+            promises = [self.promise(name, n, network, budget, near, costs[network], shifts) for network in networks]
+            # the usual one is looked at first, and others perhaps not
+            if beyond_reach(dict(zip(networks, [promises[0], max(promises[1:])], strict=False)), networks[0]):
+                return networks[0]
+        return standing([Look(networks, errors, n, tuple(promises))], n, costs, "accuracy").chosen
 
-    def prospects(self, plan, name, shifts):
+    def promise(self, name, n, network, budget, near, each, shifts):
+        """What training is expected to give a network, as jobs/racing/promising.py tells a race."""
+        told = n / classes_of(name), near, (), "accuracy", kind_of(name), shifts, PACKAGED + network
+        gains = {rung: gain_of(rung, *told).expected.mean for rung in RUNGS if means(name, n, rung)}
+        head = self.get(name, n, 0, network, "probe")["head_seconds"]
+        left = (1 - LOOKING) * max(0.0, (1 - SHARE) * budget - BEGINNING - each * n - head)
+        return promised(gains, n, each, left)
+
+    def prospects(self, plan, name, network, shifts):
         evidence = plan["evidence"]
         made = [Prospect.from_json(p) for p in plan["prospects"] if p["train"] in RUNGS]
-        told = evidence["per_class"], evidence["near"], (), "accuracy", kind_of(name), shifts
+        told = evidence["per_class"], evidence["near"], (), "accuracy", kind_of(name), shifts, PACKAGED + network
         return [replace(p, gain=gain_of(p.train, *told).expected) for p in made]
 
     def climb(self, name, n, seed, network, budget, shifts):
@@ -126,7 +145,7 @@ class Cells:
         if plan is None or head is None:
             return None, "no plan" if plan is None else "no head"
         _, begun, cell = head
-        prospects = self.prospects(plan, name, shifts)
+        prospects = self.prospects(plan, name, network, shifts)
         stand = Standing("accuracy", cell["estimate"])
         if most_promising(prospects, stand) is None:
             return "head", []
@@ -184,7 +203,8 @@ def choosers(cells, name, n, seed, budget):
         "raced network, head": (raced, "head") if raced else "no probes",
     }
     others = cells.others(name)
-    rules = ((OURS, usual, others), ("the same, raced network", raced, others), (PAPERS, usual, {}), (AS_IT_IS, usual, SHIFTS))
+    race = lambda shifts: cells.raced(name, n, seed, budget, shifts) if budget >= WORTH_RACING else usual
+    rules = ((OURS, race(others), others), (USUAL, usual, others), (PAPERS, race({}), {}), (AS_IT_IS, race(SHIFTS), SHIFTS))
     for said, network, shifts in rules:
         rung, why = cells.climb(name, n, seed, network, budget, shifts) if network else (None, "no probes")
         took[said] = (network, rung) if rung else why
@@ -235,13 +255,14 @@ def regrets(cells, budget, seed=0):
 
 
 OURS, PAPERS, AS_IT_IS = "regraft, constants from the other sets", "regraft, rules of papers alone", "regraft as it is"
+USUAL = "the same, usual network"
 REAL = "regraft, really climbed (constants from all sets)"
 FLOOR = "one that sees half of the test part (floor)"
 
 ORDER = (
     FLOOR,
     OURS,
-    "the same, raced network",
+    USUAL,
     PAPERS,
     AS_IT_IS,
     REAL,
@@ -361,23 +382,25 @@ how far one data set is from others alike. What is less than LEAST counts as not
 
 
 def residuals(cells):
-    """(set, rung, task, what it gained over the head in the test part more than the rules of papers say, the deviation of that by chance),
-    in log odds, of fits whose steps were all made.
+    """(set, examples, rung, network, what it gained over the head in the test part, the rule of papers, the deviation of the gain by
+    chance), in log odds, of fits whose steps were all made. How near the data is comes from the usual network's plan.
     """
     for name, sizes in SIZES.items():
         for n in sizes:
-            usual = NETWORKS[kind_of(name)][0]
-            plan, head = (cells.get(name, n, 0, usual, what) for what in ("plan", "head in 2m"))
-            for rung in RUNGS:
-                one = cells.get(name, n, 0, usual, f"{rung} in 2m")
-                if not (plan and head and one) or cut_short(one):
-                    continue
-                rule = gain_of(rung, plan["evidence"]["per_class"], plan["evidence"]["near"], measured={}).expected
-                a, b = (smoothed(c["right"]) for c in (one, head))
-                differences = np.array(unpacked(one["right"])) - np.array(unpacked(head["right"]))
-                middle = (a + b) / 2
-                noise = max(float(differences.std()), 0.1) / len(differences) ** 0.5 / (middle * (1 - middle))
-                yield name, n, rung, kind_of(name), scaled("accuracy", a) - scaled("accuracy", b), rule, noise
+            networks = NETWORKS[kind_of(name)]
+            plan = cells.get(name, n, 0, networks[0], "plan")
+            for network in networks:
+                head = cells.get(name, n, 0, network, "head in 2m")
+                for rung in RUNGS:
+                    one = cells.get(name, n, 0, network, f"{rung} in 2m")
+                    if not (plan and head and one) or cut_short(one):
+                        continue
+                    rule = gain_of(rung, plan["evidence"]["per_class"], plan["evidence"]["near"], measured={}).expected
+                    a, b = (smoothed(c["right"]) for c in (one, head))
+                    differences = np.array(unpacked(one["right"])) - np.array(unpacked(head["right"]))
+                    middle = (a + b) / 2
+                    noise = max(float(differences.std()), 0.1) / len(differences) ** 0.5 / (middle * (1 - middle))
+                    yield name, n, rung, network, scaled("accuracy", a) - scaled("accuracy", b), rule, noise
 
 
 def smoothed(right):
@@ -387,38 +410,53 @@ def smoothed(right):
 
 
 def fitted_shifts(rows):
-    """By kind of rung and task how much more than the rules was gained, from some residuals. The prior is that the papers are right, give
-    or take PRIOR; fits on one set share what is its own.
+    """By kind of rung and task how much more than the rules was gained on the usual networks, and by kind of rung and network on the
+    others, from some residuals. The prior of a task is that the papers are right, that of another network that it is as the usual one, each
+    give or take PRIOR; fits on one set share what is its own.
     """
-    found, keys = {}, sorted({(rung, task) for _, _, rung, task, *_ in rows})
-    for rung, task in keys:
-        by_set = defaultdict(list)
-        for name, _, r, t, gain, rule, noise in rows:
-            if (r, t) == (rung, task):
-                by_set[name].append((gain - rule.mean, noise))
-        certainty, weighted = 1 / PRIOR**2, 0.0
-        for own in by_set.values():
-            spread = APART**2 + statistics.mean(noise**2 for _, noise in own) / len(own)
-            certainty += 1 / spread
-            weighted += statistics.mean(more for more, _ in own) / spread
-        if abs(weighted / certainty) >= LEAST:
-            found[rung.partition("=")[0], task] = round(weighted / certainty, 2)
+    found = {}
+    for rung in RUNGS:
+        for task, (usual, *others) in NETWORKS.items():
+            kind = rung.partition("=")[0]
+            own = [row for row in rows if row[2] == rung]
+            usually = _shift([row for row in own if row[3] == usual], 0.0)
+            if abs(usually) >= LEAST:
+                found[kind, task] = round(usually, 2)
+            for network in others:
+                there = [row for row in own if row[3] == network]
+                more = _shift(there, found.get((kind, task), 0.0))
+                if there and abs(more - found.get((kind, task), 0.0)) >= LEAST:
+                    found[kind, PACKAGED + network] = round(more, 2)
     return found
+
+
+def _shift(rows, prior):
+    """How much more than the rules these say was gained, when `prior` is what is thought before."""
+    by_set = defaultdict(list)
+    for name, _, _, _, gain, rule, noise in rows:
+        by_set[name].append((gain - rule.mean, noise))
+    certainty = 1 / PRIOR**2
+    weighted = prior * certainty
+    for own in by_set.values():
+        spread = APART**2 + statistics.mean(noise**2 for _, noise in own) / len(own)
+        certainty += 1 / spread
+        weighted += statistics.mean(more for more, _ in own) / spread
+    return weighted / certainty
 
 
 def shift_table(cells):
     """What the rules of papers say and what came out, and the shifts from all sets."""
     rows = list(residuals(cells))
     body = [
-        [f"{name}, {n}", rung, f"{rule.mean:+.2f} ({rule.deviation:.2f})", f"{gain:+.2f} ({noise:.2f})"]
-        for name, n, rung, _, gain, rule, noise in rows
+        [f"{name}, {n}", rung, network, f"{rule.mean:+.2f} ({rule.deviation:.2f})", f"{gain:+.2f} ({noise:.2f})"]
+        for name, n, rung, network, gain, rule, noise in rows
     ]
     shifts = fitted_shifts(rows)
     lines = ["## What rungs gain over the head", "", "In log odds of being right in the test part; in brackets deviations.", ""]
-    lines += grid(("set, examples", "rung", "rule of papers", "gained"), body)
+    lines += grid(("set, examples", "rung", "network", "rule of papers", "gained"), body)
     return [
         *lines,
-        *grid(("rung", "input", "more than the rules"), [[*k, f"{more:+.2f}"] for k, more in shifts.items()]),
+        *grid(("rung", "input or network", "more than the rules"), [[*k, f"{more:+.2f}"] for k, more in shifts.items()]),
     ]
 
 

@@ -67,7 +67,7 @@ class FitSpec:
     (usual), f1_macro, log_loss. A number: mae (usual), rmse, r2."""
     model: str | None = None
     """The pretrained network, such as packaged:efficientnet-lite0; see `regraft models`. auto: those that are here race for it (`regraft
-    race`)."""
+    race`). When not given: auto with a budget of a minute or more and nothing else said of network or training, else the usual one."""
     max_params: str | None = None
     """With --model auto: parameters of the network at most, such as 30M or 300k."""
     licence: str | None = None

@@ -62,12 +62,13 @@ def pictures(tmp_path, make_images):
 def here(monkeypatch):
     """The networks of this file stand for those that are here; the blind one is the usual one."""
     from regraft.jobs import race
-    from regraft.jobs.racing import entering, telling
+    from regraft.jobs.racing import entering, running, telling
 
     facts = [find_model(f"nets:{name}", Access(allow_code=True)) for name in ("blind", "good")]
     module = sys.modules[race.__module__]
     monkeypatch.setattr(entering, "all_models", lambda: facts)
-    monkeypatch.setattr(telling, "default_model", lambda task: facts[0])
+    for room in (telling, running):
+        monkeypatch.setattr(room, "default_model", lambda task: facts[0])
     return module
 
 
@@ -131,6 +132,29 @@ def test_a_fit_takes_the_winner_and_says_so_before(pictures, here, command, monk
     again = command("fit", pictures, "--model", "auto", *MORE, "--out", "again", "--replay", "run")
     assert again.code == 0, again.err
     assert Path("again/bundle/model.safetensors").read_bytes() == Path("run/bundle/model.safetensors").read_bytes()
+
+
+def test_a_fit_within_a_budget_races_without_being_asked(pictures, here, monkeypatch):
+    monkeypatch.setattr(regraft.jobs.climb.Climb, "_look", lambda self, judged: ([], {}))
+    given = {"allow_code": True, "threads": 1}
+    run = regraft.fit(pictures, budget="10m", **given)
+    assert run.result["model"] == "python:nets:good" == run.result["race"]["winner"] and of(run.result["race"], "good")["promised"] > 0
+    # too little time for it, or something was said of the network or what trains
+    for more in ({"budget": "50s"}, {"budget": "10m", "train": "head"}, {"budget": "10m", "model": "nets:blind"}):
+        assert "race" not in regraft.fit(pictures, **given, **more).result, more
+
+
+def test_what_training_gives_too_little_is_not_opened(pictures, here, monkeypatch):
+    from regraft.jobs.racing.promising import Promises
+
+    more = {"good": 0.0, "blind": 0.7}
+    monkeypatch.setattr(Promises, "of", lambda self, facts, pace: more[facts.name.rpartition(":")[2]])
+    monkeypatch.setattr(regraft.jobs.climb.Climb, "_look", lambda self, judged: ([], {}))
+    race = regraft.fit(pictures, budget="10m", allow_code=True, threads=1).result["race"]
+    assert race["winner"] == "python:nets:blind" and race["rounds"] == [] and race["stopped"] == "no other one is left to look at"
+    assert "expected to give python:nets:blind 0.70 more in log odds" in of(race, "good")["dropped"] and of(race, "good")["pace"] is None
+    # who asks for a race alone sees all
+    assert regraft.race(pictures, budget="10m", allow_code=True, threads=1)["winner"] == "python:nets:good"
 
 
 def test_a_plan_is_of_the_winner(pictures, here, command):

@@ -21,11 +21,12 @@ from regraft.training.losses import SOFTMAX
 
 @pytest.mark.parametrize(
     ("examples", "length", "steps", "batch"),
-    [(48, 16, 30, 48), (10, 500, 30, 8), (5, 16, 30, 5), (200, 16, 63, 64), (1000, 64, 200, 64), (1000, 256, 200, 16)],
+    [(48, 16, 20, 32), (10, 500, 20, 8), (5, 16, 20, 5), (385, 16, 61, 32), (1000, 64, 157, 32), (2000, 256, 200, 16)],
 )
 def test_settings_from_the_data(examples, length, steps, batch):
     found = contrast_for(examples, length)
     assert (found.steps, found.batch) == (steps, batch)
+    assert (found.rate, contrast_for(examples, length, 110_000_000).rate) == (1e-4, 5e-5)
 
 
 def test_work_is_bounded_whatever_the_size():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -128,3 +131,41 @@ def test_errors_of_numbers_have_a_unit():
 
 def test_a_share_of_the_budget_or_a_minute():
     assert race.race_seconds(None) == 60 and race.race_seconds(120) == pytest.approx(18)
+
+
+def test_training_is_counted_where_it_gives_one_network_more():
+    errors = look(0.8, 0.75, n=400, seen=400)
+    # 0.75 and 0.7 more in log odds than the other one gains: 0.858
+    deeper = replace(errors, promises=(0.3, 1.0))
+    assert deeper.ends == pytest.approx((0.2, 0.142), abs=1e-3)
+    costs = {"a": 1.0, "b": 1.0}
+    found = [standing([one], 400, costs, "accuracy") for one in (errors, deeper)]
+    assert [(f.chosen, f.why) for f in found] == [("a", race.MEASURED), ("b", race.TRAINED)]
+    assert falling_behind(errors, 400, 1) == ["b"] and falling_behind(deeper, 400, 1) == ["a"]
+    # how far each is behind is told of their heads
+    assert [round(g.value, 3) for g in gaps(deeper)] == [-0.05, 0.0]
+    assert race.trained("accuracy", np.array([0.2, 0.25]), (1.0, 1.0)) == pytest.approx((0.2, 0.25))
+    assert race.trained("mae", np.array([2.0, 1.0]), (math.log(4), 0.0)) == pytest.approx((0.5, 1.0))
+
+
+def test_of_few_examples_a_difference_of_heads_says_little():
+    """Twenty points on thirty examples do not outweigh half of a log odd; on three thousand they do."""
+    few, many = (replace(look(0.5, 0.7, n=n, seen=n, together=False), promises=(0.5, 0.0)) for n in (30, 3000))
+    assert np.ptp(few.believed) < np.ptp(few.means) and many.believed[1] - many.believed[0] == pytest.approx(-0.08, abs=0.01)
+    costs = {"a": 1.0, "b": 1.0}
+    assert [standing([one], 3000, costs, "accuracy").chosen for one in (few, many)] == ["a", "b"]
+
+
+def test_a_promise_is_of_what_fits():
+    gains = {"top=1": 0.3, "full": 0.5, "none": 9.0}
+    every = race.passes_of("full", 100)
+    assert race.passes_of("none", 100) == 0 < race.passes_of("top=1", 100) < race.passes_of("top=2", 100) < every
+    for left, told in ((0.0, 0.0), (0.1 * every, 0.09), (0.25 * every, 0.3), (0.5 * every, 0.35), (every, 0.5)):
+        assert race.promised({k: v for k, v in gains.items() if k != "none"}, 100, 1.0, left) == pytest.approx(told), left
+    assert race.promised({"full": -0.2}, 100, 1.0, 1e9) == 0 == race.promised({}, 100, None, 0.0)
+    assert race.promised({"full": 0.5}, 100, None, 0.0) == 0.5
+
+
+def test_networks_that_no_head_brings_back_are_not_looked_at():
+    assert race.beyond_reach({"a": 0.9, "b": 0.35, "c": 0.2}, "a") == ["c"]
+    assert race.beyond_reach({"a": 0.9}, "a") == []

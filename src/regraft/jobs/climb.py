@@ -200,7 +200,7 @@ class Climb:
         recorder, deadline, validation = self.recorder, self.recorder.deadline, self.validation
         parts, target = validation.parts, self.labelled.target
         outcomes, near = earlier_outcomes()[0], self.similarity.kind
-        if found := hopeless(self.labelled, len(parts.train), near, outcomes, judged):
+        if found := hopeless(self.labelled, self.given.facts.name, len(parts.train), near, outcomes, judged):
             return found, {}
         known = self._known()
         pace = self._pace(known)
@@ -272,7 +272,8 @@ class Climb:
 
     def _unlooked(self) -> list[Prospect]:
         """What can be said of the rungs where there is no time to look at what they take."""
-        return unlooked(self.labelled, len(self.validation.parts.train), self.similarity.kind, earlier_outcomes()[0])
+        examples, near = len(self.validation.parts.train), self.similarity.kind
+        return unlooked(self.labelled, self.given.facts.name, examples, near, earlier_outcomes()[0])
 
     def _pace(self, known: Mapping[str, Any]) -> Pace:
         """How fast the pass and the head were, here or in an earlier plan of the same data."""

@@ -68,7 +68,7 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
     place.mkdir()
     try:
         material = prepared_material(deeper, work, place)
-        settings = contrast_for(len(work.train), usual_length(material) if modality.pad else 1)
+        settings = contrast_for(len(work.train), usual_length(material) if modality.pad else 1, facts.parameters)
         bfloat16 = device == "cpu" and precision != "fp32" and has_bfloat16(device)
         work.decide(settings={**settings.to_json(), "precision": "bf16" if bfloat16 else "fp32"})
 

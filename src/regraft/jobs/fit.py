@@ -45,6 +45,7 @@ from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import Access, source_of
 from regraft.spec import AUTO as ANY_NETWORK
 from regraft.spec import FitSpec, one_of, refuse, written_limits
+from regraft.strategy.race import WORTH_RACING
 from regraft.strategy.rungs import AS_IT_IS, AUTO, CONTRASTIVE, Rung, rung_of
 from regraft.targets import Target
 from regraft.workspace.runs import BUNDLE, RunFolder, new_run
@@ -122,7 +123,8 @@ def fit(
     network that `load` gave, or a torch module of your own that gives features (n, d) and whose class can be imported; `preprocessing`
     then says how its inputs are prepared: size, crop_pct, interpolation, mean, std for images (ImageNet's at 224 pixels when not given),
     window_seconds for sounds. With `model="auto"` the networks that are here race (see `race`), within the limits `max_params`,
-    `licence`, `max_memory` and `max_latency`. `train` is a name, the path of a YAML file, or a `Rung`; without it the ladder is climbed
+    `licence`, `max_memory` and `max_latency`; that is meant where neither `model` nor `train` nor a change is given and `budget` is a
+    minute or more. `train` is a name, the path of a YAML file, or a `Rung`; without it the ladder is climbed
     where there is a budget ("auto"), else the head is fitted. `settings` is a mapping such as {"lr": 1e-3}. `replay` names a run of the
     same data and spec whose decisions are used. `plan` is what `regraft.plan` gave for this data, or the path of its JSON: network, rung
     and settings are then its own, and its budget where no other is given. `budget` is counted from the call, or is a `Deadline` of one's
@@ -135,6 +137,9 @@ def fit(
     if plan is not None and not isinstance(plan, Followed):
         return fit(**follow(plan, {**locals()}))
     start, deadline = time.perf_counter(), Deadline.of(budget)
+    changes = (recipe, *remove, *replace, *insert, resize_input, at, lora)
+    if model is None and train in (None, AUTO) and not any(changes) and preprocessing is None and deadline.seconds is not None:
+        model = ANY_NETWORK if deadline.seconds >= WORTH_RACING else None
     source, spec = asked_spec(
         locals(),
         model=named_model(model),

@@ -180,7 +180,8 @@ class Ground:
         return known.settings.steps(self.amount.train)
 
     def _gain(self, train: str) -> Gain:
-        return gain_of(train, self.per_class, self.near, self.outcomes, self.metric, self.labelled.dataset.task)
+        model = self.given.facts.name
+        return gain_of(train, self.per_class, self.near, self.outcomes, self.metric, self.labelled.dataset.task, model=model)
 
     def _stages(self, train: str, most: int | None = None, share: float = 1.0) -> dict[str, Range]:
         """What a rung below the head takes on top of the head, in at most so many folds and with a share of its steps."""
@@ -312,19 +313,19 @@ def calibrated(
     return found, complete
 
 
-def hopeless(labelled: Labelled, examples: int, near: str, outcomes: Sequence[Outcome], judged: float) -> list[Prospect]:
+def hopeless(labelled: Labelled, model: str, examples: int, near: str, outcomes: Sequence[Outcome], judged: float) -> list[Prospect]:
     """What rungs are expected to gain over a head that gave `judged`, where none is worth any time: what each takes is then not looked at.
     Empty where one may be.
     """
-    prospects = unlooked(labelled, examples, near, outcomes)
+    prospects = unlooked(labelled, model, examples, near, outcomes)
     return prospects if most_promising(prospects, Standing(labelled.target.metrics[0], judged)) is None else []
 
 
-def unlooked(labelled: Labelled, examples: int, near: str, outcomes: Sequence[Outcome]) -> list[Prospect]:
+def unlooked(labelled: Labelled, model: str, examples: int, near: str, outcomes: Sequence[Outcome]) -> list[Prospect]:
     """What rungs are expected to gain over a head on so many examples, by the rules alone: what each takes is not known."""
     each, metric, task = examples / max(1, len(labelled.target.outputs)), labelled.target.metrics[0], labelled.dataset.task
     names = [train for train in LADDER[2:] if train != "contrastive" or few_texts(labelled)]
-    gains = {train: gain_of(train, each, near, outcomes, metric, task) for train in names}
+    gains = {train: gain_of(train, each, near, outcomes, metric, task, model=model) for train in names}
     return [Prospect(t, LADDER.index(t), g.expected, (), Range(0.0, 0.0, 0.0), (g.why,)) for t, g in gains.items()]
 
 

@@ -37,6 +37,7 @@ from regraft.strategy.race import (
     rounds_to,
     standing,
 )
+from regraft.strategy.rungs import AUTO as CLIMB
 
 if TYPE_CHECKING:
     from regraft.jobs.recording import Recorder
@@ -95,7 +96,8 @@ def race(
     for said in [labelled.how, *labelled.dataset.said]:
         if said:
             messages(Said(said))
-    found = _Race(Field(spec, labelled, limits, entered, choose_device(spec.device), messages, left))()
+    trains = "head" if limits.budget is None else CLIMB
+    found = _Race(Field(spec, labelled, limits, entered, choose_device(spec.device), messages, left, trains))()
     return {
         "data": spec.data,
         **found,
@@ -120,7 +122,8 @@ def raced(spec: FitSpec, labelled: Labelled, recorder_of: Callable[[], Recorder]
             share = replace(limits, budget=deadline.seconds)
             over = start + race_seconds(None)
             left = (lambda: race_seconds(deadline.seconds) - deadline.spent) if deadline.bound else (lambda: over - time.perf_counter())
-            held = _Race(Field(spec, labelled, share, entered, choose_device(spec.device), recorder.emit, left), alone=False)()
+            place = choose_device(spec.device)
+            held = _Race(Field(spec, labelled, share, entered, place, recorder.emit, left, spec.train, spare=True), alone=False)()
         recorder.decide(**{RACE: held})
         return str(held["winner"]), recorder
     except BaseException as stop:
@@ -134,9 +137,8 @@ def raced_for_plan(spec: FitSpec, labelled: Labelled, limits: Limits, left: floa
     """The network that `regraft plan --model auto` plans with, after a race of `left` seconds at most."""
     until = time.perf_counter() + left
     entered = enter(spec, labelled, limits, ())
-    return str(
-        _Race(Field(spec, labelled, limits, entered, choose_device(spec.device), emit, lambda: until - time.perf_counter()))()["winner"]
-    )
+    over = lambda: until - time.perf_counter()
+    return str(_Race(Field(spec, labelled, limits, entered, choose_device(spec.device), emit, over, CLIMB))()["winner"])
 
 
 @dataclass
@@ -180,6 +182,8 @@ class _Race:
         running = list(field.runners)
         if not running:
             return "nothing could be looked at in its time"
+        if field.spare and len(running) == 1:
+            return "no other one is left to look at"
         compared = comparisons(len(running), rounds_to(len(field.train), size))
         while True:
             running, seen = field.see(running, size)
@@ -194,10 +198,12 @@ class _Race:
                     raise DataError("the training examples are too few to compare networks on", move="--model NAME")
             else:
                 self.looks.append(look)
-                slack = equal(field.target.metrics[0], float(look.means.min()))
+                slack = equal(field.target.metrics[0], float(look.ends.min()))
                 for name in falling_behind(look, len(field.train), compared, slack):
-                    behind = field.target.difference(field.runners[name].found["gap"].negative())
-                    field.drop(name, Dropped(BEHIND, f"after {seen:,} {field.modality.nouns}: {behind} against {look.names[look.best()]}"))
+                    gap = field.runners[name].found["gap"].negative()
+                    ahead = ", and less by what is trained below it" if gap.value > 0 else ""
+                    behind = f"{field.target.difference(gap)} against {look.names[look.best()]}{ahead}"
+                    field.drop(name, Dropped(BEHIND, f"after {seen:,} {field.modality.nouns}: {behind}"))
                 running = [name for name in running if name not in field.out]
                 now = self._standing()
                 self.story.tell(look, running, now)

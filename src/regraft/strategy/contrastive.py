@@ -22,7 +22,7 @@ class Contrast:
 
     steps: int
     batch: int
-    rate: float = 5e-5
+    rate: float = 1e-4
     temperature: float = 0.1
     warm_up: float = 0.1
     weight_decay: float = 0.01
@@ -33,23 +33,31 @@ class Contrast:
         return asdict(self)
 
 
-BATCH = (8, 64)
-"""Examples a step, from long ones to short ones. 64 are 2,016 pairs: with the batches of 16 pairs of SetFit (Tunstall et al. 2022) as many
-are seen after 126 steps, each of which encodes 32 texts."""
+BATCH = (8, 32)
+"""Examples a step, from long ones to short ones. 32 are 496 pairs, from 32 encodings: in batches of 16 pairs (SetFit, Tunstall et al. 2022)
+as many pairs take 31 steps of as many encodings. 64 a step gave nothing more (docs/log.md)."""
 
 ROOM = 4096
 """Tokens (windows times their length) a step at most: what a step keeps for its gradient grows with them."""
 
-STEPS = (30, 200)
+STEPS = (20, 200)
 """The least, which all small sets get, and the most."""
 
-VIEWS = 20
-"""How often each example is seen, within STEPS: SetFit shows each in 20 pairs of its class and 20 others."""
+VIEWS = 5
+"""How often each example is seen, within STEPS, each time in 31 pairs; SetFit shows it in 40 pairs. Of five texts in each of 77 classes 5
+did as well as 10 (docs/log.md)."""
+
+SMALL, SMALL_RATE, RATE = 50_000_000, 1e-4, 5e-5
+"""Weights below which an encoder is small, and rates: 1e-4 with 20 steps gave what 5e-5 gave with 30 (MiniLM, docs/log.md). Larger ones get
+half, as they do where everything trains; SetFit takes 2e-5 for 110 million."""
 
 
-def contrast_for(examples: int, length: int) -> Contrast:
-    """The settings for so many training examples, nine of ten of which have at most `length` tokens (1 for what has none)."""
+def contrast_for(examples: int, length: int, parameters: int = 0) -> Contrast:
+    """The settings for so many training examples, nine of ten of which have at most `length` tokens (1 for what has none), and an encoder
+    of so many parameters.
+    """
     least, most = BATCH
     batch = min(examples, max(least, min(most, ROOM // max(1, length))))
     fewest, limit = STEPS
-    return Contrast(max(fewest, min(limit, math.ceil(VIEWS * examples / batch))), batch)
+    rate = SMALL_RATE if parameters < SMALL else RATE
+    return Contrast(max(fewest, min(limit, math.ceil(VIEWS * examples / batch))), batch, rate)

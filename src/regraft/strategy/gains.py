@@ -245,7 +245,7 @@ AS_IT_IS = {"none, by name": (0.1, 0.7, NAMES), "none": (-0.15, 0.4, OUTPUTS)}
 
 
 Shifts = Mapping[tuple[str, str], float]
-"""By kind of rung and task: how much more a rung gained than the rules say, in log odds."""
+"""By kind of rung and task, or network where that was measured on one: how much more a rung gained than the rules say, in log odds."""
 
 SHIFTS: Shifts = {("contrastive", "text"): 0.52, ("full", "text"): 0.16, ("norm", "image"): -0.11}
 """From fits on eight sets, 5 and 20 examples a class (`fitted_shifts` in benchmarks/judgement/replay.py): the rules of papers are believed
@@ -272,9 +272,10 @@ def gain_of(
     metric: str = SHARES[0],
     task: str = "",
     measured: Shifts = SHIFTS,
+    model: str = "",
 ) -> Gain:
-    """The rule for a rung, moved by what was `measured` of rungs of its kind with inputs of this `task`, and by what came of earlier fits
-    of the same rung. The rules are of classes: of an error, half is taken.
+    """The rule for a rung, moved by what was `measured` of rungs of its kind on this `model`, else with inputs of this `task`, and by what
+    came of earlier fits of the same rung. The rules are of classes: of an error, half is taken.
     """
     of = 1.0 if metric in SHARES else 0.5
     if train in AS_IT_IS:
@@ -282,16 +283,17 @@ def gain_of(
         why = f"its own output layer stays: {_rule_said(mean, deviation, metric)} ({source})"
         return _moved(Gain(Expected(mean, deviation), why, mean), train, outcomes)
     amount = amount_of(per_class)
-    mean, deviation, source = _scaled(_shifted(_rule(train, amount, near), measured.get((_kind(train), task), 0.0), task), of)
+    on = model if (_kind(train), model) in measured else task
+    mean, deviation, source = _scaled(_shifted(_rule(train, amount, near), measured.get((_kind(train), on), 0.0), on), of)
     how = f"{WHERE[near]} what the network knows" if near in WHERE else "how near is not clear"
     why = f"{amount} examples a class ({per_class:,.0f}), {how}: {_rule_said(mean, deviation, metric)} ({source})"
     return _moved(Gain(Expected(mean, deviation), why, mean), train, outcomes)
 
 
-def _shifted(rule: tuple[float, float, str], by: float, task: str) -> tuple[float, float, str]:
+def _shifted(rule: tuple[float, float, str], by: float, on: str) -> tuple[float, float, str]:
     """The spread of a rule is that of data sets, and holds what is not known of the shift."""
     mean, deviation, source = rule
-    return (mean + by, deviation, f"{source}; {by:+.2f} for {task} {JUDGEMENT}") if by else rule
+    return (mean + by, deviation, f"{source}; {by:+.2f} for {on} {JUDGEMENT}") if by else rule
 
 
 def _scaled(rule: tuple[float, float, str], of: float) -> tuple[float, float, str]:

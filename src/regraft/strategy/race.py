@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regraft.facts import Figure
-from regraft.strategy.gains import SHARES
+from regraft.strategy.contrastive import contrast_for
+from regraft.strategy.gains import HALF, SHARES, scaled, unscaled
+from regraft.strategy.ladder import PARTS
 from regraft.strategy.plan import worth
+from regraft.strategy.settings import batch_for, epochs_for
 
 Numbers = NDArray[np.float64]
 
@@ -45,11 +48,24 @@ lost with a network is lost again on every rung above it."""
 ENOUGH = 0.2
 """Part of that up to which the expected regret is not worth another round."""
 
+LIVE = {"norm": 0.9, "top=1": 0.2, "top=2": 0.35, "full": 1.0}
+"""Part of a network's work that a rung trains: about what the cut leaves of the packaged networks (docs/cut.md)."""
+
+HEADS_APART = 0.3
+"""How much the heads of two networks differ on one data set, in log odds: the standard deviation. The packaged networks of pictures and
+texts differ by 0.23 to 0.29 (22 subsets, benchmarks/judgement)."""
+
+SURELY = 2.0
+"""Standard deviations of that by which training has to give one network less than another for it not to be looked at."""
+
 MOST = 8
 """Networks that race when nobody named them: those with the highest published figures."""
 
 SHARE, SECONDS = 0.15, 60.0
 """Part of a budget, from its start, in which the race ends; seconds that it takes at most without one."""
+
+WORTH_RACING = 60.0
+"""Seconds of a budget from which on a fit races without being asked: opening two or three networks takes some ten of them."""
 
 DRAWS = 20_000
 
@@ -64,17 +80,41 @@ def race_seconds(budget: float | None) -> float:
 @dataclass(frozen=True)
 class Look:
     """What a round said: `errors` (networks, n) of the held-out decisions about the same n examples, 0 for a right one; `seen` training
-    examples of all were looked at. `names` are in the order in which the networks raced.
+    examples of all were looked at. `names` are in the order in which the networks raced. `promises` are what each is expected to gain when
+    it is trained, on the scale of gains of the `metric`; nothing where only heads are fitted.
     """
 
     names: tuple[str, ...]
     errors: Numbers
     seen: int
+    promises: tuple[float, ...] = ()
+    metric: str = SHARES[0]
 
     @property
     def means(self) -> Numbers:
-        """Mean error of each network."""
+        """Mean error of a head on each network."""
         return self.errors.mean(1)
+
+    @property
+    def ends(self) -> Numbers:
+        """The errors that networks are compared by: those of their heads, less what training is expected to take off."""
+        return trained(self.metric, self.means, self.promises)
+
+    @property
+    def believed(self) -> Numbers:
+        """The same, when what was measured is drawn together with what is known before: that heads do not differ by more than a little. Of
+        thirty examples hardly anything follows.
+        """
+        means, n, share = self.means, self.errors.shape[1], self.metric in SHARES
+        if len(means) < 2 or n < 2:
+            return self.ends
+        best = int(np.argmin(means))
+        unit = float(self.errors.max()) or 1.0
+        chance = float(np.delete((self.errors - self.errors[best]).var(1), best).mean()) / n + 0.5 * (unit / n) ** 2
+        middle = min(1 - HALF / n, max(HALF / n, float(means.mean()))) if share else max(float(means.mean()), HALF * unit / n)
+        slope = middle * (1 - middle) if share else middle
+        part = HEADS_APART**2 / (HEADS_APART**2 + chance / slope**2)
+        return trained(self.metric, means.mean() + part * (means - means.mean()), self.promises)
 
     def covariance(self, examples: int) -> Numbers:
         """How uncertain the mean errors on all `examples` are (networks, networks): other examples of the same kind could have been judged,
@@ -88,8 +128,8 @@ class Look:
         return sampled + np.eye(len(self.names)) * (drift**2 + 0.5 * (unit / n) ** 2)
 
     def best(self) -> int:
-        """The place of the least mean error; of equal ones the first."""
-        return int(np.argmin(self.means))
+        """The place of the least error in the end; of equal ones the first."""
+        return int(np.argmin(self.ends))
 
     def behind(self, of: int, examples: int) -> tuple[Numbers, Numbers]:
         """(how much more each errs than the one at a place, the standard deviation of that)."""
@@ -98,7 +138,7 @@ class Look:
 
 def _against(look: Look, of: int, examples: int, places: Sequence[int]) -> tuple[Numbers, Numbers, Numbers]:
     """(differences from the network at `of`, their standard deviations, their covariance), for some places."""
-    covariance, means = look.covariance(examples), look.means
+    covariance, means = look.covariance(examples), look.ends
     cross = covariance[places][:, places] - covariance[places, of][:, None] - covariance[of, places][None, :] + covariance[of, of]
     return means[places] - means[of], np.sqrt(np.maximum(cross.diagonal(), 0.0)), cross
 
@@ -108,11 +148,52 @@ def _covariance(errors: Numbers) -> Numbers:
     return apart @ apart.T / (errors.shape[1] - 1)
 
 
+def passes_of(train: str, examples: int) -> float:
+    """How many times an example goes through the whole network, or as much work, until a rung is trained on so many examples and judged in
+    one fold; backward is twice the forward. 0 for what is not trained so.
+    """
+    if train == "contrastive":
+        contrast = contrast_for(examples, 1)
+        return 2 * (3 * contrast.steps * contrast.batch + examples)
+    epochs = epochs_for(examples, batch_for(examples))
+    return examples * (1 + 2 * 3 * epochs * LIVE[train]) if train in LIVE else 0.0
+
+
+def promised(gains: Mapping[str, float], examples: int, each: float | None, left: float) -> float:
+    """What training below the head is expected to add on the scale of gains: the most that a rung of those with `gains` does in the seconds
+    that are `left`, where an example takes `each` second in a pass (None: not known, whatever it takes).
+    """
+    told = [0.0]
+    for train, gain in gains.items():
+        fits = math.inf if each is None else left / max(1e-9, each * passes_of(train, examples))
+        told += [gain * part for share, part in PARTS.items() if share <= fits]
+    return max(told)
+
+
+def beyond_reach(promises: Mapping[str, float], of: str) -> list[str]:
+    """The networks that training is promised to give so much less than the one that is named that no head would make up for it."""
+    return [name for name, promise in promises.items() if promises[of] - promise > SURELY * HEADS_APART]
+
+
+def trained(metric: str, errors: Numbers, promises: Sequence[float]) -> Numbers:
+    """What mean errors of heads become with what training is promised to give, on the scale of gains. The least promise is left out of all:
+    what they gain alike is no difference.
+    """
+    told = promises or [0.0] * len(errors)
+    return np.array([_trained(metric, float(error), promise - min(told)) for error, promise in zip(errors, told, strict=True)])
+
+
+def _trained(metric: str, error: float, more: float) -> float:
+    if metric not in SHARES:
+        return error * math.exp(-more)
+    return min(error, 1 - unscaled(metric, scaled(metric, 1 - error) + more)) if more else error
+
+
 def gaps(look: Look) -> list[Figure]:
     """How far each network is behind the best one of a round, on the examples that were seen, with the 95 % interval of the paired
-    difference.
+    difference; ahead of it by its head is less than nothing.
     """
-    values, deviations = look.behind(look.best(), look.seen)
+    values, deviations = replace(look, promises=()).behind(look.best(), look.seen)
     z = NORMAL.inv_cdf(0.975)
     return [Figure(float(v), float(v - z * d), float(v + z * d)) for v, d in zip(values, deviations, strict=True)]
 
@@ -178,19 +259,21 @@ class Standing:
     why: str
 
 
-MEASURED, QUICKER, ALONE = "measured", "quicker", "alone"
+MEASURED, QUICKER, ALONE, TRAINED = "measured", "quicker", "alone", "trained"
 
 
 def standing(looks: Sequence[Look], examples: int, costs: Mapping[str, float], metric: str) -> Standing:
-    """Which network to take after some rounds: the one with the least error of those that are left, but for a quicker one (by `costs`)
-    that is as good as equal.
+    """Which network to take after some rounds: the one that is believed to err least of those that are left, but for a quicker one (by
+    `costs`) that is as good as equal.
     """
     last = looks[-1]
-    means, best = last.means, last.best()
-    slack = equal(metric, float(means[best]))
-    able = [k for k in range(len(last.names)) if means[k] - means[best] < slack or k == best]
-    chosen = min(able, key=lambda k: (costs[last.names[k]], means[k], k))
-    why = ALONE if len(last.names) == 1 and len(looks) == 1 else MEASURED if chosen == best else QUICKER
+    ends = last.believed
+    best = int(np.argmin(ends))
+    slack = equal(metric, float(ends[best]))
+    able = [k for k in range(len(last.names)) if ends[k] - ends[best] < slack or k == best]
+    chosen = min(able, key=lambda k: (costs[last.names[k]], ends[k], k))
+    ahead = float(last.means[chosen] - last.means.min()) >= slack
+    why = ALONE if len(last.names) == 1 and len(looks) == 1 else TRAINED if ahead else MEASURED if chosen == best else QUICKER
     return Standing(last.names[chosen], expected_regret(looks, last.names[chosen], examples), why)
 
 
@@ -201,7 +284,7 @@ def equal(metric: str, error: float) -> float:
 
 def enough(look: Look, regret: float, metric: str) -> bool:
     """Whether another round is not worth it."""
-    return regret <= ENOUGH * equal(metric, float(look.means.min()))
+    return regret <= ENOUGH * equal(metric, float(look.ends.min()))
 
 
 def expected_regret(looks: Sequence[Look], chosen: str, examples: int) -> float:

@@ -93,11 +93,14 @@ class Judge:
             expected += probe_seconds(len(rows), rows.shape[1], len(self.racing.target.outputs), nested=False)
             self.racing.emit(Progress(RACE, seen))
         self.racing.probing = max(0.2, min(10.0, (time.perf_counter() - begun) / max(1e-3, expected)))
-        look = Look(tuple(running), np.stack([errors[name] for name in running]), seen)
-        for name, gap in zip(running, gaps(look), strict=True):
-            self.racing.runners[name].found["gap"] = Gap(gap)
         constant = validation.view.constant(judged[running[0]].truth)
         self.bare |= {"constant": constant}
+        rows, metric = np.stack([errors[name] for name in running]), self.racing.target.metrics[0]
+        self.racing.promises.look(1 - float(rows.mean(1).min()), constant["metrics"])
+        promises = [self.racing.promised(name) for name in running]
+        look = Look(tuple(running), rows, seen, tuple(promises), metric)
+        for name, gap, promise in zip(running, gaps(look), promises, strict=True):
+            self.racing.runners[name].found |= {"gap": Gap(gap), "promised": round(promise, 3)}
         return look
 
     def _validation(self, first: Extracted, kept: Sequence[int]) -> Validation:

@@ -25,14 +25,15 @@ from regraft.jobs.labelled import Labelled
 from regraft.jobs.network import Given
 from regraft.jobs.plan import nested
 from regraft.jobs.planned import known_of
-from regraft.jobs.racing.entering import BUDGET, LIMIT, NO_TIME, TIME, Dropped, Entered, failed, option_of
+from regraft.jobs.racing.entering import BEHIND, BUDGET, LIMIT, NO_TIME, TIME, Dropped, Entered, failed, option_of
+from regraft.jobs.racing.promising import Promises
 from regraft.modality import MODALITIES, Modality
-from regraft.pretrained import source_of
+from regraft.pretrained import default_model, source_of
 from regraft.spec import FitSpec
 from regraft.strategy.cost import probe_seconds
 from regraft.strategy.engines import worth_timing
 from regraft.strategy.plan import Limits, flag, nothing_left, seconds_in_words
-from regraft.strategy.race import race_seconds, that_fit
+from regraft.strategy.race import beyond_reach, race_seconds, that_fit
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
 from regraft.workspace.store import Space, Spaces, Store
 
@@ -104,7 +105,9 @@ class Runner:
 
 @dataclass
 class Field:
-    """The networks of a race, and how far they are. `left` gives the seconds that it may still take; `out` says why the others are out."""
+    """The networks of a race, and how far they are. `left` gives the seconds that it may still take; `out` says why the others are out.
+    `trains` says what is trained afterwards; with `spare` networks that it would give far less than others are not looked at.
+    """
 
     spec: FitSpec
     labelled: Labelled
@@ -113,6 +116,8 @@ class Field:
     device: str
     emit: Emit
     left: Callable[[], float]
+    trains: str
+    spare: bool = False
 
     def __post_init__(self) -> None:
         self.threads = self.spec.threads or core_count()
@@ -125,13 +130,20 @@ class Field:
         self.runners: dict[str, Runner] = {}
         self.probing = 1.0
         """How many times as long as expected a head takes here."""
+        tested = len(self.labelled.part(TEST)[0])
+        self.promises = Promises(self.labelled, self.trains, self.limits.budget, len(self.train) + tested, tested)
         self.judging = 0.0
         """Seconds that the heads of the round are expected to take: what a pass has to leave."""
 
     def open(self, size: int) -> None:
         """Open every network and time it on a few examples; those that fail, break a limit or do not fit into the time are left out."""
         first: dict[str, float] = {}
-        for facts in self.entered.networks:
+        usual = default_model(self.modality.name).name
+        # that one first, so that it is known how fast it is when others are spared
+        for facts in sorted(self.entered.networks, key=lambda facts: self.spare and facts.name != usual):
+            if self.spare and (why := self._beyond_reach(facts)):
+                self.drop(facts.name, Dropped(BEHIND, why))
+                continue
             if self.left() <= OPENING:
                 self.out[facts.name] = NO_TIME
                 continue
@@ -160,6 +172,22 @@ class Field:
                 self.drop(name, self._too_slow(self.runners[name], size))
         self._keep_budget()
         self.runners = {name: runner for name, runner in self.runners.items() if name not in self.out}
+
+    def _beyond_reach(self, facts: ModelFacts) -> str:
+        """Why a network need not be looked at: one that was gains so much more by what is trained below its head."""
+        promises = {name: self.promised(name) for name in self.runners if name not in self.out}
+        if not promises:
+            return ""
+        best = max(promises, key=lambda name: promises[name])
+        promises[facts.name] = self.promises.of(facts, None)
+        if facts.name not in beyond_reach(promises, best):
+            return ""
+        more = promises[best] - promises[facts.name]
+        return f"training below the head is expected to give {best} {more:.2f} more in log odds, which no head makes up for"
+
+    def promised(self, name: str) -> float:
+        """What training below the head is expected to give a network that runs, on the scale of gains."""
+        return self.promises.of(self.runners[name].facts, self.runners[name].pace)
 
     def _runner(self, facts: ModelFacts) -> Runner:
         weights = functools.cache(lambda: dict(source_of(facts).weights(facts)))

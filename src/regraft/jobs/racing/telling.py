@@ -15,7 +15,7 @@ from regraft.jobs.racing.judging import Gap
 from regraft.jobs.racing.running import Field
 from regraft.pretrained import default_model
 from regraft.pretrained.catalogue import entry_of, ordered_right
-from regraft.strategy.race import QUICKER, Look, Standing
+from regraft.strategy.race import QUICKER, TRAINED, Look, Standing
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Story:
             "licence": facts.licence,
             "published": entry.published,
             "prior": entry.accuracy,
-            **{name: _plain(found.get(name)) for name in ("seen", "figure", "gap", "gain", "scores")},
+            **{name: _plain(found.get(name)) for name in ("seen", "figure", "gap", "gain", "promised", "scores")},
             "pace": None if runner is None or runner.pace is None else float(f"{runner.pace:.4g}"),
             "latency": None if runner is None or runner.latency is None else round(runner.latency, 2),
             "seconds": round(runner.seconds, 2) if runner else 0.0,
@@ -108,6 +108,11 @@ class Story:
         if now.why == QUICKER:
             best = last.names[last.best()]
             said[0] += f"; {best} is as good as equal ({self.racing.runners[best].found['figure']['value']:.3f}), and slower"
+        elif now.why == TRAINED:
+            promised = {name: self.racing.runners[name].found["promised"] for name in last.names}
+            ahead = last.names[int(last.means.argmin())]
+            more, value = promised[winner] - promised[ahead], self.racing.runners[ahead].found["figure"]["value"]
+            said[0] += f"; {ahead} has the better head ({value:.3f}), but training below it is expected to give {more:.2f} less in log odds"
         elif others:
             said[0] += "; " + "; ".join(f"{name} {self.racing.runners[name].found['figure']['value']:.3f}" for name in others)
         if len(self.racing.runners) > 1:

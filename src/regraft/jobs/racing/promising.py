@@ -1,0 +1,58 @@
+"""What training below the head is expected to add to each network of a race: facts, paces and how near the data is in, log odds out.
+
+It trains nothing and knows no figure of the data but the best head's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from regraft.facts import ModelFacts
+from regraft.jobs.labelled import Labelled
+from regraft.jobs.planned import earlier_outcomes
+from regraft.jobs.prospects import unlooked
+from regraft.strategy.cost import probe_seconds
+from regraft.strategy.gains import nearness
+from regraft.strategy.outcomes import Outcome
+from regraft.strategy.race import SHARE, promised
+from regraft.strategy.rungs import AUTO
+from regraft.strategy.similarity import UNKNOWN
+
+LOOKING, BEGINNING = 0.15, 10.0
+"""Part of what is left after the head that a climb looks for what rungs take; seconds of a fit that are neither pass nor head."""
+
+
+@dataclass
+class Promises:
+    """Promises to the networks of a race. `train` is what the fit afterwards does, within `budget` seconds if that is not None; `examples`
+    of which `tested` are not trained on go through the network that wins.
+    """
+
+    labelled: Labelled
+    train: str
+    budget: float | None
+    examples: int
+    tested: int
+    near: str = UNKNOWN
+    outcomes: Sequence[Outcome] = field(default_factory=lambda: earlier_outcomes()[0])
+
+    def look(self, head: float, constant: Mapping[str, Mapping[str, float]]) -> None:
+        """Hear what the best head gets right so far, and the figures of always saying the same."""
+        if (metric := self.labelled.target.metrics[0]) == "accuracy":
+            self.near = nearness(head, constant[metric]["value"])
+
+    def of(self, facts: ModelFacts, pace: float | None) -> float:
+        """What a network is expected to gain by what is trained below its head, when an example takes `pace` seconds in its pass."""
+        trained = self.examples - self.tested
+        prospects = unlooked(self.labelled, facts.name, trained, self.near, self.outcomes)
+        wanted = {"top": "top=1"}.get(self.train, self.train)
+        gains = {p.train: p.gain.mean for p in prospects if wanted in (AUTO, p.train)}
+        return promised(gains, trained, pace if self.budget is not None else None, self._left(facts, pace or 0.0))
+
+    def _left(self, facts: ModelFacts, pace: float) -> float:
+        """Seconds of the budget that are left for training, with the time of the race taken off, and what comes before and after."""
+        if self.budget is None:
+            return float("inf")
+        head = probe_seconds(self.examples - self.tested, facts.features, len(self.labelled.target.outputs), nested=True)
+        return (1 - LOOKING) * max(0.0, (1 - SHARE) * self.budget - BEGINNING - pace * self.examples - head)
