@@ -66,7 +66,7 @@ def measure(name, held, save):
     from regraft.jobs.engines import choose_engine
     from regraft.jobs.frozen import choose_network, frozen_pretrained
     from regraft.jobs.labelled import open_labelled
-    from regraft.jobs.plan import nested
+    from regraft.jobs.parts import nested
     from regraft.pretrained import source_of
     from regraft.spec import FitSpec
 

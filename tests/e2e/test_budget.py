@@ -256,11 +256,29 @@ def test_contrastive_tuning_keeps_it_too(image_folder):
     run = fit(image_folder, "run", 90.0, clock, train="contrastive")
     found = decisions("run")
     made = {e.stage: e.done for e in clock.events if isinstance(e, Progress) and e.stage.startswith("contrastive")}
-    assert found["training_plan"]["of"] == 30 and clock.time - 1000 <= 90
+    assert found["training_plan"]["of"] == 20 and clock.time - 1000 <= 90
     # fewer folds, and steps that got slower than was measured are fewer
-    assert found["folds_trained"] < 5 and made["contrastive, all examples"] < 30
+    assert found["folds_trained"] < 5 and made["contrastive, all examples"] < 20
     again = fit(image_folder, "again", 90.0, Clock(), train="contrastive", replay="run")
     assert bundle("again") == bundle("run") and again.result["estimate"] == run.result["estimate"]
+
+
+def test_where_whole_steps_of_tuning_do_not_fit_smaller_ones_are_made(image_folder, monkeypatch):
+    from regraft.training import contrastive
+
+    monkeypatch.setattr(contrastive, "seconds_of_step", lambda encoder, task, settings, seed, now: 0.2 * settings.batch)
+    clock = Clock({"contrastive": 0.5}, each=0.01)
+    run = fit(image_folder, "run", 90.0, clock, train="contrastive")
+    found, many = decisions("run"), len(list(image_folder.rglob("*.png")))
+    assert found["settings"]["batch"] == many // 2 and found["training_plan"]["steps"] == 20
+    assert f"contrastive tuning: {many // 2} of {many} examples a step" in clock.said
+    assert f"{many} examples in each step of contrastive tuning ({many // 2} were)" in str(run.result["budget"]["with_more"])
+    again = fit(image_folder, "again", 90.0, Clock(), train="contrastive", replay="run")
+    assert bundle("again") == bundle("run") and decisions("again")["settings"] == found["settings"]
+    # where not even the smallest fit, nothing is trained
+    monkeypatch.setattr(contrastive, "seconds_of_step", lambda encoder, task, settings, seed, now: float(settings.batch))
+    less = fit(image_folder, "less", 90.0, Clock({"contrastive": 0.5}, each=0.01), train="contrastive")
+    assert less.result["train"] == "head" and decisions("less")["settings"]["batch"] < many
 
 
 def test_views_that_do_not_fit_are_left_out(image_folder):

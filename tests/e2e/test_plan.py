@@ -161,9 +161,9 @@ def test_several_networks_one_of_which_cannot_be_used_and_a_test_part_that_nobod
 def test_a_second_plan_opens_nothing_until_a_picture_has_changed(image_folder, command, monkeypatch):
     first = command("plan", image_folder, *MODEL, "--json")
     assert first.code == 0, first.err
-    looked = sys.modules["regraft.jobs.plan"]._Looked
-    plain, opened = looked._look, []
-    monkeypatch.setattr(looked, "_look", lambda *a, **k: (opened.append(1), plain(*a, **k))[1])
+    looking = sys.modules["regraft.jobs.planning.looking"]._Looking
+    plain, opened = looking.__call__, []
+    monkeypatch.setattr(looking, "__call__", lambda self: (opened.append(1), plain(self))[1])
     again = command("plan", image_folder, *MODEL, "--json")
     assert not opened and of(again.json, "head")["figure"] == of(first.json, "head")["figure"]
     one, two = sorted(image_folder.rglob("*.png"))[:2]

@@ -62,7 +62,8 @@ def test_a_chooser_gives_up_what_the_best_has_more_on_the_other_half(replay):
     assert given_up["always head"][place] == pytest.approx(50, abs=5) and given_up["always full"][place] == 0
     assert given_up[replay.FLOOR][place] == 0 and given_up["by chance"][place] == pytest.approx(given_up["always head"][place] / 2)
     # what has no cell is counted apart, and never guessed
-    assert without[replay.OURS][place] == "no plan" and without["largest network, head"][place] == "not measured"
+    assert without[replay.OURS][place] == "no probes" and without[replay.USUAL][place] == "no plan"
+    assert without["largest network, head"][place] == "not measured"
     # in thirty seconds there is nothing to choose from; a fit whose steps were cut says nothing of ten minutes
     assert not replay.regrets(replay.Cells(found), 30.0)[0]
     found[key("full in 2m")]["short"] = ["all 80 steps of training (about 37 were made)"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from regraft.jobs.plan import FINDINGS, _pace
+from regraft.jobs.planning.looking import FINDINGS, _pace
 from regraft.strategy.cost import Pace
 from regraft.workspace import findings
 from regraft.workspace.findings import findings_key, keep_finding, read_finding

@@ -13,7 +13,8 @@ from regraft.errors import UsageError
 from regraft.features.engines import base
 from regraft.jobs.calibrate import CUTTING, LEAST, Known, Timed, batch_to_time, guessed, read_known, seconds_to_time
 from regraft.jobs.common import has_bfloat16
-from regraft.jobs.plan import limits_of, nested
+from regraft.jobs.parts import nested
+from regraft.jobs.plan import limits_of
 from regraft.strategy.cost import Body
 from regraft.strategy.plan import Limits
 from regraft.strategy.settings import Settings

@@ -98,7 +98,7 @@ CASES = {
         {"full": "needs 4,000 MB (up to 4,400) of memory, and 3,000 MB are free"},
     ),
     "no memory for any": ([rung("full", 8, 50, 4000)], 900, 3000, ("", ""), "what is expected to be better needs more memory", {}),
-    "half of the steps": ([rung("full", 8, 200, halves=True)], 150, math.inf, ("full", "full"), "with half of its steps", {}),
+    "half of the steps": ([rung("full", 8, 200, halves=True)], 150, math.inf, ("full", "full"), "with half of its training", {}),
     "half of them gives too little": (
         [rung("full", 1.3, 200, halves=True)],
         150,

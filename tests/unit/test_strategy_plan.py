@@ -176,7 +176,7 @@ def test_a_head_on_all_examples_is_known_and_one_on_few_is_not():
 
 @pytest.mark.parametrize(
     ("seconds", "example", "examples", "outputs", "size"),
-    [(10, 0.05, 5000, 10, 200), (0, 0.05, 5000, 10, 40), (0, 0.05, 5000, 2, 32), (1000, 0.05, 5000, 10, 1000), (10, 0.05, 20, 2, 20)],
+    [(10, 0.05, 5000, 10, 200), (0, 0.05, 5000, 20, 60), (0, 0.05, 5000, 2, 32), (1000, 0.05, 5000, 10, 1000), (10, 0.05, 20, 2, 20)],
 )
 def test_how_many_examples_a_plan_looks_at(seconds, example, examples, outputs, size):
     assert subset_size(seconds, example, examples, outputs) == size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,8 @@ from regraft.jobs.validation import Validation
 from regraft.jobs.watching import Watching
 from regraft.jobs.work import Deeper, Work
 from regraft.modality import MODALITIES
-from regraft.strategy.budget import Costs
-from regraft.strategy.contrastive import Contrast, contrast_for
+from regraft.strategy.budget import Costs, training_within
+from regraft.strategy.contrastive import Contrast, contrast_for, in_smaller_steps
 from regraft.strategy.settings import folds_said, folds_to_train
 from regraft.targets import Target
 from regraft.workspace.runs import MATERIAL
@@ -70,7 +70,6 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
         material = prepared_material(deeper, work, place)
         settings = contrast_for(len(work.train), usual_length(material) if modality.pad else 1, facts.parameters)
         bfloat16 = device == "cpu" and precision != "fp32" and has_bfloat16(device)
-        work.decide(settings={**settings.to_json(), "precision": "bf16" if bfloat16 else "fp32"})
 
         def run(windows: object) -> Tensor:
             given = modality.collate(windows, facts.preprocessing)  # pyright: ignore[reportArgumentType]
@@ -81,7 +80,7 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
         encoder = Encoder(module, reader(material, run, padded), lambda: frozen.train(module), bfloat16)
         classes = int(work.values.max()) + 1
         task = Task(work.train, work.values, work.weights, work.folds, classes, head.strengths, head.strength, work.loss)
-        pace = _pace(work, encoder, task, settings)
+        settings, pace = _paced(work, encoder, task, settings, "bf16" if bfloat16 else "fp32")
         found = tune_encoder(
             encoder,
             task,
@@ -104,13 +103,12 @@ def train_contrastive(deeper: Deeper, work: Work, head: Probe, precision: str) -
     return TunedEncoder(deeper, encoder, found, place)
 
 
-def _pace(work: Work, encoder: Encoder, task: Task, settings: Contrast) -> Pace | None:
-    """How tuning keeps the deadline, where there is one."""
+def _paced(work: Work, encoder: Encoder, task: Task, settings: Contrast, precision: str) -> tuple[Contrast, Pace | None]:
+    """(the settings, recorded; how tuning keeps the deadline, where there is one): with smaller steps where only they fit."""
     from regraft.training.contrastive import seconds_of_step
 
-    deadline = work.recorder.deadline
-    if not deadline.bound:
-        return None
+    recorder, deadline, whole = work.recorder, work.recorder.deadline, settings.batch
+    folds, costs = int(task.folds.max()) + 1, None
 
     def measured() -> Costs:
         step = seconds_of_step(encoder, task, settings, work.seed, deadline.now)
@@ -120,9 +118,23 @@ def _pace(work: Work, encoder: Encoder, task: Task, settings: Contrast) -> Pace 
         layer = seconds_of_model(len(task.examples), width, task.classes)
         # every training ends in features of all examples, and output layers on them
         judging = each * len(task.examples) + layer * len(task.strengths)
-        return Costs(step, judging, finishing(work.recorder, each * len(work.examples) + layer))
+        return Costs(step, judging, finishing(recorder, each * len(work.examples) + layer))
 
-    return Pace.of(work.recorder, "contrastive tuning", int(task.folds.max()) + 1, len(work.train), settings.steps, measured)
+    if (held := recorder.held_decision("settings")) is not None:
+        settings = replace(settings, batch=held["batch"])
+    elif deadline.bound:
+        costs = measured()
+        while training_within(deadline.left, costs, folds, settings.steps) is None and (smaller := in_smaller_steps(settings)):
+            settings = smaller
+            costs = measured()
+    work.decide(settings={**settings.to_json(), "precision": precision})
+    if not deadline.bound:
+        return settings, None
+    pace = Pace.of(recorder, "contrastive tuning", folds, len(work.train), settings.steps, lambda: costs or measured())
+    if settings.batch < whole:
+        work.emit(Said(f"contrastive tuning: {settings.batch} of {whole} examples a step: the budget takes no more"))
+        deadline.more["contrastive batch"] = f"{whole} examples in each step of contrastive tuning ({settings.batch} were)"
+    return settings, pace
 
 
 def _without_head(deeper: Deeper) -> nn.Module:

@@ -19,8 +19,7 @@ from regraft.jobs.growing import Seen
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.near import Near
 from regraft.jobs.network import given_network, written_steps
-from regraft.jobs.parts import divide, rows_at
-from regraft.jobs.plan import nested
+from regraft.jobs.parts import divide, nested, rows_at
 from regraft.jobs.profile import compared, figures_of, judged_at, without_network
 from regraft.jobs.validation import Validation
 from regraft.modality import MODALITIES

@@ -94,3 +94,17 @@ def rows_at(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
     if len(places) and (np.diff(places) == 1).all():
         return rows[places[0] : places[-1] + 1]
     return rows[places]
+
+
+def nested(labelled: Labelled, seed: int) -> list[int]:
+    """An order of the training examples of which every beginning is a small image of the whole: of each label about the same part."""
+    examples = labelled.part(TRAIN)[0]
+    rng = np.random.default_rng(seed)
+    chance = rng.permutation(len(examples))
+    if labelled.target.name == "number":
+        return chance.tolist()
+    members: dict[str, list[int]] = {}
+    for k in chance.tolist():
+        members.setdefault(examples[k].label or "", []).append(k)
+    placed = [((place + 0.5) / len(own), label, k) for label, own in members.items() for place, k in enumerate(own)]
+    return [k for _, _, k in sorted(placed)]

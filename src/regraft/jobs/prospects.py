@@ -32,7 +32,7 @@ from regraft.jobs.work import Deeper, plan_deeper
 from regraft.modality import MODALITIES
 from regraft.pretrained.catalogue import entry_of
 from regraft.strategy.budget import LEAST_STEPS
-from regraft.strategy.contrastive import contrast_for
+from regraft.strategy.contrastive import contrast_for, in_smaller_steps
 from regraft.strategy.cost import (
     Amount,
     Held,
@@ -143,13 +143,13 @@ class Ground:
             part = put(self._stages(train, way.folds, way.share), less)
             if part.seconds.high <= budget:
                 folds = f"judged in {way.folds} of {amount.folds} folds"
-                short = folds if way.share == 1 else f"{IN_WORDS[way.share]} of its steps, {folds}"
+                short = folds if way.share == 1 else f"{IN_WORDS[way.share]} of its training, {folds}"
                 return replace(part, short=short, whole=whole.seconds)
         return whole
 
     def _ways(self, train: str) -> list[Way]:
         """The ways to train a rung, on top of the head, from the shortest to the whole schedule in as many folds as are trained at all."""
-        ways = [self._way(train, share, 1) for share in PARTS if share * self._steps(train) >= min(LEAST_STEPS, self._steps(train))]
+        ways = [self._way(train, share, 1) for share in PARTS if self._can_be(train, share)]
         for folds in range(2, self.amount.folds + 1):
             way = self._way(train, 1.0, folds)
             if way.seconds == ways[-1].seconds:
@@ -172,19 +172,22 @@ class Ground:
     def _way(self, train: str, share: float, folds: int) -> Way:
         return Way(share, folds, total(self._corrected(self._told(self._stages(train, folds, share))).values()))
 
-    def _steps(self, train: str) -> int:
-        """Steps of the whole schedule of a rung."""
-        known = self.rungs[train]
+    def _can_be(self, train: str, share: float) -> bool:
+        """Whether a rung can be trained with so much of its work: fewer steps, or by contrast smaller ones."""
         if train == "contrastive":
-            return contrast_for(self.amount.train, known.timed.length).steps
-        return known.settings.steps(self.amount.train)
+            contrast = contrast_for(self.amount.train, self.rungs[train].timed.length)
+            while contrast is not None and share < 1:
+                contrast, share = in_smaller_steps(contrast), 2 * share
+            return contrast is not None
+        steps = self.rungs[train].settings.steps(self.amount.train)
+        return share * steps >= min(LEAST_STEPS, steps)
 
     def _gain(self, train: str) -> Gain:
         model = self.given.facts.name
         return gain_of(train, self.per_class, self.near, self.outcomes, self.metric, self.labelled.dataset.task, model=model)
 
     def _stages(self, train: str, most: int | None = None, share: float = 1.0) -> dict[str, Range]:
-        """What a rung below the head takes on top of the head, in at most so many folds and with a share of its steps."""
+        """What a rung below the head takes on top of the head, in at most so many folds and with a share of its training."""
         one, settings = self.rungs[train].timed, self.rungs[train].settings
         if train == "contrastive":
             return contrastive_stages(self.amount, self.pace, one.body, contrast_for(self.amount.train, one.length), most, share)

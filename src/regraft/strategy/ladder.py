@@ -40,7 +40,7 @@ IN_WORDS = {0.25: "a quarter", 0.5: "half", 1.0: "all"}
 
 @dataclass(frozen=True)
 class Way:
-    """One way to train a rung: with a `share` of its steps, judged in so many `folds`, in so many seconds."""
+    """One way to train a rung: with a `share` of its training, judged in so many `folds`, in so many seconds."""
 
     share: float
     folds: int
@@ -57,7 +57,7 @@ class Way:
     @property
     def said(self) -> str:
         """What it takes, in words."""
-        less = "" if self.share == 1 else f" with {IN_WORDS[self.share]} of its steps"
+        less = "" if self.share == 1 else f" with {IN_WORDS[self.share]} of its training"
         return f"{in_time(self.seconds)}{less}"
 
 
@@ -313,7 +313,7 @@ def next_rung(prospects: Sequence[Prospect], standing: Standing, room: Room) -> 
         elif way is None:
             others[p.train] = f"{more}, but {_too_long(p, room.seconds)}"
         elif value <= best + least:
-            less = f"{IN_WORDS[way.share]} of its steps, with {more_of(metric, value, best)}, is all that fits"
+            less = f"{IN_WORDS[way.share]} of its training, with {more_of(metric, value, best)}, is all that fits"
             others[p.train] = f"{more}, but {less}: {seconds_in_words(room.seconds)} are left"
         else:
             able.append(_Able(p, value, way))

@@ -418,8 +418,8 @@ MOST_SEEN = 1000
 
 
 def subset_size(seconds: float, example: float, examples: int, outputs: int) -> int:
-    """How many training examples a plan looks at, when it has so many seconds left and an example takes so many: at least four a class, at
+    """How many training examples a plan looks at, when it has so many seconds left and an example takes so many: at least three a class, at
     most MOST_SEEN.
     """
-    least = min(examples, max(32, 4 * outputs))
+    least = min(examples, max(32, 3 * outputs))
     return max(least, min(examples, MOST_SEEN, int(seconds / max(1e-4, example))))

@@ -23,7 +23,7 @@ from regraft.jobs.engines import choose_engine, circumstances, engine_at_once, r
 from regraft.jobs.frozen import Frozen, frozen_pretrained
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.network import Given
-from regraft.jobs.plan import nested
+from regraft.jobs.parts import nested
 from regraft.jobs.planned import known_of
 from regraft.jobs.racing.entering import BEHIND, BUDGET, LIMIT, NO_TIME, TIME, Dropped, Entered, failed, option_of
 from regraft.jobs.racing.promising import Promises
