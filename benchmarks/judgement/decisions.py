@@ -21,8 +21,8 @@ choose by one half of them and be judged by the other. Kinds:
   `--train head` takes afterwards in that home, which is what the plan speaks of.
 - RUNG in 2m: `regraft fit --train RUNG --budget 2m` from an empty home: what a user with that budget gets. What ends earlier is the
   same with ten minutes, and with 30 seconds where it ended in those.
-- auto in 2m: what regraft itself does with the budget (`--train auto`), to see what a replayed climb is worth; `climbed` are the rungs
-  that it trained, and whether each was kept.
+- auto in 2m: what regraft itself does with the budget and nothing else said, under the name of the usual network; `network` is the one that
+  it took, `climbed` are the rungs that it trained, and whether each was kept.
 - RUNG in 10m: the same with ten minutes, where two were too few for all steps or folds.
 
 A fit sees the training examples alone, and its time holds no test part; predicting comes afterwards. Seconds are those of a clock, which
@@ -133,7 +133,7 @@ def cells(found):
         *main(large, "full in 2m"),
         *main(small, "norm in 2m"),
         *main(middle, "norm in 2m"),
-        *main([*small, *middle], "auto in 2m"),
+        *main([*small, *middle, *large], "auto in 2m"),
         *probes((1, 2)),
         *others,
     ]
@@ -247,8 +247,9 @@ def ran(command, folder):
 
 
 def fit_command(network, data, asked, rung, seed, run):
-    command = [sys.executable, "-m", "regraft", "fit", str(data), "--json", "--out", str(run), "--train", rung]
-    return [*command, "--model", network, "--seed", str(seed), "--threads", "1", *asked]
+    command = [sys.executable, "-m", "regraft", "fit", str(data), "--json", "--out", str(run)]
+    said = [] if rung == "auto" else ["--train", rung, "--model", network]
+    return [*command, *said, "--seed", str(seed), "--threads", "1", *asked]
 
 
 def stages_of(run):
@@ -324,9 +325,14 @@ def fitted(name, network, subset, truth, seed, what, folder):
             "engine": decided["engine"]["name"],
             "settings": {k: v for k, v in (decided.get("settings") or {}).items() if k in ("epochs", "batch", "lr")},
             "stages": stages_of(run),
-            **({"climbed": {r["train"]: r["kept"] for r in result["ladder"] if r["tried"]}} if rung == "auto" else {}),
+            **(_itself(result, decided) if rung == "auto" else {}),
         },
     )
+
+
+def _itself(result, decided):
+    """What regraft chose by itself."""
+    return {"climbed": {r["train"]: r["kept"] for r in result["ladder"] if r["tried"]}, "network": decided["model"].partition(":")[2]}
 
 
 def cell(name, n, seed, network, what, data, subsets, commit):

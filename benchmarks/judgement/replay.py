@@ -26,7 +26,7 @@ from decisions import HERE, NETWORKS, RUNGS, SIZES, classes_of, cut_short, key, 
 from regraft.jobs.racing.promising import BEGINNING
 from regraft.strategy.gains import SHIFTS, gain_of, nearness, scaled
 from regraft.strategy.ladder import Prospect, Range, Room, Standing, most_promising, next_rung
-from regraft.strategy.race import SHARE, WORTH_RACING, Look, beyond_reach, promised, standing
+from regraft.strategy.race import WORTH_RACING, Look, beyond_reach, promised, race_seconds, standing
 
 SECONDS = {"30 s": 30.0, "2 min": 120.0, "10 min": 600.0}
 LOOKING, ENDING = 0.15, 3.0
@@ -128,7 +128,7 @@ class Cells:
         told = n / classes_of(name), near, (), "accuracy", kind_of(name), shifts, PACKAGED + network
         gains = {rung: gain_of(rung, *told).expected.mean for rung in RUNGS if means(name, n, rung)}
         head = self.get(name, n, 0, network, "probe")["head_seconds"]
-        left = (1 - LOOKING) * max(0.0, (1 - SHARE) * budget - BEGINNING - each * n - head)
+        left = (1 - LOOKING) * max(0.0, budget - race_seconds(budget) - BEGINNING - each * n - head)
         return promised(gains, n, each, left)
 
     def prospects(self, plan, name, network, shifts):
@@ -256,7 +256,7 @@ def regrets(cells, budget, seed=0):
 
 OURS, PAPERS, AS_IT_IS = "regraft, constants from the other sets", "regraft, rules of papers alone", "regraft as it is"
 USUAL = "the same, usual network"
-REAL = "regraft, really climbed (constants from all sets)"
+REAL = "regraft, really run (constants from all sets)"
 FLOOR = "one that sees half of the test part (floor)"
 
 ORDER = (
@@ -472,7 +472,7 @@ def accuracy_table(cells):
             rung, path = cells.climb(name, n, 0, usual, 120.0, cells.others(name))
             plan = cells.get(name, n, 0, usual, "plan")
             own = cells.get(name, n, 0, usual, "auto in 2m")
-            did = f"{', '.join(own['climbed'])}: {own['accuracy']:.3f}, {own['seconds']:.0f} s" if own else ""
+            did = f"{own.get('network', usual)}, {', '.join(own['climbed'])}: {own['accuracy']:.3f}, {own['seconds']:.0f} s" if own else ""
             took = f"{rung}" + (f" (trained: {', '.join(path)})" if path else "") if rung else f"{path}"
             shown = [
                 f"{c['accuracy']:.3f}, {c['seconds']:.0f} s" + ("*" if cut_short(c) else "") if c else "" if means(name, n, r) else "-"

@@ -273,7 +273,7 @@ def test_where_whole_steps_of_tuning_do_not_fit_smaller_ones_are_made(image_fold
     assert found["settings"]["batch"] == many // 2 and found["training_plan"]["steps"] == 20
     assert f"contrastive tuning: {many // 2} of {many} examples a step" in clock.said
     assert f"{many} examples in each step of contrastive tuning ({many // 2} were)" in str(run.result["budget"]["with_more"])
-    again = fit(image_folder, "again", 90.0, Clock(), train="contrastive", replay="run")
+    fit(image_folder, "again", 90.0, Clock(), train="contrastive", replay="run")
     assert bundle("again") == bundle("run") and decisions("again")["settings"] == found["settings"]
     # where not even the smallest fit, nothing is trained
     monkeypatch.setattr(contrastive, "seconds_of_step", lambda encoder, task, settings, seed, now: float(settings.batch))

@@ -182,7 +182,7 @@ def test_a_fit_that_was_interrupted_goes_on_with_its_race(pictures, here, monkey
 
 
 def test_without_time_the_usual_network_is_taken(pictures, here, monkeypatch):
-    monkeypatch.setattr(here, "race_seconds", lambda budget: 0.0)
+    monkeypatch.setattr(here, "race_seconds", lambda budget, idle=False: 0.0)
     found = regraft.race(pictures, allow_code=True, threads=1)
     assert found["winner"] == "python:nets:blind" and found["regret"] is None and "without a race" in found["reasons"][0]
     assert all(c["dropped"] == "no time was left to look at it" for c in found["candidates"][1:])

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from regraft.errors import UsageError
+from regraft.pretrained import all_models
 from regraft.strategy.cost import Range
 from regraft.strategy.gains import GAINS, SHIFTS, Expected, amount_of, at_size, gain_of, nearness, scaled, unscaled
 from regraft.strategy.outcomes import Outcome
@@ -136,7 +137,8 @@ def test_what_was_measured_moves_a_rule_for_its_input_alone_and_says_so():
 
 
 def test_what_was_measured_is_of_rungs_and_tasks_that_there_are():
-    assert all(kind in {"norm", "top", "full", "contrastive"} and task in ("image", "text", "audio") for kind, task in SHIFTS)
+    own = ("image", "text", "audio", *(facts.name for facts in all_models()))
+    assert all(kind in {"norm", "top", "full", "contrastive"} and on in own for kind, on in SHIFTS)
     assert all(0 < abs(more) < 1 for more in SHIFTS.values())
 
 

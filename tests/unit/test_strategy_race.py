@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_left_out_slowest_first():
 
 def test_an_equal_network_is_taken_only_where_it_is_quicker():
     costs = {"a": 3.0, "b": 1.0, "c": 2.0}
-    close = look(0.900, 0.897, 0.8, n=1000, seen=1000)
+    close = look(0.900, 0.899, 0.8, n=1000, seen=1000)
     assert (standing([close], 1000, costs, "accuracy").chosen, standing([close], 1000, costs, "accuracy").why) == ("b", race.QUICKER)
     assert standing([close], 1000, {"a": 1, "b": 3, "c": 2}, "accuracy").why == race.MEASURED
     apart = look(0.9, 0.89, 0.8, n=1000, seen=1000)
@@ -130,7 +130,20 @@ def test_errors_of_numbers_have_a_unit():
 
 
 def test_a_share_of_the_budget_or_a_minute():
-    assert race.race_seconds(None) == 60 and race.race_seconds(120) == pytest.approx(18)
+    assert race.race_seconds(None) == 60 and race.race_seconds(600) == pytest.approx(90)
+    # of small ones a quarter, up to half a minute
+    assert [race.race_seconds(b) for b in (60, 120, 180)] == pytest.approx([15, 30, 30])
+    assert [race.race_seconds(b, idle=True) for b in (60, 600)] == pytest.approx([30, 300])
+
+
+def test_there_is_nothing_better_to_do_where_training_is_promised_to_give_nothing():
+    errors = look(0.96, 0.95)
+    assert race.nothing_promised(errors) and race.nothing_promised(replace(errors, promises=(0.1, 0.2)))
+    assert not race.nothing_promised(replace(errors, promises=(0.1, 0.9)))
+    far = look(0.5, 0.4)
+    assert not race.nothing_promised(replace(far, promises=(0.1, 0.2)))
+    number = Look(("a", "b"), np.full((2, 9), 3.0), 9, (0.0, 0.01), "mae")
+    assert race.nothing_promised(number) and not race.nothing_promised(replace(number, promises=(0.0, 0.1)))
 
 
 def test_training_is_counted_where_it_gives_one_network_more():

@@ -20,7 +20,9 @@ from regraft.spec import ALL_METRICS
     "--model", metavar="NAME", multiple=True, help="A pretrained network; given several times, these race. All that are here if not given."
 )
 @click.option(
-    "--budget", metavar="TIME", help="What the fit afterwards may take in all: 10m, 90s, 1h30m or seconds. The race ends within 15 % of it."
+    "--budget",
+    metavar="TIME",
+    help="What the fit afterwards may take in all: 10m, 90s, 1h30m or seconds. The race ends within 15 % of it, of a small one a quarter.",
 )
 @click.option("--max-params", metavar="N", help="Parameters of the network at most: 30M, 300k.")
 @click.option("--licence", metavar="LICENCE", help="A licence of the weights such as mit, or a kind of one such as permissive.")

@@ -33,6 +33,7 @@ from regraft.strategy.race import (
     falling_behind,
     first_size,
     next_size,
+    nothing_promised,
     race_seconds,
     rounds_to,
     standing,
@@ -77,7 +78,8 @@ def race(
 
     The networks are those of `model`, or all of the task whose weights are here (installed, or fetched before and known to the catalogue).
     They see the same growing parts of the training examples; a head on each is cross-validated in the same folds, those that fall behind
-    are dropped. The race ends when one is left, all examples were seen, more is not worth it, or its time is over: 15 % of `budget`, or a
+    are dropped. The race ends when one is left, all examples were seen, more is not worth it, or its time is over: 15 % of `budget` (a
+    quarter of a small one, up to 30 s), or a
     minute. The test part is not looked at. Limits and `budget` are those of `plan`, the other arguments those of `fit`.
 
     Returns `candidates` (each with its published figure, scores, figure with interval, how far it is behind, where it was dropped and why),
@@ -92,12 +94,12 @@ def race(
     labelled = open_labelled(spec, source, test)
     refuse(one_of(f"--metric for the target {labelled.target.name}", spec.metric, labelled.target.metrics))
     entered = enter(spec, labelled, limits, names)
-    left = lambda: start + race_seconds(limits.budget) - time.perf_counter()
+    clock = lambda idle: start + race_seconds(limits.budget, idle=idle) - time.perf_counter()
     for said in [labelled.how, *labelled.dataset.said]:
         if said:
             messages(Said(said))
     trains = "head" if limits.budget is None else CLIMB
-    found = _Race(Field(spec, labelled, limits, entered, choose_device(spec.device), messages, left, trains))()
+    found = _Race(Field(spec, labelled, limits, entered, choose_device(spec.device), messages, clock, trains))()
     return {
         "data": spec.data,
         **found,
@@ -120,10 +122,10 @@ def raced(spec: FitSpec, labelled: Labelled, recorder_of: Callable[[], Recorder]
         if (held := recorder.held_decision(RACE)) is None:
             deadline = recorder.deadline
             share = replace(limits, budget=deadline.seconds)
-            over = start + race_seconds(None)
-            left = (lambda: race_seconds(deadline.seconds) - deadline.spent) if deadline.bound else (lambda: over - time.perf_counter())
+            spent = (lambda: deadline.spent) if deadline.bound else (lambda: time.perf_counter() - start)
+            clock = lambda idle: race_seconds(deadline.seconds, idle=idle) - spent()
             place = choose_device(spec.device)
-            held = _Race(Field(spec, labelled, share, entered, place, recorder.emit, left, spec.train, spare=True), alone=False)()
+            held = _Race(Field(spec, labelled, share, entered, place, recorder.emit, clock, spec.train, spare=True), alone=False)()
         recorder.decide(**{RACE: held})
         return str(held["winner"]), recorder
     except BaseException as stop:
@@ -137,7 +139,7 @@ def raced_for_plan(spec: FitSpec, labelled: Labelled, limits: Limits, left: floa
     """The network that `regraft plan --model auto` plans with, after a race of `left` seconds at most."""
     until = time.perf_counter() + left
     entered = enter(spec, labelled, limits, ())
-    over = lambda: until - time.perf_counter()
+    over = lambda idle: until - time.perf_counter()
     return str(_Race(Field(spec, labelled, limits, entered, choose_device(spec.device), emit, over, CLIMB))()["winner"])
 
 
@@ -198,6 +200,7 @@ class _Race:
                     raise DataError("the training examples are too few to compare networks on", move="--model NAME")
             else:
                 self.looks.append(look)
+                field.idle = field.spare and nothing_promised(look)
                 slack = equal(field.target.metrics[0], float(look.ends.min()))
                 for name in falling_behind(look, len(field.train), compared, slack):
                     gap = field.runners[name].found["gap"].negative()

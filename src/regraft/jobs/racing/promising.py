@@ -15,7 +15,7 @@ from regraft.jobs.prospects import unlooked
 from regraft.strategy.cost import probe_seconds
 from regraft.strategy.gains import nearness
 from regraft.strategy.outcomes import Outcome
-from regraft.strategy.race import SHARE, promised
+from regraft.strategy.race import promised, race_seconds
 from regraft.strategy.rungs import AUTO
 from regraft.strategy.similarity import UNKNOWN
 
@@ -55,4 +55,4 @@ class Promises:
         if self.budget is None:
             return float("inf")
         head = probe_seconds(self.examples - self.tested, facts.features, len(self.labelled.target.outputs), nested=True)
-        return (1 - LOOKING) * max(0.0, (1 - SHARE) * self.budget - BEGINNING - pace * self.examples - head)
+        return (1 - LOOKING) * max(0.0, self.budget - race_seconds(self.budget) - BEGINNING - pace * self.examples - head)

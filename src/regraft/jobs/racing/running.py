@@ -105,8 +105,9 @@ class Runner:
 
 @dataclass
 class Field:
-    """The networks of a race, and how far they are. `left` gives the seconds that it may still take; `out` says why the others are out.
-    `trains` says what is trained afterwards; with `spare` networks that it would give far less than others are not looked at.
+    """The networks of a race, and how far they are. `clock` gives the seconds that it may still take, told whether there is nothing better
+    to do with them; `out` says why the others are out. `trains` says what is trained afterwards; with `spare` networks that it would give
+    far less than others are not looked at.
     """
 
     spec: FitSpec
@@ -115,7 +116,7 @@ class Field:
     entered: Entered
     device: str
     emit: Emit
-    left: Callable[[], float]
+    clock: Callable[[bool], float]
     trains: str
     spare: bool = False
 
@@ -132,8 +133,14 @@ class Field:
         """How many times as long as expected a head takes here."""
         tested = len(self.labelled.part(TEST)[0])
         self.promises = Promises(self.labelled, self.trains, self.limits.budget, len(self.train) + tested, tested)
+        self.idle = False
+        """Whether training below the head is promised to give nothing."""
         self.judging = 0.0
         """Seconds that the heads of the round are expected to take: what a pass has to leave."""
+
+    def left(self) -> float:
+        """Seconds that the race may still take."""
+        return self.clock(self.idle)
 
     def open(self, size: int) -> None:
         """Open every network and time it on a few examples; those that fail, break a limit or do not fit into the time are left out."""
