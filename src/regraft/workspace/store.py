@@ -335,6 +335,10 @@ class Spaces:
         self.spaces = list(spaces)
         self._bounds = np.cumsum([0, *widths]).tolist()
 
+    def empty(self) -> Spaces:
+        """As many of the same widths that hold nothing, and keep nothing."""
+        return Spaces([Space(None, {}) for _ in self.spaces], np.diff(self._bounds).tolist())
+
     @property
     def notes(self) -> dict[bytes, str]:
         """What was said of examples."""
