@@ -157,6 +157,22 @@ def test_what_training_gives_too_little_is_not_opened(pictures, here, monkeypatc
     assert regraft.race(pictures, budget="10m", allow_code=True, threads=1)["winner"] == "python:nets:good"
 
 
+def test_of_few_examples_a_network_is_timed_once_it_is_open(make_images, tmp_path, here, monkeypatch):
+    from regraft.jobs.frozen import Frozen
+
+    plain, opened = Frozen.run, set()
+
+    def slow_at_first(self, *given, **more):
+        found = plain(self, *given, **more)
+        found.seconds = found.seconds if id(self) in opened else 100.0
+        opened.add(id(self))
+        return found
+
+    monkeypatch.setattr(Frozen, "run", slow_at_first)
+    found = regraft.race(make_images(tmp_path / "few", count=4), allow_code=True, threads=1)
+    assert len(opened) == 2 and all(0 < c["pace"] < 1 for c in found["candidates"])
+
+
 def test_a_plan_is_of_the_winner(pictures, here, command):
     found = command("plan", pictures, "--model", "auto", *MORE, "--json").json
     assert {option["model"] for option in found["options"]} == {"python:nets:good"}
