@@ -38,7 +38,7 @@ def test_the_best_stays_and_more_to_come_drops_no_more(look, more, compared):
 @settings(max_examples=60, deadline=None)
 @given(looks(), st.integers(0, 2000))
 def test_regret_is_never_below_what_is_known(look, more):
-    examples, means = look.seen + more, look.ends
+    examples, means = look.seen + more, look.believed
     for k, name in enumerate(look.names):
         regret = expected_regret([look], name, examples)
         sd = float(np.sqrt(look.covariance(examples).diagonal().max()))

@@ -99,8 +99,9 @@ def test_an_equal_network_is_taken_only_where_it_is_quicker():
 
 def test_regret_of_two_in_closed_form_and_drawn():
     two = look(0.8, 0.78, n=300, seen=300, together=False)
-    values, deviations = two.behind(0, 300)
-    draws = np.random.default_rng(1).normal(-values[1], deviations[1], 400_000)
+    believed, covariance = two.believed, two.covariance(300, two.said)
+    deviation = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    draws = np.random.default_rng(1).normal(believed[0] - believed[1], deviation, 400_000)
     assert race.expected_regret([two], "a", 300) == pytest.approx(np.maximum(draws, 0).mean(), rel=0.02)
     # one that is hopeless adds nothing; one that was dropped before counts as it did then
     three = Look(("a", "b", "c"), np.vstack([two.errors, np.ones((1, 300))]), 300)
@@ -113,7 +114,8 @@ def test_regret_of_two_in_closed_form_and_drawn():
 
 def test_regret_is_of_the_one_that_is_taken():
     two = look(0.9, 0.8, n=400, seen=400)
-    assert race.expected_regret([two], "b", 400) == pytest.approx(0.1, abs=0.01)
+    # of the ten points a little is believed to be chance
+    assert 0.08 < race.expected_regret([two], "b", 400) < 0.1
     assert race.expected_regret([two], "a", 400) < 1e-4
     assert race.enough(two, race.expected_regret([two], "a", 400), "accuracy")
     assert not race.enough(look(0.9, 0.89), race.expected_regret([look(0.9, 0.89)], "a", 100), "accuracy")
@@ -123,7 +125,7 @@ def test_errors_of_numbers_have_a_unit():
     rng = np.random.default_rng(0)
     errors = np.abs(rng.normal(size=(2, 300))) * np.array([[1.0], [1.5]])
     costs = {"a": 1.0, "b": 1.0}
-    plain, scaled = (Look(("a", "b"), unit * errors, 300) for unit in (1, 1000))
+    plain, scaled = (Look(("a", "b"), unit * errors, 300, metric="mae") for unit in (1, 1000))
     assert falling_behind(plain, 300, 2) == falling_behind(scaled, 300, 2) == ["b"]
     one, other = (standing([each], 300, costs, "mae") for each in (plain, scaled))
     assert one.chosen == other.chosen and other.regret == pytest.approx(1000 * one.regret, rel=1e-6, abs=1e-12)

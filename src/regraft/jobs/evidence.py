@@ -17,10 +17,10 @@ from regraft.facts import Figure
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, say_notes
 from regraft.jobs.depths import DeepNetwork
 from regraft.jobs.engines import reference_engine, wanted_engine
-from regraft.jobs.fit import BASELINE_STRENGTHS
 from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.growing import Learner, errors_of, likely, strata_of
 from regraft.jobs.labelled import Labelled
+from regraft.jobs.linear import BASELINE_STRENGTHS
 from regraft.jobs.near import find_near
 from regraft.jobs.network import given_network
 from regraft.jobs.parts import both_parts, divide, rows_at

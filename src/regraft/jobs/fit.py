@@ -18,8 +18,8 @@ from regraft.errors import Interrupted, RegraftError, WriteError
 from regraft.events import Emit, Said, Warned, silent
 from regraft.facts import Figure, LeftOut, ModelFacts
 from regraft.jobs.as_it_is import Kept, as_it_is, keep_output_layer
-from regraft.jobs.augment import Augmenting, plan_views, see_in_time, views_said
-from regraft.jobs.candidates import Candidate, head_candidate, save_candidate, tempered, trained_candidate
+from regraft.jobs.augment import Augmenting, plan_views
+from regraft.jobs.candidates import Candidate, tempered, trained_candidate
 from regraft.jobs.climb import Climb
 from regraft.jobs.common import check_losses, choose_device, computing_threads, core_count, say_notes, versions
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
@@ -27,17 +27,18 @@ from regraft.jobs.deeper import Trained, train_deeper
 from regraft.jobs.engines import wanted_engine
 from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.labelled import Labelled, asked_spec, open_labelled
+from regraft.jobs.linear import Linear
 from regraft.jobs.near import find_near
 from regraft.jobs.network import Edited, Given, given_network, named_model, written_steps
 from regraft.jobs.pacing import finishing
-from regraft.jobs.parts import Parts, both_parts, divide, rows_at
+from regraft.jobs.parts import Parts, both_parts, divide
 from regraft.jobs.planned import Expected, Followed, follow
 from regraft.jobs.recording import DATA, Recorder, replayed
 from regraft.jobs.report import write_report
-from regraft.jobs.rounds import fitting_for, quickest, rounds_for, study_in_time, take_quickest
+from regraft.jobs.rounds import rounds_for, study_in_time
 from regraft.jobs.run import Run
 from regraft.jobs.rungs import asked_settings, setting_values, written_rung
-from regraft.jobs.ship import Bare, PassedOver, Shipping, settled
+from regraft.jobs.ship import Bare, PassedOver, Shipping
 from regraft.jobs.tracking import loaded, tracked
 from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper, Work, plan_deeper
@@ -54,16 +55,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from regraft.anatomy import Net
-    from regraft.features import Extracted
     from regraft.features.engines import Engine
     from regraft.strategy.plan import Plan
-    from regraft.training.probe import Probe
 
 REPORTING = 1.5
 """Seconds that the page of a run takes at most; where a budget has less left, it is not written (`regraft report` does)."""
-
-BASELINE_STRENGTHS = slice(1, None, 2)
-"""Every second strength for the model without a network: half as many cost half."""
 
 
 def fit(
@@ -325,7 +321,7 @@ class _Fit:
     def _compute(self) -> Run:
         spec = self.spec
         examples, values = both_parts(self.labelled)
-        self.backbone = backbone = self._backbone()
+        backbone = self._backbone()
         more = len(self.labelled.part(TRAIN)[0]) * self.augmenting.extra if self.augmenting else 0
         network = FrozenPass.over(
             examples, self.facts, backbone, self.named, spec.precision, self.device, self.threads, spec.store, self.recorder, more
@@ -345,19 +341,22 @@ class _Fit:
         parts = near.bind(divide(self.labelled, examples, values, extracted, self.emit), usable, extracted.identities, self.emit)
         validation = Validation.of(self.target, metric, parts, spec.seed, balance=spec.balance, emit=self.emit, device=self.device)
         self.decide(**{DATA: _known_by(parts, validation, extracted.identities, len(left_out))})
-        validation, self.strengths = study_in_time(self.recorder, validation, extracted.features)
-        validation, probe = self._linear_head(network, validation, usable, extracted)
-        head = self._head(probe, network, extracted, validation)
-        self.plain_engine = network.chosen.plain
+        validation, strengths = study_in_time(self.recorder, validation, extracted.features)
+        rung = self.rung if self.deeper is None and not self.climbs else "head"
+        linear = Linear(
+            rung, self.facts, backbone, self.modality, network, usable, extracted, validation, strengths, self.augmenting, self.recorder
+        )
+        linear.fit()
+        head, validation = linear.head(), linear.validation
         if self.kept is not None:
-            bare = self._without_network(validation, extracted)
+            bare = linear.without_network()
             model, output_map = as_it_is(self.kept, head, extracted.features, validation, self.recorder)
             return self.ship(model, None, bare, validation, left_out, more={"output_map": output_map})
         if self.deeper is not None or self.climbs or self.recorder.deadline.bound:
-            self._first_bundle(head, validation)
-        bare = self._without_network(validation, extracted)
+            linear.keep()
+        bare = linear.without_network()
         if self.climbs:
-            return self._climb(head, probe, bare, validation, network, usable, extracted, left_out)
+            return self._climb(linear, head, bare, left_out)
         if self.deeper is None:
             return self.ship(tempered(head, validation, self.decide, self.emit), None, bare, validation, left_out)
         deadline = self.recorder.deadline
@@ -365,64 +364,43 @@ class _Fit:
             if held := self.recorder.held_decision("below_head"):
                 raise OutOfTime(held["reason"])
             deadline.ring_at(finishing(self.recorder), "")
-            return self._below_head(self.deeper, head, probe, bare, validation, usable, extracted.features, left_out)
+            return self._below_head(self.deeper, linear, head, bare, left_out)
         except OutOfTime as late:
             deadline.silence()
             reason = late.reason or f"the time was over at: {self.recorder.stage or 'preparing it'}"
             return self._head_in_time(self.deeper.rung.name, reason, head, bare, validation, left_out)
 
-    def _climb(
-        self,
-        head: Candidate,
-        probe: Probe,
-        bare: Bare,
-        validation: Validation,
-        network: FrozenPass,
-        usable: Sequence[Example],
-        extracted: Extracted,
-        left_out: Sequence[LeftOut],
-    ) -> Run:
+    def _climb(self, linear: Linear, head: Candidate, bare: Bare, left_out: Sequence[LeftOut]) -> Run:
         """Train what is worth it, from the head on, and ship the best."""
-        features = extracted.features
-        train = lambda deeper, recorder: self._train_deeper(deeper, probe, validation, usable, features, recorder)
-        held, engine = bare.probe.out_of_fold, network.chosen.engine
+        extracted, network, validation = linear.extracted, linear.network, linear.validation
         found = Climb(
             self.given,
             self.spec,
             self.labelled,
-            usable,
-            features,
+            linear.usable,
+            extracted.features,
             validation,
-            probe,
+            linear.probe,
             head,
-            held,
+            bare.probe.out_of_fold,
             network.frozen,
-            engine,
-            self.plain_engine,
+            network.chosen.engine,
+            network.chosen.plain,
             extracted.computed,
             extracted.seconds,
-            self.seen,
+            linear.seen,
             self.device,
             self.threads,
             self.recorder,
-            train,
+            lambda deeper, recorder: self._train_deeper(deeper, linear, recorder),
         )()
         self.recorder.deadline.silence()
         chosen = tempered(head, validation, self.decide, self.emit) if found.candidate is head else found.candidate
         return self.ship(chosen, None, bare, validation, left_out, found.over_head, found.result)
 
-    def _below_head(
-        self,
-        deeper: Deeper,
-        head: Candidate,
-        probe: Probe,
-        bare: Bare,
-        validation: Validation,
-        usable: Sequence[Example],
-        features: np.ndarray,
-        left_out: Sequence[LeftOut],
-    ) -> Run:
-        trained = self._train_deeper(deeper, probe, validation, usable, features)
+    def _below_head(self, deeper: Deeper, linear: Linear, head: Candidate, bare: Bare, left_out: Sequence[LeftOut]) -> Run:
+        validation = linear.validation
+        trained = self._train_deeper(deeper, linear, self.recorder)
         try:
             if isinstance(trained, TunedEncoder):
                 candidate = trained.candidate(validation)
@@ -496,109 +474,15 @@ class _Fit:
             return self.edited.weights
         return self.deeper.backbone if self.deeper else source_of(self.facts).weights(self.facts)
 
-    def _linear_head(
-        self, network: FrozenPass, validation: Validation, usable: Sequence[Example], extracted: Extracted
-    ) -> tuple[Validation, Probe]:
-        """(how it was judged, the linear head on features that can be relied on); afterwards `extracted.features` are those it reads."""
-        from regraft.features.memory import give_back
-
-        train = validation.parts.train
-        validation, probe = self._studied(network, validation, extracted)
-        strengths = self.strengths
-        if network.again_if_it_disagrees(probe, validation, usable, extracted):
-            probe = validation.probe("output layer", rows_at(extracted.features, train), strengths, self.emit)
-        keep = lambda: self._first_bundle(self._head(probe, network, extracted, validation), validation)
-        self.seen = see_in_time(self.augmenting, network, probe, validation, extracted.features, keep) if self.augmenting else None
-        if self.seen and self.seen.count:
-            rows = self.seen.rows(rows_at(extracted.features, train))
-            plain, probe = probe, validation.probe("output layer, all views", rows, strengths, self.emit)
-            gain = validation.gain(validation.judge(probe.out_of_fold), plain.out_of_fold)
-            self.decide(views_gain={self.target.compared: gain.to_json()})
-            self.emit(views_said(self.seen, gain, self.target))
-        # what only the pass needs holds memory
-        network.frozen.let_go()
-        give_back()
-        self.decide(
-            strength=probe.strength,
-            strengths=list(probe.strengths),
-            scores=[round(s, 6) for s in probe.scores],
-            losses=[round(s, 6) for s in probe.losses],
-            fold_strengths=list(probe.fold_strengths),
-            strengths_tried_on=probe.tried_on,
-            metric=validation.metric,
-            folds=validation.count,
-        )
-        return validation, probe
-
-    def _studied(self, network: FrozenPass, validation: Validation, extracted: Extracted) -> tuple[Validation, Probe]:
-        """The linear head with its whole study. Within a budget a quick one comes first, and its bundle: from then on there is a model,
-        which stays where the study takes longer than was thought.
-        """
-        recorder, deadline, rows = self.recorder, self.recorder.deadline, rows_at(extracted.features, validation.parts.train)
-        quick = quickest(validation, self.strengths)
-        if quick is None or not deadline.bound or not network.chosen.engine.exact:
-            return validation, validation.probe("output layer", rows, self.strengths, self.emit)
-        hurried, single = quick
-        begun = deadline.spent
-        probe = hurried.probe("output layer", rows, single, silent)
-        spent = deadline.spent - begun
-        self._first_bundle(self._head(probe, network, extracted, hurried), hurried)
-        try:
-            # the model without the network takes about as long as the quick head
-            deadline.ring_at(finishing(recorder) + spent, "")
-            return validation, validation.probe("output layer", rows, self.strengths, self.emit)
-        except OutOfTime:
-            take_quickest(recorder, validation, *single)
-            self.strengths = single
-            return hurried, probe
-        finally:
-            deadline.silence()
-
-    def _head(self, probe: Probe, network: FrozenPass, extracted: Extracted, validation: Validation) -> Candidate:
-        """The linear head as a model."""
-        rung, engine = self.rung if self.deeper is None and not self.climbs else "head", network.chosen.engine
-        return head_candidate(rung, probe, extracted.features, validation, self.facts, self.backbone, engine)
-
-    def _first_bundle(self, head: Candidate, validation: Validation) -> None:
-        """From here on there is a model to keep, whatever happens."""
-        if not (self.recorder.path / BUNDLE).is_dir():
-            begun = time.perf_counter()
-            save_candidate(self.recorder.path / BUNDLE, head, settled(head, validation))
-            self.recorder.deadline.writing = time.perf_counter() - begun
-        self.recorder.deadline.silence()
-
-    def _without_network(self, validation: Validation, extracted: Extracted) -> Bare:
-        """The same head on what can be read off the examples without any network. Empties `extracted.summaries`."""
-        modality, parts = self.modality, validation.parts
-        learnt = modality.learn_vectoriser([extracted.summaries[k] for k in parts.train])
-        rows = modality.vectorise(learnt, [extracted.summaries[k] for k in parts.train])
-        test_rows = modality.vectorise(learnt, [extracted.summaries[k] for k in parts.test]) if len(parts.test) else rows[:0]
-        # of 100,000 images they take 300 MB, and the rows made of them as much again
-        extracted.summaries.clear()
-        # not nested: a third of the work, and if anything it flatters what we compare with
-        strengths = self.strengths[BASELINE_STRENGTHS] or self.strengths
-        strengths, _ = fitting_for(
-            self.recorder, "fitting_without_network", rows, len(self.target.outputs), strengths, validation.count, nested=False
-        )
-        probe = validation.probe("without the network", rows, strengths, self.emit, nested=False, careful=False)
-        return Bare(learnt, probe, test_rows, self.target.settle(parts.y, probe.out_of_fold, validation.columns))
-
-    def _train_deeper(
-        self,
-        deeper: Deeper,
-        start: Probe,
-        validation: Validation,
-        usable: Sequence[Example],
-        features: np.ndarray,
-        recorder: Recorder | None = None,
-    ) -> Trained | TunedEncoder:
-        """Train below the linear layer, which is `start`, and record it."""
+    def _train_deeper(self, deeper: Deeper, linear: Linear, recorder: Recorder) -> Trained | TunedEncoder:
+        """Train below the linear layer, from its solution on, and record it."""
         from regraft.training.losses import LOSSES
 
+        validation, start = linear.validation, linear.probe
         parts = validation.parts
         work = Work(
-            features=features,
-            examples=usable,
+            features=linear.extracted.features,
+            examples=linear.usable,
             train=parts.train,
             values=parts.y,
             weights=validation.weights,
@@ -610,10 +494,10 @@ class _Fit:
             seed=self.spec.seed,
             device=self.device,
             workers=max(2, self.threads),
-            recorder=recorder or self.recorder,
+            recorder=recorder,
             keep=self.spec.store,
-            engine=self.plain_engine,
-            seen=self.seen,
+            engine=linear.network.chosen.plain,
+            seen=linear.seen,
         )
         if deeper.rung.name == CONTRASTIVE:
             return train_contrastive(deeper, work, start, self.spec.precision)

@@ -25,8 +25,8 @@ from regraft.jobs.common import (
 )
 from regraft.jobs.depths import DeepNetwork
 from regraft.jobs.engines import reference_engine, wanted_engine
-from regraft.jobs.fit import BASELINE_STRENGTHS
 from regraft.jobs.labelled import asked_spec, open_labelled
+from regraft.jobs.linear import BASELINE_STRENGTHS
 from regraft.jobs.near import find_near
 from regraft.jobs.network import given_network, named_model
 from regraft.jobs.parts import both_parts, divide, rows_at

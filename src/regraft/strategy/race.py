@@ -114,27 +114,32 @@ class Look:
         """The same, when what was measured is drawn together with what is known before: that heads do not differ by more than a little. Of
         thirty examples hardly anything follows.
         """
+        means = self.means
+        return trained(self.metric, means.mean() + self.said * (means - means.mean()), self.promises)
+
+    @property
+    def said(self) -> float:
+        """The part of what is measured between heads that is not chance, by how far heads lie apart."""
         means, n, share = self.means, self.errors.shape[1], self.metric in SHARES
         if len(means) < 2 or n < 2:
-            return self.ends
+            return 1.0
         best = int(np.argmin(means))
         unit = float(self.errors.max()) or 1.0
         chance = float(np.delete((self.errors - self.errors[best]).var(1), best).mean()) / n + 0.5 * (unit / n) ** 2
         middle = min(1 - HALF / n, max(HALF / n, float(means.mean()))) if share else max(float(means.mean()), HALF * unit / n)
         slope = middle * (1 - middle) if share else middle
-        part = HEADS_APART**2 / (HEADS_APART**2 + chance / slope**2)
-        return trained(self.metric, means.mean() + part * (means - means.mean()), self.promises)
+        return HEADS_APART**2 / (HEADS_APART**2 + chance / slope**2)
 
-    def covariance(self, examples: int) -> Numbers:
+    def covariance(self, examples: int, said: float = 1.0) -> Numbers:
         """How uncertain the mean errors on all `examples` are (networks, networks): other examples of the same kind could have been judged,
         and the errors fall from those that were seen to all. A network that errs nowhere, or as another does everywhere, may do so on the
-        next example: one counts more.
+        next example: one counts more. Of what is believed, only the part that was `said` is uncertain so.
         """
         n = self.errors.shape[1]
         sampled = _covariance(self.errors) / n if n > 1 else np.ones((len(self.names),) * 2)
         unit = float(self.errors.max()) or 1.0
         drift = self.means * DRIFT * math.log(max(1.0, examples / max(1, self.seen)))
-        return sampled + np.eye(len(self.names)) * (drift**2 + 0.5 * (unit / n) ** 2)
+        return said * sampled + np.eye(len(self.names)) * (drift**2 + 0.5 * said * (unit / n) ** 2)
 
     def best(self) -> int:
         """The place of the least error in the end; of equal ones the first."""
@@ -145,9 +150,9 @@ class Look:
         return _against(self, of, examples, [*range(len(self.names))])[:2]
 
 
-def _against(look: Look, of: int, examples: int, places: Sequence[int]) -> tuple[Numbers, Numbers, Numbers]:
-    """(differences from the network at `of`, their standard deviations, their covariance), for some places."""
-    covariance, means = look.covariance(examples), look.ends
+def _against(look: Look, of: int, examples: int, places: Sequence[int], *, believed: bool = False) -> tuple[Numbers, Numbers, Numbers]:
+    """(differences from the network at `of`, their standard deviations, their covariance), for some places: as measured, or `believed`."""
+    covariance, means = look.covariance(examples, look.said if believed else 1.0), look.believed if believed else look.ends
     cross = covariance[places][:, places] - covariance[places, of][:, None] - covariance[of, places][None, :] + covariance[of, of]
     return means[places] - means[of], np.sqrt(np.maximum(cross.diagonal(), 0.0)), cross
 
@@ -306,9 +311,9 @@ def enough(look: Look, regret: float, metric: str) -> bool:
 
 
 def expected_regret(looks: Sequence[Look], chosen: str, examples: int) -> float:
-    """The mean of max(0, error of the chosen one - error of the best one) over what the errors on all examples may be. Each network counts
-    as in the last round that it was in, all of which the chosen one was in too; of two it has a closed form, of more it is drawn, with a
-    fixed seed. Networks dropped in different rounds are drawn apart, which makes it larger than it is (Slepian 1962).
+    """The mean of max(0, error of the chosen one - error of the best one) over what the errors on all examples are believed to be. Each
+    network counts as in the last round that it was in, all of which the chosen one was in too; of two it has a closed form, of more it is
+    drawn, with a fixed seed. Networks dropped in different rounds are drawn apart, which makes it larger than it is (Slepian 1962).
     """
     blocks: list[tuple[Look, list[int]]] = []
     for number, look in enumerate(looks):
@@ -317,12 +322,12 @@ def expected_regret(looks: Sequence[Look], chosen: str, examples: int) -> float:
             blocks.append((look, places))
     if sum(len(places) for _, places in blocks) == 1:
         look, places = blocks[0]
-        values, deviations, _ = _against(look, look.names.index(chosen), examples, places)
+        values, deviations, _ = _against(look, look.names.index(chosen), examples, places, believed=True)
         return _mean_above(-float(values[0]), float(deviations[0]))
     rng = np.random.default_rng(0)
     ahead: list[Numbers] = []
     for look, places in blocks:
-        values, _, covariance = _against(look, look.names.index(chosen), examples, places)
+        values, _, covariance = _against(look, look.names.index(chosen), examples, places, believed=True)
         ahead.append(rng.multivariate_normal(-values, covariance, DRAWS, method="eigh"))
     if not ahead:
         return 0.0
