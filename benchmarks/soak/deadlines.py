@@ -1,4 +1,4 @@
-"""Forty fits with random budgets: is any of them late, and does each end with a valid model?
+"""Forty fits with random budgets, and twelve that are told nothing else: is any of them late, and does each end with a valid model?
 
 Claims: a fit with `--budget B` (10 s to 2 min) ends, as a whole process, no later than 2 % of B and 2 s after B, and leaves a bundle that
 predicts. A budget in which there can be no model (as busy as the machine is) is refused, in the same time, with what it would take; that
@@ -35,6 +35,8 @@ SETS = {
 }
 RUNGS = ("head", "norm", "top", "full", "contrastive")
 BUDGETS = (10.0, 120.0)
+ITSELF, MORE_ITSELF = "itself", 0.3
+"""Fits that are told nothing but the budget, so that networks race and rungs are climbed: so many more than the others."""
 SHARE, MORE = 0.02, 2.0
 """How much later than its budget a fit may end: a part of it, and seconds."""
 
@@ -45,7 +47,12 @@ def planned(runs: int, seed: int) -> list[dict[str, Any]]:
         {"set": rng.choice(list(SETS)), "rung": rng.choice(RUNGS), "budget": round(rng.uniform(*BUDGETS)), "empty store": k % 2 == 0}
         for k in range(runs)
     ]
-    return sorted(drawn, key=lambda run: run["budget"])
+    own = random.Random(f"{seed} {ITSELF}")
+    alone = [
+        {"set": own.choice(list(SETS)), "rung": ITSELF, "budget": round(own.uniform(50, BUDGETS[1])), "empty store": k % 2 == 0}
+        for k in range(round(MORE_ITSELF * runs))
+    ]
+    return sorted([*drawn, *alone], key=lambda run: run["budget"])
 
 
 def example_of(path: Path) -> Path | str:
@@ -62,7 +69,8 @@ def fitted(run: dict[str, Any], data: Path, place: Path) -> dict[str, Any]:
     """One fit as a whole process, and what came of it."""
     out = place / "run"
     home = place / "fresh" if run["empty store"] else place.parent / "home"
-    words = ["fit", str(data / SETS[run["set"]]), "--train", run["rung"], "--budget", f"{run['budget']}s", "--out", str(out), "--json"]
+    words = ["fit", str(data / SETS[run["set"]]), "--budget", f"{run['budget']}s", "--out", str(out), "--json"]
+    words += [] if run["rung"] == ITSELF else ["--train", run["rung"]]
     load, begun = os.getloadavg()[0], time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "regraft", *words],
