@@ -152,9 +152,15 @@ def test_what_training_gives_too_little_is_not_opened(pictures, here, monkeypatc
     monkeypatch.setattr(regraft.jobs.climb.Climb, "_look", lambda self, judged: ([], {}))
     race = regraft.fit(pictures, budget="10m", allow_code=True, threads=1).result["race"]
     assert race["winner"] == "python:nets:blind" and race["rounds"] == [] and race["stopped"] == "no other one is left to look at"
-    assert "expected to give python:nets:blind 0.70 more in log odds" in of(race, "good")["dropped"] and of(race, "good")["pace"] is None
+    why = "training is expected to give python:nets:blind 0.70 more in log odds"
+    assert why in of(race, "good")["dropped"] and of(race, "good")["pace"] is None
     # who asks for a race alone sees all
     assert regraft.race(pictures, budget="10m", allow_code=True, threads=1)["winner"] == "python:nets:good"
+    # with a little more the worse head is taken, and what both are expected to reach is said
+    more["blind"] = 8.0
+    told = regraft.race(pictures, budget="10m", allow_code=True, threads=1)
+    ahead = "python:nets:good has the better head (1.000), but trained as far as there is time it is expected to reach 0.9"
+    assert told["winner"] == "python:nets:blind" and ahead in told["reasons"][0]
 
 
 def test_of_few_examples_a_network_is_timed_once_it_is_open(make_images, tmp_path, here, monkeypatch):

@@ -157,6 +157,9 @@ def test_training_is_counted_where_it_gives_one_network_more():
     found = [standing([one], 400, costs, "accuracy") for one in (errors, deeper)]
     assert [(f.chosen, f.why) for f in found] == [("a", race.MEASURED), ("b", race.TRAINED)]
     assert falling_behind(errors, 400, 1) == ["b"] and falling_behind(deeper, 400, 1) == ["a"]
+    # what both are expected to reach in the end, with what they gain alike
+    assert race.reached(replace(deeper, promises=(0.0, 0.0))) == pytest.approx(1 - errors.believed)
+    assert race.reached(deeper) == pytest.approx([0.84, 0.891], abs=5e-3)
     # how far each is behind is told of their heads
     assert [round(g.value, 3) for g in gaps(deeper)] == [-0.05, 0.0]
     assert race.trained("accuracy", np.array([0.2, 0.25]), (1.0, 1.0)) == pytest.approx((0.2, 0.25))
@@ -169,6 +172,9 @@ def test_of_few_examples_a_difference_of_heads_says_little():
     assert np.ptp(few.believed) < np.ptp(few.means) and many.believed[1] - many.believed[0] == pytest.approx(-0.08, abs=0.01)
     costs = {"a": 1.0, "b": 1.0}
     assert [standing([one], 3000, costs, "accuracy").chosen for one in (few, many)] == ["a", "b"]
+    # a network of another kind stays far away, also on few
+    other = look(0.95, 0.1, n=64, seen=64, together=False)
+    assert other.said > 0.9 > few.said
 
 
 def test_a_promise_is_of_what_fits():

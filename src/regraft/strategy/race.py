@@ -56,6 +56,10 @@ HEADS_APART = 0.3
 """How much the heads of two networks differ on one data set, in log odds: the standard deviation. The packaged networks of pictures and
 texts differ by 0.23 to 0.29 (22 subsets, benchmarks/judgement)."""
 
+KINDS = ((0.97, HEADS_APART**2), (0.03, 1.5**2))
+"""How likely networks are alike, and the variance of their differences then; and that one is of another kind, such as one of voices on
+words (2.6 apart). How rare that is is regraft's own guess."""
+
 SURELY = 2.0
 """Standard deviations of that by which training has to give one network less than another for it not to be looked at."""
 
@@ -128,7 +132,11 @@ class Look:
         chance = float(np.delete((self.errors - self.errors[best]).var(1), best).mean()) / n + 0.5 * (unit / n) ** 2
         middle = min(1 - HALF / n, max(HALF / n, float(means.mean()))) if share else max(float(means.mean()), HALF * unit / n)
         slope = middle * (1 - middle) if share else middle
-        return HEADS_APART**2 / (HEADS_APART**2 + chance / slope**2)
+        chance, apart = chance / slope**2, float(np.ptp(means)) / slope
+        # how likely the difference is where networks are alike, and where one is of another kind
+        weights = [p / math.sqrt(v + chance) * math.exp(-(apart**2) / (2 * (v + chance))) for p, v in KINDS]
+        parts = [v / (v + chance) for _, v in KINDS]
+        return sum(w * part for w, part in zip(weights, parts, strict=True)) / sum(weights) if sum(weights) else parts[-1]
 
     def covariance(self, examples: int, said: float = 1.0) -> Numbers:
         """How uncertain the mean errors on all `examples` are (networks, networks): other examples of the same kind could have been judged,
@@ -182,6 +190,14 @@ def promised(gains: Mapping[str, float], examples: int, each: float | None, left
         fits = math.inf if each is None else left / max(1e-9, each * passes_of(train, examples))
         told += [gain * part for share, part in PARTS.items() if share <= fits]
     return max(told)
+
+
+def reached(look: Look) -> list[float]:
+    """The figure that each network is expected to reach with what it is promised: a share that is right, or an error."""
+    heads = replace(look, promises=()).believed.tolist()
+    figures = [1 - e if look.metric in SHARES else e for e in heads]
+    promises = look.promises or [0.0] * len(figures)
+    return [unscaled(look.metric, scaled(look.metric, f) + p) for f, p in zip(figures, promises, strict=True)]
 
 
 def nothing_promised(look: Look) -> bool:

@@ -195,7 +195,7 @@ class Field:
         if facts.name not in beyond_reach(promises, best):
             return ""
         more = promises[best] - promises[facts.name]
-        return f"training below the head is expected to give {best} {more:.2f} more in log odds, which no head makes up for"
+        return f"it is not looked at: training is expected to give {best} {more:.2f} more in log odds, which no head makes up for"
 
     def promised(self, name: str) -> float:
         """What training below the head is expected to give a network that runs, on the scale of gains."""

@@ -15,7 +15,7 @@ from regraft.jobs.racing.judging import Gap
 from regraft.jobs.racing.running import Field
 from regraft.pretrained import default_model
 from regraft.pretrained.catalogue import entry_of, ordered_right
-from regraft.strategy.race import QUICKER, TRAINED, Look, Standing
+from regraft.strategy.race import QUICKER, TRAINED, Look, Standing, reached
 
 
 @dataclass
@@ -109,10 +109,11 @@ class Story:
             best = last.names[last.best()]
             said[0] += f"; {best} is as good as equal ({self.racing.runners[best].found['figure']['value']:.3f}), and slower"
         elif now.why == TRAINED:
-            promised = {name: self.racing.runners[name].found["promised"] for name in last.names}
+            ends = dict(zip(last.names, reached(last), strict=True))
             ahead = last.names[int(last.means.argmin())]
-            more, value = promised[winner] - promised[ahead], self.racing.runners[ahead].found["figure"]["value"]
-            said[0] += f"; {ahead} has the better head ({value:.3f}), but training below it is expected to give {more:.2f} less in log odds"
+            value = self.racing.runners[ahead].found["figure"]["value"]
+            said[0] += f"; {ahead} has the better head ({value:.3f}), but trained as far as there is time it is expected to reach"
+            said[0] += f" {ends[ahead]:.3f}, and {winner} {ends[winner]:.3f}"
         elif others:
             said[0] += "; " + "; ".join(f"{name} {self.racing.runners[name].found['figure']['value']:.3f}" for name in others)
         if len(self.racing.runners) > 1:
