@@ -474,7 +474,7 @@ class Climb:
             clear=against_none.low > 0,
             measure=MEASURES.get(target.compared, ""),
             short=list(self.recorder.deadline.more.values()),
-            raced="race" in self.recorder.decisions,
+            raced=bool(self.recorder.decisions.get("race", {}).get("rounds")),
         )
         head = {
             "train": "head",
