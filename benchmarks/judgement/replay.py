@@ -26,7 +26,7 @@ from decisions import HERE, NETWORKS, RUNGS, SIZES, classes_of, cut_short, key, 
 from regraft.jobs.racing.promising import BEGINNING
 from regraft.strategy.gains import SHIFTS, gain_of, nearness, scaled
 from regraft.strategy.ladder import Prospect, Range, Room, Standing, most_promising, next_rung
-from regraft.strategy.race import WORTH_RACING, Look, beyond_reach, promised, race_seconds, standing
+from regraft.strategy.race import WORTH_RACING, Look, beyond_reach, promised, race_seconds, standing, worth_more
 
 SECONDS = {"30 s": 30.0, "2 min": 120.0, "10 min": 600.0}
 LOOKING, ENDING = 0.15, 3.0
@@ -116,20 +116,23 @@ class Cells:
         costs = {network: self.per_example(name, network) or 0.0 for network in networks}
         promises = ()
         if budget:
-            near = nearness(1 - errors.mean(1).min(), 1 / classes_of(name))
-            promises = [self.promise(name, n, network, budget, near, costs[network], shifts) for network in networks]
+            best = 1 - errors.mean(1).min()
+            plan = self.get(name, n, 0, networks[0], "plan")
+            near = plan["evidence"]["near"] if plan else nearness(best, 1 / classes_of(name))
+            least = worth_more("accuracy", best)
+            promises = [self.promise(name, n, network, budget, near, least, costs[network], shifts) for network in networks]
             # the usual one is looked at first, and others perhaps not
             if beyond_reach(dict(zip(networks, [promises[0], max(promises[1:])], strict=False)), networks[0]):
                 return networks[0]
         return standing([Look(networks, errors, n, tuple(promises))], n, costs, "accuracy").chosen
 
-    def promise(self, name, n, network, budget, near, each, shifts):
+    def promise(self, name, n, network, budget, near, least, each, shifts):
         """What training is expected to give a network, as jobs/racing/promising.py tells a race."""
         told = n / classes_of(name), near, (), "accuracy", kind_of(name), shifts, PACKAGED + network
         gains = {rung: gain_of(rung, *told).expected.mean for rung in RUNGS if means(name, n, rung)}
         head = self.get(name, n, 0, network, "probe")["head_seconds"]
         left = (1 - LOOKING) * max(0.0, budget - race_seconds(budget) - BEGINNING - each * n - head)
-        return promised(gains, n, each, left)
+        return promised(gains, n, each, left, least)
 
     def prospects(self, plan, name, network, shifts):
         evidence = plan["evidence"]

@@ -181,15 +181,21 @@ def passes_of(train: str, examples: int) -> float:
     return examples * (1 + 2 * 3 * epochs * LIVE[train]) if train in LIVE else 0.0
 
 
-def promised(gains: Mapping[str, float], examples: int, each: float | None, left: float) -> float:
+def promised(gains: Mapping[str, float], examples: int, each: float | None, left: float, least: float = 0.0) -> float:
     """What training below the head is expected to add on the scale of gains: the most that a rung of those with `gains` does in the seconds
-    that are `left`, where an example takes `each` second in a pass (None: not known, whatever it takes).
+    that are `left`, where an example takes `each` second in a pass (None: not known, whatever it takes). Less than the `least` is nothing.
     """
     told = [0.0]
     for train, gain in gains.items():
         fits = math.inf if each is None else left / max(1e-9, each * passes_of(train, examples))
-        told += [gain * part for share, part in PARTS.items() if share <= fits]
+        told += [gain * part for share, part in PARTS.items() if share <= fits and gain * part >= least]
     return max(told)
+
+
+def worth_more(metric: str, figure: float) -> float:
+    """What is worth training for, on the scale of gains, above a figure."""
+    more = worth(metric)
+    return scaled(metric, min(1.0, figure + more)) - scaled(metric, figure) if metric in SHARES else more
 
 
 def reached(look: Look) -> list[float]:

@@ -18,6 +18,7 @@ from regraft.evaluation.classes import mean_interval
 from regraft.events import Progress, silent
 from regraft.facts import Figure
 from regraft.jobs.common import check_losses
+from regraft.jobs.growing import Seen
 from regraft.jobs.near import find_near
 from regraft.jobs.parts import divide, rows_at
 from regraft.jobs.racing.entering import FAILED, Dropped
@@ -71,6 +72,7 @@ class Judge:
             return None
         errors: dict[str, np.ndarray] = {}
         judged: dict[str, Any] = {}
+        heads: dict[str, Seen] = {}
         begun = time.perf_counter()
         expected = 0.0
         for name in running:
@@ -80,7 +82,7 @@ class Judge:
             probe = validation.probe(
                 f"output layer, {name}", rows, strengths_for(self.racing.target.loss), silent, nested=False, careful=False
             )
-            judged[name] = validation.judge(probe.out_of_fold)
+            judged[name], heads[name] = validation.judge(probe.out_of_fold), Seen(validation, rows, probe)
             right = validation.view.gains(self.racing.target.compared, judged[name].truth, judged[name].truth)
             errors[name] = right - validation.gains(judged[name])
             runner.found = {
@@ -96,7 +98,9 @@ class Judge:
         constant = validation.view.constant(judged[running[0]].truth)
         self.bare |= {"constant": constant}
         rows, metric = np.stack([errors[name] for name in running]), self.racing.target.metrics[0]
-        self.racing.promises.look(1 - float(rows.mean(1).min()), constant["metrics"])
+        best = running[int(rows.mean(1).argmin())]
+        near = heads[best].similarity(self.bare["held"]).kind
+        self.racing.promises.look(validation.figures(judged[best])[metric].value, near)
         promises = [self.racing.promised(name) for name in running]
         look = Look(tuple(running), rows, seen, tuple(promises), metric)
         for name, gap, promise in zip(running, gaps(look), promises, strict=True):
@@ -130,7 +134,7 @@ class Judge:
             probe = validation.probe("without the network", rows, strengths, silent, nested=False, careful=False)
             judged = validation.judge(probe.out_of_fold)
             figure = validation.figures(judged)[self.racing.metric].to_json()
-            self.bare |= {"of": validation, "gains": validation.gains(judged), "figure": figure}
+            self.bare |= {"of": validation, "gains": validation.gains(judged), "figure": figure, "held": probe.out_of_fold}
         return self.bare["gains"]
 
     def _scores(self, runner: Runner, rows: np.ndarray, validation: Validation) -> dict[str, dict[str, float]]:

@@ -5,7 +5,7 @@ It trains nothing and knows no figure of the data but the best head's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from regraft.facts import ModelFacts
@@ -13,9 +13,8 @@ from regraft.jobs.labelled import Labelled
 from regraft.jobs.planned import earlier_outcomes
 from regraft.jobs.prospects import unlooked
 from regraft.strategy.cost import probe_seconds
-from regraft.strategy.gains import nearness
 from regraft.strategy.outcomes import Outcome
-from regraft.strategy.race import promised, race_seconds
+from regraft.strategy.race import promised, race_seconds, worth_more
 from regraft.strategy.rungs import AUTO
 from regraft.strategy.similarity import UNKNOWN
 
@@ -35,12 +34,13 @@ class Promises:
     examples: int
     tested: int
     near: str = UNKNOWN
+    least: float = 0.0
+    """What is worth training for, on the scale of gains: a climb trains for no less."""
     outcomes: Sequence[Outcome] = field(default_factory=lambda: earlier_outcomes()[0])
 
-    def look(self, head: float, constant: Mapping[str, Mapping[str, float]]) -> None:
-        """Hear what the best head gets right so far, and the figures of always saying the same."""
-        if (metric := self.labelled.target.metrics[0]) == "accuracy":
-            self.near = nearness(head, constant[metric]["value"])
+    def look(self, head: float, near: str) -> None:
+        """Hear what the best head reaches so far, and how near the data is to what its network knows."""
+        self.near, self.least = near, worth_more(self.labelled.target.metrics[0], head)
 
     def of(self, facts: ModelFacts, pace: float | None) -> float:
         """What a network is expected to gain by what is trained below its head, when an example takes `pace` seconds in its pass."""
@@ -48,7 +48,7 @@ class Promises:
         prospects = unlooked(self.labelled, facts.name, trained, self.near, self.outcomes)
         wanted = {"top": "top=1"}.get(self.train, self.train)
         gains = {p.train: p.gain.mean for p in prospects if wanted in (AUTO, p.train)}
-        return promised(gains, trained, pace if self.budget is not None else None, self._left(facts, pace or 0.0))
+        return promised(gains, trained, pace if self.budget is not None else None, self._left(facts, pace or 0.0), self.least)
 
     def _left(self, facts: ModelFacts, pace: float) -> float:
         """Seconds of the budget that are left for training, with the time of the race taken off, and what comes before and after."""
