@@ -132,7 +132,7 @@ class Cells:
         gains = {rung: gain_of(rung, *told).expected.mean for rung in RUNGS if means(name, n, rung)}
         head = self.get(name, n, 0, network, "probe")["head_seconds"]
         left = (1 - LOOKING) * max(0.0, budget - race_seconds(budget) - BEGINNING - each * n - head)
-        return promised(gains, n, each, left, least)
+        return promised(gains, n, each, left, least, cut=network != "use-multilingual-v3")
 
     def prospects(self, plan, name, network, shifts):
         evidence = plan["evidence"]

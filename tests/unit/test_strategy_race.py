@@ -185,6 +185,7 @@ def test_a_promise_is_of_what_fits():
         assert race.promised({k: v for k, v in gains.items() if k != "none"}, 100, 1.0, left) == pytest.approx(told), left
     assert race.promised({"full": -0.2}, 100, 1.0, 1e9) == 0 == race.promised({}, 100, None, 0.0)
     assert race.promised({"full": 0.5}, 100, None, 0.0) == 0.5
+    assert race.passes_of("top=1", 100, cut=False) == every
     # what a climb would not train for is no promise
     assert race.promised({"full": 0.5}, 100, 1.0, 0.5 * every, 0.4) == 0 < race.promised({"full": 0.5}, 100, 1.0, every, 0.4)
     assert race.worth_more("accuracy", 0.5) == pytest.approx(0.04, abs=1e-3)

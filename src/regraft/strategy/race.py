@@ -170,24 +170,24 @@ def _covariance(errors: Numbers) -> Numbers:
     return apart @ apart.T / (errors.shape[1] - 1)
 
 
-def passes_of(train: str, examples: int) -> float:
+def passes_of(train: str, examples: int, *, cut: bool = True) -> float:
     """How many times an example goes through the whole network, or as much work, until a rung is trained on so many examples and judged in
-    one fold; backward is twice the forward. 0 for what is not trained so.
+    one fold; backward is twice the forward. `cut`: the frozen part runs once. 0 for what is not trained so.
     """
     if train == "contrastive":
         contrast = contrast_for(examples, 1)
         return 2 * (3 * contrast.steps * contrast.batch + examples)
     epochs = epochs_for(examples, batch_for(examples))
-    return examples * (1 + 2 * 3 * epochs * LIVE[train]) if train in LIVE else 0.0
+    return examples * (1 + 2 * 3 * epochs * (LIVE[train] if cut else 1.0)) if train in LIVE else 0.0
 
 
-def promised(gains: Mapping[str, float], examples: int, each: float | None, left: float, least: float = 0.0) -> float:
+def promised(gains: Mapping[str, float], examples: int, each: float | None, left: float, least: float = 0.0, *, cut: bool = True) -> float:
     """What training below the head is expected to add on the scale of gains: the most that a rung of those with `gains` does in the seconds
     that are `left`, where an example takes `each` second in a pass (None: not known, whatever it takes). Less than the `least` is nothing.
     """
     told = [0.0]
     for train, gain in gains.items():
-        fits = math.inf if each is None else left / max(1e-9, each * passes_of(train, examples))
+        fits = math.inf if each is None else left / max(1e-9, each * passes_of(train, examples, cut=cut))
         told += [gain * part for share, part in PARTS.items() if share <= fits and gain * part >= least]
     return max(told)
 

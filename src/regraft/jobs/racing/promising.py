@@ -18,6 +18,9 @@ from regraft.strategy.race import promised, race_seconds, worth_more
 from regraft.strategy.rungs import AUTO
 from regraft.strategy.similarity import UNKNOWN
 
+LAYERED = ("sentence", "speech", "transformers")
+"""Builders of transformers, whose layers all give features of one width."""
+
 LOOKING, BEGINNING = 0.15, 10.0
 """Part of what is left after the head that a climb looks for what rungs take; seconds of a fit that are neither pass nor head."""
 
@@ -48,11 +51,13 @@ class Promises:
         prospects = unlooked(self.labelled, facts.name, trained, self.near, self.outcomes)
         wanted = {"top": "top=1"}.get(self.train, self.train)
         gains = {p.train: p.gain.mean for p in prospects if wanted in (AUTO, p.train)}
-        return promised(gains, trained, pace if self.budget is not None else None, self._left(facts, pace or 0.0), self.least)
+        each, left = (pace, self._left(facts, pace or 0.0)) if self.budget is not None else (None, 0.0)
+        # others than transformers take inputs of one length only where they are cut: images have one
+        cut = facts.task == "image" or facts.architecture.get("builder") in LAYERED
+        return promised(gains, trained, each, left, self.least, cut=cut)
 
     def _left(self, facts: ModelFacts, pace: float) -> float:
         """Seconds of the budget that are left for training, with the time of the race taken off, and what comes before and after."""
-        if self.budget is None:
-            return float("inf")
+        assert self.budget is not None
         head = probe_seconds(self.examples - self.tested, facts.features, len(self.labelled.target.outputs), nested=True)
         return (1 - LOOKING) * max(0.0, self.budget - race_seconds(self.budget) - BEGINNING - pace * self.examples - head)

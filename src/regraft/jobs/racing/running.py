@@ -26,7 +26,7 @@ from regraft.jobs.network import Given
 from regraft.jobs.parts import nested
 from regraft.jobs.planned import known_of
 from regraft.jobs.racing.entering import BEHIND, BUDGET, LIMIT, NO_TIME, TIME, Dropped, Entered, failed, option_of
-from regraft.jobs.racing.promising import Promises
+from regraft.jobs.racing.promising import LAYERED, Promises
 from regraft.modality import MODALITIES, Modality
 from regraft.pretrained import default_model, source_of
 from regraft.spec import FitSpec
@@ -60,9 +60,6 @@ where there are enough for looking for one (EfficientNet-Lite0: three to five ti
 
 LARGE = 100_000_000
 """Parameters of all networks together up to which they stay open between rounds."""
-
-LAYERED = ("sentence", "speech", "transformers")
-"""Builders of transformers, whose layers all give features of one width."""
 
 
 @dataclass
