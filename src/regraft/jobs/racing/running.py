@@ -47,6 +47,9 @@ RACE = "race"
 TRIED = 16
 """Examples that a network is timed on, after as many that are not counted: the first tile takes longer than the others."""
 
+FEW_TILES = 8
+"""Tiles of inputs of various lengths, fewer than which do not say how fast a pass is."""
+
 OPENING = 3.0
 """Seconds that it takes to open a network and to run its first tile, at the least."""
 
@@ -242,7 +245,8 @@ class Field:
         )
         if isinstance(runner.space, Spaces):
             found.features = runner.space.spaces[-1].gather(found.identities)
-        if found.computed >= TRIED // 2:
+        # inputs of a new length take longer the first time: only many say how fast it is
+        if found.computed >= (TRIED // 2 if self.modality.pad is None or runner.pace is None else FEW_TILES * runner.frozen.tile):
             runner.pace = found.seconds / found.computed
         runner.done = max(runner.done, found.looked)
         runner.memory = max(runner.memory, resident_mb() or 0.0)
