@@ -249,8 +249,8 @@ Shifts = Mapping[tuple[str, str], float]
 
 SHIFTS: Shifts = {
     ("norm", "image"): -0.11,
-    ("contrastive", "text"): 0.41,
-    ("contrastive", "packaged:use-multilingual-v3"): 0.03,
+    ("contrastive", "text"): 0.36,
+    ("contrastive", "packaged:use-multilingual-v3"): 0.01,
     ("full", "text"): 0.16,
     ("full", "packaged:use-multilingual-v3"): -0.05,
 }
