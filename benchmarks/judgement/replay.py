@@ -414,32 +414,31 @@ def smoothed(right):
 
 def fitted_shifts(rows):
     """By kind of rung and task how much more than the rules was gained on the usual networks, and by kind of rung and network on the
-    others, from some residuals. The prior of a task is that the papers are right, that of another network that it is as the usual one, each
-    give or take PRIOR; fits on one set share what is its own.
+    others, from some residuals. The prior is that the papers are right, give or take PRIOR; fits on one set share what is its own. Of
+    networks that were not measured nothing is known but the task.
     """
     found = {}
     for rung in RUNGS:
         for task, (usual, *others) in NETWORKS.items():
             kind = rung.partition("=")[0]
             own = [row for row in rows if row[2] == rung]
-            usually = _shift([row for row in own if row[3] == usual], 0.0)
+            usually = _shift([row for row in own if row[3] == usual])
             if abs(usually) >= LEAST:
                 found[kind, task] = round(usually, 2)
             for network in others:
                 there = [row for row in own if row[3] == network]
-                more = _shift(there, found.get((kind, task), 0.0))
+                more = _shift(there)
                 if there and abs(more - found.get((kind, task), 0.0)) >= LEAST:
                     found[kind, PACKAGED + network] = round(more, 2)
     return found
 
 
-def _shift(rows, prior):
-    """How much more than the rules these say was gained, when `prior` is what is thought before."""
+def _shift(rows):
+    """How much more than the rules these say was gained."""
     by_set = defaultdict(list)
     for name, _, _, _, gain, rule, noise in rows:
         by_set[name].append((gain - rule.mean, noise))
-    certainty = 1 / PRIOR**2
-    weighted = prior * certainty
+    certainty, weighted = 1 / PRIOR**2, 0.0
     for own in by_set.values():
         spread = APART**2 + statistics.mean(noise**2 for _, noise in own) / len(own)
         certainty += 1 / spread

@@ -250,9 +250,9 @@ Shifts = Mapping[tuple[str, str], float]
 SHIFTS: Shifts = {
     ("norm", "image"): -0.11,
     ("contrastive", "text"): 0.36,
-    ("contrastive", "packaged:use-multilingual-v3"): 0.01,
+    ("contrastive", "packaged:use-multilingual-v3"): -0.11,
     ("full", "text"): 0.16,
-    ("full", "packaged:use-multilingual-v3"): -0.05,
+    ("full", "packaged:use-multilingual-v3"): -0.11,
 }
 """From fits on eight sets, 5 and 20 examples a class (`fitted_shifts` in benchmarks/judgement/replay.py): the rules of papers are believed
 to 0.4 before anything is measured, data sets are 0.4 apart, and what is left below 0.1 is nothing.
