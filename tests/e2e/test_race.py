@@ -62,12 +62,13 @@ def pictures(tmp_path, make_images):
 def here(monkeypatch):
     """The networks of this file stand for those that are here; the blind one is the usual one."""
     from regraft.jobs import race
+    from regraft.jobs import frozen
     from regraft.jobs.racing import entering, running, telling
 
     facts = [find_model(f"nets:{name}", Access(allow_code=True)) for name in ("blind", "good")]
     module = sys.modules[race.__module__]
     monkeypatch.setattr(entering, "all_models", lambda: facts)
-    for room in (telling, running):
+    for room in (telling, running, frozen):
         monkeypatch.setattr(room, "default_model", lambda task: facts[0])
     return module
 
