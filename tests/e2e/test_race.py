@@ -61,8 +61,7 @@ def pictures(tmp_path, make_images):
 @pytest.fixture
 def here(monkeypatch):
     """The networks of this file stand for those that are here; the blind one is the usual one."""
-    from regraft.jobs import race
-    from regraft.jobs import frozen
+    from regraft.jobs import frozen, race
     from regraft.jobs.racing import entering, running, telling
 
     facts = [find_model(f"nets:{name}", Access(allow_code=True)) for name in ("blind", "good")]
