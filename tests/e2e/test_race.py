@@ -163,6 +163,22 @@ def test_what_training_gives_too_little_is_not_opened(pictures, here, monkeypatc
     assert told["winner"] == "python:nets:blind" and ahead in told["reasons"][0]
 
 
+def test_a_network_of_fixed_words_is_promised_nothing(text_table):
+    from regraft.jobs.labelled import open_labelled
+    from regraft.jobs.racing.promising import Promises
+    from regraft.pretrained import all_models
+    from regraft.spec import FitSpec
+
+    labelled = open_labelled(FitSpec(data=str(text_table)), text_table, None)
+    own, fixed = (next(f for f in all_models() if f.name.endswith(name)) for name in ("all-minilm-l6-v2", "use-multilingual-v3"))
+    count = len(labelled.part("train")[0])
+    told = Promises(labelled, "auto", None, count, 0)
+    assert told.of(own, None) > 0 == told.of(fixed, None)
+    # as much as fits, and nothing where only a head is fitted
+    assert 0 == Promises(labelled, "auto", 120.0, count, 0).of(own, 10.0) < Promises(labelled, "auto", 120.0, count, 0).of(own, 1e-3)
+    assert Promises(labelled, "head", None, count, 0).of(own, None) == 0
+
+
 def test_of_few_examples_a_network_is_timed_once_it_is_open(make_images, tmp_path, here, monkeypatch):
     from regraft.jobs.frozen import Frozen
 

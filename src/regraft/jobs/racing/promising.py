@@ -21,6 +21,10 @@ from regraft.strategy.similarity import UNKNOWN
 LAYERED = ("sentence", "speech", "transformers")
 """Builders of transformers, whose layers all give features of one width."""
 
+FIXED = ("ngram",)
+"""Builders of networks whose words are a fixed table beside what trains: they are promised nothing. What was trained on one gave little
+everywhere, and nothing where other networks gain most (benchmarks/results/judgement.json, docs/how-it-decides.md)."""
+
 LOOKING, BEGINNING = 0.15, 10.0
 """Part of what is left after the head that a climb looks for what rungs take; seconds of a fit that are neither pass nor head."""
 
@@ -47,6 +51,8 @@ class Promises:
 
     def of(self, facts: ModelFacts, pace: float | None) -> float:
         """What a network is expected to gain by what is trained below its head, when an example takes `pace` seconds in its pass."""
+        if facts.architecture.get("builder") in FIXED:
+            return 0.0
         trained = self.examples - self.tested
         prospects = unlooked(self.labelled, facts.name, trained, self.near, self.outcomes)
         wanted = {"top": "top=1"}.get(self.train, self.train)
