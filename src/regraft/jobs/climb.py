@@ -29,7 +29,7 @@ from regraft.jobs.common import memory_room_mb, peak_memory_mb, resident_mb
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive
 from regraft.jobs.engines import circumstances
 from regraft.jobs.frozen import Frozen
-from regraft.jobs.growing import errors_of, likely
+from regraft.jobs.growing import compared_places, errors_of, likely
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.network import Given
 from regraft.jobs.pacing import SHORTENED, finishing
@@ -71,9 +71,6 @@ PACE = "pace"
 
 FEW_TILES = 8
 """Tiles of examples, fewer than which do not say how fast a pass is."""
-
-COMPARED = 2000
-"""Training examples whose nearest neighbours are looked for."""
 
 LACKING, VIEWED = "the network has no such layers, or cannot be trained so", "it reads examples as they are, and views were asked for"
 
@@ -316,7 +313,7 @@ class Climb:
         values = np.eye(len(target.outputs), dtype=np.float32)[y] if kind == "class" else y.reshape(len(y), -1).astype(np.float64)
         middle = np.median(values, axis=0) if kind == "number" else values.mean(0)
         always = np.where(np.isfinite(self.head.held_out), middle[None, :], np.nan)
-        some = np.unique(np.linspace(0, len(y) - 1, min(len(y), COMPARED)).astype(int))
+        some = compared_places(len(y))
         near = np.full(always.shape, np.nan)
         rows = self.features[validation.parts.train[some]]
         near[some] = neighbour_outputs(rows, values[some], validation.folds[some])

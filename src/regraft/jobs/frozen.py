@@ -136,11 +136,13 @@ class Frozen:
                 emit(Said(f"the feature store is over its size: {removed.rows:,} rows of {removed.key} were removed"))
         return extracted
 
-    def seconds_again(self, examples: Sequence[Example], device: str, threads: int, engine: Engine) -> tuple[float, int]:
+    def seconds_again(
+        self, examples: Sequence[Example], device: str, threads: int, engine: Engine, into: Space | Spaces | None = None
+    ) -> tuple[float, int]:
         """(seconds, examples that the tiles would have held) of a few examples that go once more, one by one: what a network takes
-        when it is open already, whatever is stored.
+        when it is open already, whatever is stored. `into` is that of `run`.
         """
-        again = lambda one: self.run([one], device, threads, engine, keep=False, summaries=False, emit=silent)
+        again = lambda one: self.run([one], device, threads, engine, keep=False, summaries=False, emit=silent, into=into)
         if not self._made:
             again(examples[0])
         found = [again(one) for one in examples[:AGAIN]]

@@ -16,6 +16,9 @@ from regraft.strategy.similarity import Similarity, similarity_of
 if TYPE_CHECKING:
     from regraft.training.probe import Probe
 
+COMPARED = 2000
+"""Training examples whose nearest neighbours are looked for, at most."""
+
 STRONGER = 3
 """Strengths that are tried for a part of the examples: the one for all of them and stronger ones. Fewer examples ask for more."""
 
@@ -130,13 +133,18 @@ class Seen:
         """
         from regraft.evaluation.trust.similarity import skills_of
 
-        return similarity_of(*skills_of(self, bare))
+        return similarity_of(*skills_of(self, bare, compared_places(len(self.y))))
 
     def curve(self) -> LearningCurve:
         """The learning curve so far."""
         from regraft.evaluation.trust.learning import measure
 
         return measure(self)
+
+
+def compared_places(count: int) -> np.ndarray:
+    """The places, of so many examples, whose nearest neighbours are looked for."""
+    return np.unique(np.linspace(0, count - 1, min(count, COMPARED)).astype(int))
 
 
 def strata_of(validation: Validation) -> np.ndarray:

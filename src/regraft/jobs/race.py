@@ -79,8 +79,8 @@ def race(
     The networks are those of `model`, or all of the task whose weights are here (installed, or fetched before and known to the catalogue).
     They see the same growing parts of the training examples; a head on each is cross-validated in the same folds, those that fall behind
     are dropped. The race ends when one is left, all examples were seen, more is not worth it, or its time is over: 15 % of `budget` (a
-    quarter of a small one, up to 30 s), or a
-    minute. The test part is not looked at. Limits and `budget` are those of `plan`, the other arguments those of `fit`.
+    quarter of a small one, up to 30 s), or a minute. The test part is not looked at. Limits and `budget` are those of `plan`, the other
+    arguments those of `fit`.
 
     Returns `candidates` (each with its published figure, scores, figure with interval, how far it is behind, where it was dropped and why),
     `winner`, `regret`, `rounds` and more. Raises UsageError where no network keeps the limits (with what to relax), and whatever `fit`

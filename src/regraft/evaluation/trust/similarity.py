@@ -48,20 +48,24 @@ def _as_values(evidence: HeldOut) -> np.ndarray:
     return evidence.y.reshape(len(evidence.y), -1).astype(np.float64)
 
 
-def errors_at(evidence: HeldOut, bare: np.ndarray) -> dict[str, float]:
-    """Mean held-out errors: of a linear layer, of nearest neighbours, of the layer without a network, and of always saying the same."""
+def errors_at(evidence: HeldOut, bare: np.ndarray, places: np.ndarray | None = None) -> dict[str, float]:
+    """Mean held-out errors: of a linear layer, of nearest neighbours, of the layer without a network, and of always saying the same.
+    Neighbours are looked for among the examples at some `places`; among all when not given.
+    """
     values = _as_values(evidence)
     middle = np.median(values, axis=0) if evidence.kind == "number" else values.mean(0)
     always = np.where(np.isfinite(evidence.held), middle[None, :], np.nan)
-    neighbours = neighbour_outputs(evidence.rows, values, evidence.folds)
+    some = slice(None) if places is None else places
+    neighbours = np.full(always.shape, np.nan)
+    neighbours[some] = neighbour_outputs(evidence.rows[some], values[some], evidence.folds[some])
     outputs = {"linear": evidence.held, "neighbours": evidence.likely(neighbours), "without_network": bare}
     outputs["constant"] = evidence.likely(always)
     return {name: float(evidence.errors(o).mean()) for name, o in outputs.items()}
 
 
-def skills_of(evidence: HeldOut, bare: np.ndarray) -> tuple[float, float, float]:
+def skills_of(evidence: HeldOut, bare: np.ndarray, places: np.ndarray | None = None) -> tuple[float, float, float]:
     """The skills of a linear layer, of nearest neighbours and of the layer without a network, as `similarity_of` takes them."""
-    errors = errors_at(evidence, bare)
+    errors = errors_at(evidence, bare, places)
     linear, neighbours, without = (skill_of(errors[name], errors["constant"]) for name in ("linear", "neighbours", "without_network"))
     return linear, neighbours, without
 

@@ -21,6 +21,7 @@ from regraft.jobs.common import check_losses, computing_threads, peak_memory_mb,
 from regraft.jobs.engines import Chosen, choose_engine, circumstances, engine_at_once
 from regraft.jobs.frozen import Frozen, frozen_pretrained
 from regraft.jobs.growing import Seen
+from regraft.jobs.linear import BASELINE_STRENGTHS
 from regraft.jobs.network import Given, given_network
 from regraft.jobs.parts import divide, nested
 from regraft.jobs.planned import known_of
@@ -434,7 +435,7 @@ def _without_network(making: Making, validation: Validation, extracted: Extracte
     """(the same head without a network, how many numbers it reads of an example)."""
     modality = making.modality
     rows = modality.vectorise(modality.learn_vectoriser(extracted.summaries), extracted.summaries)
-    strengths = strengths_for(validation.target.loss)[1::2]
+    strengths = strengths_for(validation.target.loss)[BASELINE_STRENGTHS]
     probe: Probe = validation.probe("without the network", rows, strengths, silent, nested=False, careful=False)
     return probe, rows.shape[1]
 

@@ -19,6 +19,7 @@ from regraft.events import Progress, silent
 from regraft.facts import Figure
 from regraft.jobs.common import check_losses
 from regraft.jobs.growing import Seen
+from regraft.jobs.linear import BASELINE_STRENGTHS
 from regraft.jobs.near import find_near
 from regraft.jobs.parts import divide, rows_at
 from regraft.jobs.racing.entering import FAILED, Dropped
@@ -72,7 +73,7 @@ class Judge:
             return None
         errors: dict[str, np.ndarray] = {}
         judged: dict[str, Any] = {}
-        heads: dict[str, Seen] = {}
+        best: tuple[float, Seen] | None = None
         begun = time.perf_counter()
         expected = 0.0
         for name in running:
@@ -82,9 +83,11 @@ class Judge:
             probe = validation.probe(
                 f"output layer, {name}", rows, strengths_for(self.racing.target.loss), silent, nested=False, careful=False
             )
-            judged[name], heads[name] = validation.judge(probe.out_of_fold), Seen(validation, rows, probe)
+            judged[name] = validation.judge(probe.out_of_fold)
             right = validation.view.gains(self.racing.target.compared, judged[name].truth, judged[name].truth)
             errors[name] = right - validation.gains(judged[name])
+            if best is None or errors[name].mean() < best[0]:
+                best = float(errors[name].mean()), Seen(validation, rows, probe)
             runner.found = {
                 "seen": seen,
                 "figure": validation.figures(judged[name])[self.racing.metric].to_json(),
@@ -98,9 +101,9 @@ class Judge:
         constant = validation.view.constant(judged[running[0]].truth)
         self.bare |= {"constant": constant}
         rows, metric = np.stack([errors[name] for name in running]), self.racing.target.metrics[0]
-        best = running[int(rows.mean(1).argmin())]
-        near = heads[best].similarity(self.bare["held"]).kind
-        self.racing.promises.look(validation.figures(judged[best])[metric].value, near)
+        if best is not None and self.racing.promises.made:
+            near = best[1].similarity(self.bare["held"]).kind
+            self.racing.promises.look(validation.figures(validation.judge(best[1].held))[metric].value, near)
         promises = [self.racing.promised(name) for name in running]
         look = Look(tuple(running), rows, seen, tuple(promises), metric)
         for name, gap, promise in zip(running, gaps(look), promises, strict=True):
@@ -130,7 +133,7 @@ class Judge:
             place = {k: i for i, k in enumerate(first.kept)}
             summaries = [first.summaries[place[k]] for k in kept]
             rows = self.racing.modality.vectorise(self.racing.modality.learn_vectoriser(summaries), summaries)
-            strengths = strengths_for(self.racing.target.loss)[1::2]
+            strengths = strengths_for(self.racing.target.loss)[BASELINE_STRENGTHS]
             probe = validation.probe("without the network", rows, strengths, silent, nested=False, careful=False)
             judged = validation.judge(probe.out_of_fold)
             figure = validation.figures(judged)[self.racing.metric].to_json()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from regraft.facts import ModelFacts
+from regraft.jobs.climb import LOOKING
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.planned import earlier_outcomes
 from regraft.jobs.prospects import unlooked
@@ -25,8 +26,8 @@ FIXED = ("ngram",)
 """Builders of networks whose words are a fixed table beside what trains: they are promised nothing. What was trained on one gave little
 everywhere, and nothing where other networks gain most (benchmarks/results/judgement.json, docs/how-it-decides.md)."""
 
-LOOKING, BEGINNING = 0.15, 10.0
-"""Part of what is left after the head that a climb looks for what rungs take; seconds of a fit that are neither pass nor head."""
+BEGINNING = 10.0
+"""Seconds of a fit that are neither pass nor head."""
 
 
 @dataclass
@@ -44,6 +45,11 @@ class Promises:
     least: float = 0.0
     """What is worth training for, on the scale of gains: a climb trains for no less."""
     outcomes: Sequence[Outcome] = field(default_factory=lambda: earlier_outcomes()[0])
+
+    @property
+    def made(self) -> bool:
+        """Whether anything is: not where only a head is fitted."""
+        return self.train != "head"
 
     def look(self, head: float, near: str) -> None:
         """Hear what the best head reaches so far, and how near the data is to what its network knows."""

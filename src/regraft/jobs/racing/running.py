@@ -17,10 +17,11 @@ from regraft.data.base import TEST, TRAIN
 from regraft.errors import DataError, ModelError, RegraftError, UsageError
 from regraft.events import Emit, Event, Progress, Said, Started, Warned, silent
 from regraft.facts import ModelFacts
+from regraft.jobs.climb import FEW_TILES
 from regraft.jobs.common import core_count, resident_mb
 from regraft.jobs.depths import DeepNetwork
 from regraft.jobs.engines import choose_engine, circumstances, engine_at_once, reference_engine
-from regraft.jobs.frozen import AGAIN, Frozen, frozen_pretrained
+from regraft.jobs.frozen import Frozen, frozen_pretrained
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.network import Given
 from regraft.jobs.parts import nested
@@ -46,9 +47,6 @@ RACE = "race"
 
 TRIED = 16
 """Examples that a network is timed on, after as many that are not counted: the first tile takes longer than the others."""
-
-FEW_TILES = 8
-"""Tiles of inputs of various lengths, fewer than which do not say how fast a pass is."""
 
 OPENING = 3.0
 """Seconds that it takes to open a network and to run its first tile, at the least."""
@@ -259,12 +257,10 @@ class Field:
         """Time a network whose only pass took what opening it takes: a few examples go once more, one by one, each in a tile of its own."""
         assert runner.extracted is not None
         fresh = runner.space.empty() if isinstance(runner.space, Spaces) else Space(None, {})
-        timed: list[Extracted] = []
-        for k in runner.extracted.kept[:AGAIN]:
-            one, on = [self.train[self.order[k]]], (self.device, self.threads, runner.engine)
-            timed.append(runner.frozen.run(one, *on, keep=False, summaries=False, emit=silent, into=fresh))
-        if computed := sum(found.computed for found in timed):
-            runner.pace = sum(found.seconds for found in timed) / (computed * runner.frozen.tile)
+        some = [self.train[self.order[k]] for k in runner.extracted.kept]
+        if some:
+            spent, timed = runner.frozen.seconds_again(some, self.device, self.threads, runner.engine, fresh)
+            runner.pace = spent / timed if timed else runner.pace
 
     def _measure(self, runner: Runner) -> None:
         """What limits on latency and memory look at."""
