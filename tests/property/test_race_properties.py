@@ -8,6 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from regraft.strategy.gains import Expected
+from regraft.strategy.pilot import Pilot, after, worth_of
 from regraft.strategy.race import GROWTH, Look, expected_regret, falling_behind, next_size, promised, standing, that_fit, trained
 
 
@@ -87,3 +89,22 @@ def test_what_all_gain_alike_is_no_difference_and_errors_stay_errors(metric, eac
     ends = trained(metric, errors, promises)
     assert all(ends >= -1e-12) and all(ends <= errors + 1e-12) and ends[int(np.argmin(promises))] == errors[int(np.argmin(promises))]
     np.testing.assert_allclose(trained(metric, errors, [p + alike for p in promises]), ends, atol=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(looks(), st.floats(0, 2), st.integers(1, 300))
+def test_a_pilot_is_worth_nothing_less_than_nothing(look, doubt, judged):
+    told = replace(look, promises=look.promises or (0.0,) * len(look.names))
+    for name in told.names:
+        worth = worth_of(told, name, doubt, judged)
+        assert 0 <= worth <= max(1.0, float(told.errors.max())) + 1e-9
+        assert worth_of(told, name, 0.0, judged) == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.floats(0, 3), st.floats(0.05, 2), st.floats(-3, 3), st.floats(0.01, 1), st.floats(0, 2))
+def test_more_that_was_seen_promises_no_less(promise, doubt, gain, noise, more):
+    pilot = lambda mean: Pilot(Expected(mean, noise), 100, 0.5, 0.5, 20, 1.0)
+    told = after(promise, doubt, pilot(gain))
+    ends = promise, max(0.0, pilot(gain).says.mean)
+    assert 0 <= told <= max(ends) + 1e-9 and told <= after(promise, doubt, pilot(gain + more)) + 1e-9

@@ -46,6 +46,7 @@ from regraft.strategy.explain import Step, Story, explained, step_of
 from regraft.strategy.gains import RATE, SHARES, Expected, Grown, scaled, unscaled
 from regraft.strategy.ladder import Choice, Prospect, Room, Standing, Tried, most_promising, next_rung
 from regraft.strategy.outcomes import Outcome, stage_of
+from regraft.strategy.pilot import Pilot, heard
 from regraft.strategy.plan import allowance, seconds_in_words
 from regraft.strategy.similarity import Similarity, similarity_of, skill_of
 from regraft.workspace.bundle import copy_bundle, same_bundle
@@ -163,7 +164,7 @@ class Climb:
                 self.steps[choice.train] = replace(step, why=reason)
                 standing = replace(standing, passed=standing.passed | {choice.train})
                 continue
-            self.steps[choice.train] = step.judged(done.tried, _range(done.over_best), done.seconds, done.memory)
+            self.steps[choice.train] = step.judged(done.tried, range_of(done.over_best), done.seconds, done.memory)
             standing = standing.with_tried(choice.train, done.tried)
             self._keep_outcome(prospect, own, standing, done)
             if done.tried.better:
@@ -197,8 +198,8 @@ class Climb:
         recorder, deadline, validation = self.recorder, self.recorder.deadline, self.validation
         parts, target = validation.parts, self.labelled.target
         outcomes, near = earlier_outcomes()[0], self.similarity.kind
-        if found := hopeless(self.labelled, self.given.facts.name, len(parts.train), near, outcomes, judged):
-            return found, {}
+        if hopeless(found := self._unlooked(), self.metric, judged):
+            return found, {}  # what each takes is not looked at
         known = self._known()
         pace = self._pace(known)
         left = lambda: deadline.left - finishing(recorder)
@@ -263,14 +264,20 @@ class Climb:
             judged,
             near,
         )
-        there = ground.prospects()
+        there = self._heard(ground.prospects())
         lacking = [train for train in LADDER[2:] if train not in rungs and (train != "contrastive" or few_texts(self.labelled))]
         return there, {train: VIEWED if train == "contrastive" and self.seen else LACKING for train in lacking}
 
     def _unlooked(self) -> list[Prospect]:
         """What can be said of the rungs where there is no time to look at what they take."""
         examples, near = len(self.validation.parts.train), self.similarity.kind
-        return unlooked(self.labelled, self.given.facts.name, examples, near, earlier_outcomes()[0])
+        return self._heard(unlooked(self.labelled, self.given.facts.name, examples, near, earlier_outcomes()[0]))
+
+    def _heard(self, prospects: list[Prospect]) -> list[Prospect]:
+        """After what a short training of this network gave in a race, where it had one."""
+        race = self.recorder.decisions.get("race") or {}
+        own = next((c for c in race.get("candidates", ()) if c["name"] == self.given.facts.name), {})
+        return heard(prospects, Pilot.from_json(own["pilot"])) if own.get("pilot") else prospects
 
     def _pace(self, known: Mapping[str, Any]) -> Pace:
         """How fast the pass and the head were, here or in an earlier plan of the same data."""
@@ -381,7 +388,7 @@ class Climb:
             else:
                 candidate = trained_candidate(trained, validation, self.head.engine, self.head.features)
             (over_best, count), (over_head, _) = (compared(candidate.held_out, o.held_out, validation) for o in (best, self.head))
-            tried = weigh(_range(over_best), _range(over_head), count)
+            tried = weigh(range_of(over_best), range_of(over_head), count)
             if kept := tried.better:
                 candidate = tempered(candidate, validation, own.decide, self.emit)
             scores = candidate.scores(validation.parts.test) if kept and len(validation.parts.test) else np.zeros((0, 1))
@@ -534,7 +541,8 @@ def raised(before: float | None, now: float | None) -> float | None:
     return now if now is not None and before is not None and now > before else None
 
 
-def _range(figure: Figure) -> Range:
+def range_of(figure: Figure) -> Range:
+    """A figure with its interval, for the ladder."""
     return Range(figure.value, figure.low, figure.high)
 
 

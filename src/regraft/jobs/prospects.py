@@ -316,12 +316,9 @@ def calibrated(
     return found, complete
 
 
-def hopeless(labelled: Labelled, model: str, examples: int, near: str, outcomes: Sequence[Outcome], judged: float) -> list[Prospect]:
-    """What rungs are expected to gain over a head that gave `judged`, where none is worth any time: what each takes is then not looked at.
-    Empty where one may be.
-    """
-    prospects = unlooked(labelled, model, examples, near, outcomes)
-    return prospects if most_promising(prospects, Standing(labelled.target.metrics[0], judged)) is None else []
+def hopeless(prospects: Sequence[Prospect], metric: str, judged: float) -> bool:
+    """Whether none of what was not looked at is expected to be worth any time, over a head that gave `judged`."""
+    return most_promising(prospects, Standing(metric, judged)) is None
 
 
 def unlooked(labelled: Labelled, model: str, examples: int, near: str, outcomes: Sequence[Outcome]) -> list[Prospect]:

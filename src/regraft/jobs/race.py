@@ -20,6 +20,7 @@ from regraft.jobs.labelled import Labelled, asked_spec, open_labelled
 from regraft.jobs.plan import limits_of
 from regraft.jobs.racing.entering import BEHIND, Dropped, enter
 from regraft.jobs.racing.judging import Judge
+from regraft.jobs.racing.piloting import Pilots
 from regraft.jobs.racing.running import RACE, Field
 from regraft.jobs.racing.telling import Story
 from regraft.spec import AUTO, FitSpec, one_of, refuse
@@ -151,7 +152,7 @@ class _Race:
     alone: bool = True
 
     def __post_init__(self) -> None:
-        self.judge, self.story = Judge(self.field, self.alone), Story(self.field)
+        self.judge, self.story, self.pilots = Judge(self.field, self.alone), Story(self.field), Pilots(self.field)
         self.looks: list[Look] = []
 
     def __call__(self) -> dict[str, Any]:
@@ -166,6 +167,8 @@ class _Race:
                 stopped = self._run()
             finally:
                 field.close()
+            if self.looks and self.judge.last is not None:
+                self.looks[-1] = self.pilots(self.looks[-1], self.judge.seen)
         field.keep_paces()
         last = self.looks[-1] if self.looks else None
         result = self.story.result(stopped, self._standing() if last else None, last, self.judge.bare)
@@ -202,7 +205,10 @@ class _Race:
                 self.looks.append(look)
                 field.idle = field.spare and nothing_promised(look)
                 slack = equal(field.target.metrics[0], float(look.ends.min()))
+                hopeful = self.pilots.worth_one(look, len(field.train))
                 for name in falling_behind(look, len(field.train), compared, slack):
+                    if name in hopeful:
+                        continue
                     gap = field.runners[name].found["gap"].negative()
                     ahead = ", and less by what is trained below it" if gap.value > 0 else ""
                     behind = f"{field.target.difference(gap)} against {look.names[look.best()]}{ahead}"

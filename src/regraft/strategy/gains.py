@@ -55,6 +55,14 @@ class Expected:
         return Range(unscaled(metric, self.mean), min(ends), max(ends))
 
 
+def drawn(prior: Expected, measured: Expected) -> Expected:
+    """Two independent opinions of one thing, each with the weight that its certainty gives it."""
+    if not measured.deviation or not prior.deviation:
+        return measured if not measured.deviation else prior
+    own, other = 1 / prior.deviation**2, 1 / measured.deviation**2
+    return Expected((own * prior.mean + other * measured.mean) / (own + other), (own + other) ** -0.5)
+
+
 RATE = {True: Expected(0.4, 0.2), False: Expected(0.25, 0.2)}
 """How fast a linear head gets better, for shares and for errors: by n to the power of this, of the odds of being right, or of one over the
 error. The first is regraft's own, on six sets (benchmarks/judgement/growth.py); Hestness et al. 2017 find 0.07 to 0.35 for the errors of

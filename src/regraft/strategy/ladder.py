@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from regraft.strategy.cost import Range
-from regraft.strategy.gains import HALF, SHARES, Expected, counted, scaled, unscaled
+from regraft.strategy.gains import HALF, SHARES, Expected, counted, drawn, scaled, unscaled
 from regraft.strategy.plan import seconds_in_words, worth
 
 ALIKE = 0.5
@@ -78,6 +78,8 @@ class Prospect:
     memory: Range
     reasons: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    shown: float = 0.0
+    """What a few steps of it were seen to give: no part of its training is expected to give less."""
 
     def way(self, left: float) -> Way | None:
         """The fullest that surely fits into the seconds that are left; None where not even the shortest does."""
@@ -85,7 +87,8 @@ class Prospect:
 
     def gained(self, way: Way | None) -> Expected:
         """What is expected of it so; of the whole schedule without a way."""
-        return self.gain if way is None else way.gained(self.gain)
+        told = self.gain if way is None else way.gained(self.gain)
+        return Expected(max(told.mean, self.shown), told.deviation) if self.shown else told
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, which `from_json` reads."""
@@ -97,6 +100,7 @@ class Prospect:
             "memory": self.memory.to_json(),
             "reasons": list(self.reasons),
             "raw": dict(self.raw),
+            **({"shown": round(self.shown, 4)} if self.shown else {}),
         }
 
     @classmethod
@@ -104,7 +108,8 @@ class Prospect:
         """What `to_json` gave."""
         ways = tuple(Way(float(w["share"]), int(w["folds"]), Range.from_json(w["seconds"])) for w in values["ways"])
         memory, gain = Range.from_json(values["memory"]), Expected(*map(float, values["gain"]))
-        return cls(values["train"], values["order"], gain, ways, memory, tuple(values["reasons"]), dict(values["raw"]))
+        shown = float(values.get("shown", 0.0))
+        return cls(values["train"], values["order"], gain, ways, memory, tuple(values["reasons"]), dict(values["raw"]), shown)
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ class Standing:
         """
         best, expected = self.over_head, self._moved(prospect, prospects).gained(way)
         prior = Expected(expected.mean - best.mean, math.hypot(expected.deviation, best.deviation))
-        more = _drawn(prior, self._gained(over_best, count))
+        more = drawn(prior, self.gained(over_best, count))
         figure = value_on(self.metric, scaled(self.metric, self.figure))
         better = value_on(self.metric, scaled(self.metric, self.figure) + more.mean) > figure + KEPT * worth(self.metric)
         return Tried(over_head, count, Expected(best.mean + more.mean, math.hypot(best.deviation, more.deviation)), better)
@@ -181,7 +186,7 @@ class Standing:
         """What a rung is expected to give in such a way, on the scale of `gains.scaled`, now that others were tried."""
         return Expected(scaled(self.metric, self.head), 0.0).plus(self._moved(prospect, prospects).gained(way))
 
-    def _gained(self, gain: Range, count: int) -> Expected:
+    def gained(self, gain: Range, count: int) -> Expected:
         """A measured gain on the scale of `gains.scaled`, and what chance has in it: of shares with half a success and half an error more,
         and half a difference, so that none at all among a few does not mean that there is none.
         """
@@ -201,21 +206,13 @@ class Standing:
             if other.train not in self.tried or other.gain.deviation <= 0:
                 continue
             tried, own = self.tried[other.train], other.gain.deviation
-            measured = self._gained(tried.measured, tried.count)
+            measured = self.gained(tried.measured, tried.count)
             surprise = (measured.mean - other.gain.mean) / own * own**2 / (own**2 + measured.deviation**2)
             surprises.append(min(SURPRISE, max(-SURPRISE, surprise)))
         if not surprises:
             return prospect
         shift = ALIKE * prospect.gain.deviation * sum(surprises) / len(surprises)
         return replace(prospect, gain=Expected(prospect.gain.mean + shift, prospect.gain.deviation))
-
-
-def _drawn(prior: Expected, measured: Expected) -> Expected:
-    """Two independent opinions of one thing, each with the weight that its certainty gives it."""
-    if not measured.deviation or not prior.deviation:
-        return measured if not measured.deviation else prior
-    own, other = 1 / prior.deviation**2, 1 / measured.deviation**2
-    return Expected((own * prior.mean + other * measured.mean) / (own + other), (own + other) ** -0.5)
 
 
 @dataclass(frozen=True)

@@ -254,12 +254,26 @@ def seconds_of_steps(learner: Learner, task: Task, settings: Settings, seed: int
     return seconds_of_step(_problem(learner, task, settings, np.ones(len(task.train), bool), learner.state(), None, seed))
 
 
-def one_training(learner: Learner, task: Task, settings: Settings, own: np.ndarray, seed: int, length: int | None = None) -> int:
-    """Train on `own` (n,) of the training examples from the learner's present weights, and leave it trained; with a `length` so many steps
-    at most. Returns the steps that were taken.
+def one_training(
+    learner: Learner,
+    task: Task,
+    settings: Settings,
+    own: np.ndarray,
+    seed: int,
+    *,
+    length: int | None = None,
+    begin: State | None = None,
+    over: Callable[[], bool] = lambda: False,
+) -> int:
+    """Train on `own` (n,) of the training examples from the learner's present weights, with those of `begin` in their place, and leave it
+    trained; with a `length` so many steps at most, and none after `over` says so. Returns the steps that were taken.
     """
-    problem = _problem(learner, task, settings, own, learner.state(), None, seed)
-    found = train(replace(problem, length=length))
+    if begin is not None:
+        state = learner.state()
+        begin = {name: tensor.to(state[name].device) for name, tensor in begin.items()}
+    problem = _problem(learner, task, settings, own, learner.state(), begin, seed)
+    shorter = lambda restart, step, end: step if over() else None
+    found = train(replace(problem, length=length, shorter=shorter))
     _back(learner, task, own)
     return found.steps
 

@@ -52,8 +52,12 @@ NO_TIME = Dropped(TIME, "no time was left to look at it")
 
 def failed(error: Exception) -> Dropped:
     """Why a network failed, in a line."""
-    said = error.found if isinstance(error, RegraftError) else f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-    return Dropped(FAILED, f"it failed: {said}".rstrip(": "))
+    return Dropped(FAILED, f"it failed: {of_error(error)}".rstrip(": "))
+
+
+def of_error(error: Exception) -> str:
+    """What an error says, in a line."""
+    return error.found if isinstance(error, RegraftError) else f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from regraft.workspace.store import Spaces
 
 if TYPE_CHECKING:
     from regraft.features import Extracted
+    from regraft.training.probe import Probe
 
 SCORED = 1_000
 """Examples that scores of transferability are made of at most."""
@@ -45,6 +46,8 @@ class Judge:
     alone: bool
     bare: dict[str, Any] = field(default_factory=dict[str, Any])
     """The same head without a network, and always saying the same."""
+    last: tuple[Validation, list[int], dict[str, Probe]] | None = None
+    """The last round: its folds, the examples in it, and the heads."""
 
     def __call__(self, running: list[str], seen: int) -> Look | None:
         """A head on the features of every network, in the same folds, and one without a network; None where so few examples cannot be
@@ -73,7 +76,7 @@ class Judge:
             return None
         errors: dict[str, np.ndarray] = {}
         judged: dict[str, Any] = {}
-        best: tuple[float, Seen] | None = None
+        heads: dict[str, Probe] = {}
         begun = time.perf_counter()
         expected = 0.0
         for name in running:
@@ -83,11 +86,9 @@ class Judge:
             probe = validation.probe(
                 f"output layer, {name}", rows, strengths_for(self.racing.target.loss), silent, nested=False, careful=False
             )
-            judged[name] = validation.judge(probe.out_of_fold)
+            heads[name], judged[name] = probe, validation.judge(probe.out_of_fold)
             right = validation.view.gains(self.racing.target.compared, judged[name].truth, judged[name].truth)
             errors[name] = right - validation.gains(judged[name])
-            if best is None or errors[name].mean() < best[0]:
-                best = float(errors[name].mean()), Seen(validation, rows, probe)
             runner.found = {
                 "seen": seen,
                 "figure": validation.figures(judged[name])[self.racing.metric].to_json(),
@@ -98,17 +99,25 @@ class Judge:
             expected += probe_seconds(len(rows), rows.shape[1], len(self.racing.target.outputs), nested=False)
             self.racing.emit(Progress(RACE, seen))
         self.racing.probing = max(0.2, min(10.0, (time.perf_counter() - begun) / max(1e-3, expected)))
+        self.last = validation, kept, heads
         constant = validation.view.constant(judged[running[0]].truth)
         self.bare |= {"constant": constant}
         rows, metric = np.stack([errors[name] for name in running]), self.racing.target.metrics[0]
-        if best is not None and self.racing.promises.made:
-            near = best[1].similarity(self.bare["held"]).kind
-            self.racing.promises.look(validation.figures(validation.judge(best[1].held))[metric].value, near)
+        if self.racing.promises.made:
+            best = min(running, key=lambda name: float(errors[name].mean()))
+            near = self.seen(best).similarity(self.bare["held"]).kind
+            self.racing.promises.look(validation.figures(judged[best])[metric].value, near)
         promises = [self.racing.promised(name) for name in running]
         look = Look(tuple(running), rows, seen, tuple(promises), metric)
         for name, gap, promise in zip(running, gaps(look), promises, strict=True):
             self.racing.runners[name].found |= {"gap": Gap(gap), "promised": round(promise, 3)}
         return look
+
+    def seen(self, name: str) -> Seen:
+        """What a network of the last round was judged by."""
+        assert self.last is not None
+        validation, kept, heads = self.last
+        return Seen(validation, rows_at(_rows(self.racing.extracted(name), kept), validation.parts.train), heads[name])
 
     def _validation(self, first: Extracted, kept: Sequence[int]) -> Validation:
         """Folds for the examples that all networks have features of; near-duplicates, as the first one sees them, share one."""

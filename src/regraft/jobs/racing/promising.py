@@ -1,6 +1,6 @@
 """What training below the head is expected to add to each network of a race: facts, paces and how near the data is in, log odds out.
 
-It trains nothing and knows no figure of the data but the best head's.
+It trains nothing itself and knows no figure of the data but the best head's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from regraft.jobs.labelled import Labelled
 from regraft.jobs.planned import earlier_outcomes
 from regraft.jobs.prospects import unlooked
 from regraft.strategy.cost import probe_seconds
+from regraft.strategy.gains import Expected
 from regraft.strategy.outcomes import Outcome
 from regraft.strategy.race import promised, race_seconds, worth_more
 from regraft.strategy.rungs import AUTO
@@ -45,6 +46,8 @@ class Promises:
     least: float = 0.0
     """What is worth training for, on the scale of gains: a climb trains for no less."""
     outcomes: Sequence[Outcome] = field(default_factory=lambda: earlier_outcomes()[0])
+    heard: dict[str, float] = field(default_factory=dict[str, float])
+    """What networks are promised after a short training of each."""
 
     @property
     def made(self) -> bool:
@@ -56,20 +59,44 @@ class Promises:
         self.near, self.least = near, worth_more(self.labelled.target.metrics[0], head)
 
     def of(self, facts: ModelFacts, pace: float | None) -> float:
-        """What a network is expected to gain by what is trained below its head, when an example takes `pace` seconds in its pass."""
+        """What a network is expected to gain by what is trained below its head, when an example takes `pace` seconds in its pass; what was
+        heard of it, where it had a pilot.
+        """
+        if facts.name in self.heard:
+            return self.heard[facts.name]
+        trained, gains = self.examples - self.tested, {train: gain.mean for train, gain in self._gains(facts).items()}
+        return promised(gains, trained, *self._room(facts, pace), self.least, cut=_cut(facts))
+
+    def doubt(self, facts: ModelFacts, pace: float | None) -> float:
+        """How uncertain that is, as a standard deviation: that of the rung that is expected to gain most, of those of which a part fits;
+        0 where none does.
+        """
+        each, left = self._room(facts, pace)
+        trained, cut = self.examples - self.tested, _cut(facts)
+        able = [g for train, g in self._gains(facts).items() if promised({train: 1.0}, trained, each, left, cut=cut)]
+        return max(able, key=lambda gain: gain.mean).deviation if able else 0.0
+
+    def _gains(self, facts: ModelFacts) -> dict[str, Expected]:
+        """What rungs that may be trained afterwards are expected to gain on a network."""
         if facts.architecture.get("builder") in FIXED:
-            return 0.0
-        trained = self.examples - self.tested
-        prospects = unlooked(self.labelled, facts.name, trained, self.near, self.outcomes)
+            return {}
+        prospects = unlooked(self.labelled, facts.name, self.examples - self.tested, self.near, self.outcomes)
         wanted = {"top": "top=1"}.get(self.train, self.train)
-        gains = {p.train: p.gain.mean for p in prospects if wanted in (AUTO, p.train)}
-        each, left = (pace, self._left(facts, pace or 0.0)) if self.budget is not None else (None, 0.0)
-        # others than transformers take inputs of one length only where they are cut: images have one
-        cut = facts.task == "image" or facts.architecture.get("builder") in LAYERED
-        return promised(gains, trained, each, left, self.least, cut=cut)
+        return {p.train: p.gain for p in prospects if wanted in (AUTO, p.train)}
+
+    def _room(self, facts: ModelFacts, pace: float | None) -> tuple[float | None, float]:
+        """(seconds of an example, seconds that are left); without a budget neither matters."""
+        return (pace, self._left(facts, pace or 0.0)) if self.budget is not None else (None, 0.0)
 
     def _left(self, facts: ModelFacts, pace: float) -> float:
         """Seconds of the budget that are left for training, with the time of the race taken off, and what comes before and after."""
         assert self.budget is not None
         head = probe_seconds(self.examples - self.tested, facts.features, len(self.labelled.target.outputs), nested=True)
         return (1 - LOOKING) * max(0.0, self.budget - race_seconds(self.budget) - BEGINNING - pace * self.examples - head)
+
+
+def _cut(facts: ModelFacts) -> bool:
+    """Whether the frozen part of a network can run once: others than transformers take inputs of one length only where they are cut, and
+    images have one.
+    """
+    return facts.task == "image" or facts.architecture.get("builder") in LAYERED

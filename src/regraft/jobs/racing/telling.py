@@ -74,7 +74,7 @@ class Story:
             "licence": facts.licence,
             "published": entry.published,
             "prior": entry.accuracy,
-            **{name: _plain(found.get(name)) for name in ("seen", "figure", "gap", "gain", "promised", "scores")},
+            **{name: _plain(found.get(name)) for name in ("seen", "figure", "gap", "gain", "promised", "pilot", "scores")},
             "pace": None if runner is None or runner.pace is None else float(f"{runner.pace:.4g}"),
             "latency": None if runner is None or runner.latency is None else round(runner.latency, 2),
             "seconds": round(runner.seconds, 2) if runner else 0.0,
