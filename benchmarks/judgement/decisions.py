@@ -22,7 +22,7 @@ choose by one half of them and be judged by the other. Kinds:
 - RUNG in 2m: `regraft fit --train RUNG --budget 2m` from an empty home: what a user with that budget gets. What ends earlier is the
   same with ten minutes, and with 30 seconds where it ended in those.
 - auto in 2m: what regraft itself does with the budget and nothing else said, under the name of the usual network; `network` is the one that
-  it took, `climbed` are the rungs that it trained, and whether each was kept.
+  it took, `climbed` are the rungs that it trained, and whether each was kept, `pilots` the short trainings of its race.
 - RUNG in 10m: the same with ten minutes, where two were too few for all steps or folds.
 
 A fit sees the training examples alone, and its time holds no test part; predicting comes afterwards. Seconds are those of a clock, which
@@ -331,8 +331,13 @@ def fitted(name, network, subset, truth, seed, what, folder):
 
 
 def _itself(result, decided):
-    """What regraft chose by itself."""
-    return {"climbed": {r["train"]: r["kept"] for r in result["ladder"] if r["tried"]}, "network": decided["model"].partition(":")[2]}
+    """What regraft chose by itself, and the pilots of its race."""
+    raced = decided.get("race", {}).get("candidates", ())
+    return {
+        "climbed": {r["train"]: r["kept"] for r in result["ladder"] if r["tried"]},
+        "network": decided["model"].partition(":")[2],
+        "pilots": {c["name"].partition(":")[2]: c["pilot"] for c in raced if c.get("pilot")},
+    }
 
 
 def cell(name, n, seed, network, what, data, subsets, commit):

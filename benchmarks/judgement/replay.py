@@ -8,7 +8,7 @@ only say more of how good it is). What has no cell is never guessed: it is count
 
 A climb is told the predictions of the plan's cell, but for rungs that the grid does not have (`top=2`, `none`). A step costs what its own
 fit took beyond the head's; timing what rungs take costs what the plan took beyond the head, 15 % of what is left at most. What was
-measured within a budget of its own is taken to fit into what is left of it after the head.
+measured within a budget of its own is taken to fit into what is left of it after the head. Pilots of a race are those of `auto`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from decisions import HERE, NETWORKS, RUNGS, SIZES, classes_of, cut_short, key, 
 from regraft.jobs.racing.promising import BEGINNING
 from regraft.strategy.gains import SHIFTS, gain_of, nearness, scaled
 from regraft.strategy.ladder import Prospect, Range, Room, Standing, most_promising, next_rung
+from regraft.strategy.pilot import Pilot, after
 from regraft.strategy.race import WORTH_RACING, Look, beyond_reach, promised, race_seconds, standing, worth_more
 
 SECONDS = {"30 s": 30.0, "2 min": 120.0, "10 min": 600.0}
@@ -134,10 +135,13 @@ class Cells:
         if network in FIXED:
             return 0.0
         told = n / classes_of(name), near, (), "accuracy", kind_of(name), shifts, PACKAGED + network
-        gains = {rung: gain_of(rung, *told).expected.mean for rung in RUNGS if means(name, n, rung)}
+        gains = {rung: gain_of(rung, *told).expected for rung in RUNGS if means(name, n, rung)}
         head = self.get(name, n, 0, network, "probe")["head_seconds"]
         left = (1 - LOOKING) * max(0.0, budget - race_seconds(budget) - BEGINNING - each * n - head)
-        return promised(gains, n, each, left, least)
+        promise = promised({rung: gain.mean for rung, gain in gains.items()}, n, each, left, least)
+        own = (self.get(name, n, 0, NETWORKS[kind_of(name)][0], "auto in 2m") or {}).get("pilots", {}).get(network)
+        able = [gain for rung, gain in gains.items() if promised({rung: 1.0}, n, each, left)]
+        return after(promise, max(able, key=lambda g: g.mean).deviation, Pilot.from_json(own)) if own and able else promise
 
     def prospects(self, plan, name, network, shifts):
         evidence = plan["evidence"]
