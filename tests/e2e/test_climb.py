@@ -18,6 +18,7 @@ from regraft.deadline import Deadline
 from regraft.errors import Interrupted, UsageError
 from regraft.events import Progress, Started
 from regraft.jobs import climb, prospects
+from regraft.jobs import expecting as before
 from regraft.jobs.frozen import AGAIN
 from regraft.strategy import ladder as ladder_rules
 from regraft.workspace import checkpoints
@@ -47,7 +48,7 @@ def expecting(put) -> None:
     gains = {"norm": 3.0, "full": 9.0}
     put(prospects, "gain_of", lambda train, *_, **__: Gain(Expected(gains.get(train, -9.0), 0.1), "a test", 0.0))
     put(climb, "next_rung", _both)
-    put(climb, "hopeless", lambda *_: [])
+    put(before, "hopeless", lambda *_: False)
     put(settings, "epochs_for", lambda *_: 5)
 
 
@@ -213,7 +214,7 @@ def test_a_climb_of_several_labels_and_of_a_number(image_folder, kind):
 def test_few_shot_training_is_climbed_to(image_folder, monkeypatch):
     from regraft.strategy.ladder import Choice
 
-    for module in (prospects, climb):
+    for module in (prospects, before):
         monkeypatch.setattr(module, "few_texts", lambda _: True)
     once = lambda _, standing, __: Choice("" if standing.tried else "contrastive", "asked by a test", "contrastive", {})
     monkeypatch.setattr(climb, "next_rung", once)

@@ -13,7 +13,7 @@ from PIL import Image
 import regraft
 from regraft.errors import ModelError
 from regraft.events import Said
-from regraft.jobs import climb
+from regraft.jobs import climb, expecting
 from regraft.jobs.racing import piloting
 from regraft.jobs.racing.piloting import Pilots
 from regraft.pretrained import Access, find_model
@@ -109,7 +109,7 @@ def test_without_a_pilot_the_better_head_is_taken(pictures, monkeypatch, how):
         monkeypatch.setattr(piloting, "plan_deeper", lambda *given: (_ for _ in ()).throw(ModelError("it has no gradient")))
     else:
         monkeypatch.setattr(pilot_rules, "JUDGED", (200, 200))
-    monkeypatch.setattr(regraft.jobs.climb.Climb, "_look", lambda self, judged: ([], {}))
+    monkeypatch.setattr(expecting.Expecting, "_look", lambda self: ([], {}))
     said = []
     race = regraft.fit(pictures, budget="10m", on_event=said.append, **MORE).result["race"]
     assert race["winner"] == "python:nets:steady" and of(race, "learner")["pilot"] is None
@@ -119,7 +119,7 @@ def test_without_a_pilot_the_better_head_is_taken(pictures, monkeypatch, how):
 
 def test_a_race_alone_and_a_limit_on_memory_make_none(pictures, monkeypatch):
     monkeypatch.setattr(Pilots, "_pilot", lambda *given: pytest.fail("trained"))
-    monkeypatch.setattr(regraft.jobs.climb.Climb, "_look", lambda self, judged: ([], {}))
+    monkeypatch.setattr(expecting.Expecting, "_look", lambda self: ([], {}))
     assert regraft.race(pictures, budget="10m", **MORE)["winner"] == "python:nets:steady"
     run = regraft.fit(pictures, model="auto", train="auto", budget="10m", max_memory="900GB", **MORE)
     assert run.result["model"] == "python:nets:steady"

@@ -11,6 +11,7 @@ import pytest
 import regraft
 from regraft.errors import UsageError
 from regraft.events import Said
+from regraft.jobs import expecting
 from regraft.pretrained import Access, find_model
 
 OWN = """
@@ -135,7 +136,7 @@ def test_a_fit_takes_the_winner_and_says_so_before(pictures, here, command, monk
 
 
 def test_a_fit_within_a_budget_races_without_being_asked(pictures, here, monkeypatch):
-    monkeypatch.setattr(regraft.jobs.climb.Climb, "_look", lambda self, judged: ([], {}))
+    monkeypatch.setattr(expecting.Expecting, "_look", lambda self: ([], {}))
     given = {"allow_code": True, "threads": 1}
     run = regraft.fit(pictures, budget="10m", **given)
     assert run.result["model"] == "python:nets:good" == run.result["race"]["winner"] and of(run.result["race"], "good")["promised"] > 0
@@ -149,7 +150,7 @@ def test_what_training_gives_too_little_is_not_opened(pictures, here, monkeypatc
 
     more = {"good": 0.0, "blind": 0.7}
     monkeypatch.setattr(Promises, "of", lambda self, facts, pace: more[facts.name.rpartition(":")[2]])
-    monkeypatch.setattr(regraft.jobs.climb.Climb, "_look", lambda self, judged: ([], {}))
+    monkeypatch.setattr(expecting.Expecting, "_look", lambda self: ([], {}))
     race = regraft.fit(pictures, budget="10m", allow_code=True, threads=1).result["race"]
     assert race["winner"] == "python:nets:blind" and race["rounds"] == [] and race["stopped"] == "no other one is left to look at"
     why = "training is expected to give python:nets:blind 0.70 more in log odds"

@@ -25,6 +25,7 @@ from regraft.jobs.common import check_losses, choose_device, computing_threads, 
 from regraft.jobs.contrastive import TunedEncoder, check_contrastive, train_contrastive
 from regraft.jobs.deeper import Trained, train_deeper
 from regraft.jobs.engines import wanted_engine
+from regraft.jobs.expecting import Expecting
 from regraft.jobs.frozen_pass import FrozenPass
 from regraft.jobs.labelled import Labelled, asked_spec, open_labelled
 from regraft.jobs.linear import Linear
@@ -373,7 +374,7 @@ class _Fit:
     def _climb(self, linear: Linear, head: Candidate, bare: Bare, left_out: Sequence[LeftOut]) -> Run:
         """Train what is worth it, from the head on, and ship the best."""
         extracted, network, validation = linear.extracted, linear.network, linear.validation
-        found = Climb(
+        expecting = Expecting(
             self.given,
             self.spec,
             self.labelled,
@@ -381,7 +382,7 @@ class _Fit:
             extracted.features,
             validation,
             linear.probe,
-            head,
+            head.held_out,
             bare.probe.out_of_fold,
             network.frozen,
             network.chosen.engine,
@@ -392,8 +393,8 @@ class _Fit:
             self.device,
             self.threads,
             self.recorder,
-            lambda deeper, recorder: self._train_deeper(deeper, linear, recorder),
-        )()
+        )
+        found = Climb(expecting, head, lambda deeper, recorder: self._train_deeper(deeper, linear, recorder))()
         self.recorder.deadline.silence()
         chosen = tempered(head, validation, self.decide, self.emit) if found.candidate is head else found.candidate
         return self.ship(chosen, None, bare, validation, left_out, found.over_head, found.result)

@@ -247,6 +247,11 @@ class Validation:
         """What a model gains over another one with held-out outputs (n, outputs), paired on the same examples."""
         return mean_interval(self.gains(judged) - self.gains(self.judge(other, judged.places)))
 
+    def compared(self, outputs: np.ndarray, other: np.ndarray) -> tuple[Figure, int]:
+        """(what a model gains over another one, by held-out outputs (n, outputs) of both, where both have them; how many those are)."""
+        places = np.flatnonzero(np.isfinite(outputs).all(1) & np.isfinite(other).all(1))
+        return self.gain(self.judge(outputs, places), other), len(places)
+
     def gains(self, judged: Judged) -> np.ndarray:
         """How good each decision is (places,)."""
         return self.view.gains(self.target.compared, judged.truth, judged.decided)

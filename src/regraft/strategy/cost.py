@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
+from regraft.facts import Figure
 from regraft.strategy.contrastive import Contrast
 from regraft.strategy.settings import Settings, batch_for, folds_to_train, worth_timing
 
@@ -26,6 +27,11 @@ class Range:
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, figure: Figure) -> Range:
+        """A measured figure with its interval."""
+        return cls(figure.value, figure.low, figure.high)
 
     @classmethod
     def around(cls, value: float, spread: float) -> Range:

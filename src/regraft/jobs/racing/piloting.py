@@ -16,7 +16,6 @@ import numpy as np
 from regraft.errors import RegraftError
 from regraft.events import Said
 from regraft.jobs.calibrate import Sample, usual_settings
-from regraft.jobs.climb import compared, range_of
 from regraft.jobs.common import memory_room_mb
 from regraft.jobs.deeper import read_material, whole_learner
 from regraft.jobs.growing import Seen
@@ -25,6 +24,7 @@ from regraft.jobs.racing.promising import LAYERED
 from regraft.jobs.racing.running import Field, Runner
 from regraft.jobs.validation import Validation
 from regraft.jobs.work import Deeper, plan_deeper
+from regraft.strategy.cost import Range
 from regraft.strategy.ladder import Standing
 from regraft.strategy.pilot import BATCH, JUDGED, LEAST, SHARE, STEPS, Pilot, after, folds_that_judge, judges, pilot_seconds, worth_one
 from regraft.strategy.race import Look
@@ -135,12 +135,17 @@ class Pilots:
     def _told(self, validation: Validation, held: np.ndarray, scores: np.ndarray, before: np.ndarray, steps: int, seconds: float) -> Pilot:
         """What scores (held, outputs) of the held-out examples say after and before training."""
         metric = self.racing.target.metrics[0]
-        after, head = (np.full((len(validation.folds), scores.shape[1]), np.nan) for _ in range(2))
-        after[held], head[held] = scores, before
-        outputs = [validation.linked(own) for own in (after, head)]
-        over_head, count = compared(outputs[0], outputs[1], validation)
+        outputs = _outputs(validation, held, scores), _outputs(validation, held, before)
+        over_head, count = validation.compared(*outputs)
         figures = [validation.figures(validation.judge(own))[metric].value for own in outputs]
-        return Pilot(Standing(metric, figures[1]).gained(range_of(over_head), count), count, figures[1], figures[0], steps, seconds)
+        return Pilot(Standing(metric, figures[1]).gained(Range.of(over_head), count), count, figures[1], figures[0], steps, seconds)
+
+
+def _outputs(validation: Validation, held: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Outputs (n, outputs) by scores (held, outputs) of some examples; NaN where there are none."""
+    every = np.full((len(validation.folds), scores.shape[1]), np.nan)
+    every[held] = scores
+    return validation.linked(every)
 
 
 def _head(seen: Seen, learnt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

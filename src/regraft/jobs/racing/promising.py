@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from regraft.facts import ModelFacts
-from regraft.jobs.climb import LOOKING
+from regraft.jobs.expecting import LOOKING
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.planned import earlier_outcomes
 from regraft.jobs.prospects import unlooked

@@ -17,10 +17,10 @@ from regraft.data.base import TEST, TRAIN
 from regraft.errors import DataError, ModelError, RegraftError, UsageError
 from regraft.events import Emit, Event, Progress, Said, Started, Warned, silent
 from regraft.facts import ModelFacts
-from regraft.jobs.climb import FEW_TILES
 from regraft.jobs.common import core_count, resident_mb
 from regraft.jobs.depths import DeepNetwork
 from regraft.jobs.engines import choose_engine, circumstances, engine_at_once, reference_engine
+from regraft.jobs.expecting import FEW_TILES
 from regraft.jobs.frozen import Frozen, frozen_pretrained
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.network import Given
