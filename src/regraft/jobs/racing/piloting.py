@@ -1,6 +1,6 @@
 """Pilots: short trainings of networks of a race. Heads and the examples that were seen come in; what training gained over them goes out.
 
-One learns from examples outside of one fold and is judged on that fold, without which its head was fitted. Weights are not kept.
+A pilot learns from some folds and is judged on others, from a head that was fitted to what it learns from. Its weights are not kept.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from regraft.strategy.cost import Range
 from regraft.strategy.ladder import Standing
 from regraft.strategy.pilot import BATCH, JUDGED, LEAST, SHARE, STEPS, Pilot, after, folds_that_judge, judges, pilot_seconds, worth_one
 from regraft.strategy.race import Look
+from regraft.strategy.rungs import AUTO
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +74,7 @@ class Pilots:
         """
         # convolutions lose at first what the whole training gains (docs/log.md)
         racing, made = self.racing, self.racing.promises
-        if not racing.spare or not made.made or racing.limits.memory is not None:
+        if not racing.spare or made.train not in (AUTO, "full") or racing.limits.memory is not None:
             return []
         judged, left = judges(examples), self._left()
         room = memory_room_mb() if racing.device == "cpu" else math.inf
@@ -122,8 +123,8 @@ class Pilots:
     def _parts(self, validation: Validation) -> tuple[np.ndarray, np.ndarray]:
         """The places of examples that are learnt from, and of those that judge: of whole folds, which share nothing."""
         random, folds = np.random.default_rng(self.racing.spec.seed), validation.folds
-        of = folds < folds_that_judge(len(folds), validation.count)
-        learnt, held = (random.permutation(np.flatnonzero(own)) for own in (~of, of & (folds >= 0)))
+        judge = (folds >= 0) & (folds < folds_that_judge(len(folds), validation.count))
+        learnt, held = (random.permutation(np.flatnonzero(own)) for own in (~judge, judge))
         return learnt[: STEPS * BATCH], held[: JUDGED[1]]
 
     def _sample(self, seen: Seen, places: np.ndarray) -> Sample:
