@@ -33,8 +33,8 @@ LEAST_ERROR = 1e-9
 
 
 PARTS = {0.0625: 0.05, 0.125: 0.1, 0.25: 0.3, 0.5: 0.7, 1.0: 1.0}
-"""Part of the steps that are made -> part of the gain that they give, as measured for top=1 on 300 questions (docs/how-it-decides.md). Where
-a pilot shows that few steps give more, that counts (`Prospect.shown`)."""
+"""Part of the steps that are made -> part of the gain that they give, as measured for top=1 on 300 questions (docs/how-it-decides.md).
+Where a pilot shows that few steps give more, that counts (`Prospect.shown`)."""
 
 IN_WORDS = {0.0625: "a sixteenth", 0.125: "an eighth", 0.25: "a quarter", 0.5: "half", 1.0: "all"}
 
