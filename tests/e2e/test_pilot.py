@@ -90,6 +90,7 @@ def test_a_few_steps_turn_a_race_and_move_what_is_expected(pictures, monkeypatch
     assert pilot["steps"] == 20 and pilot["judged"] >= 40 and pilot["head"] < 0.75 < 0.9 < pilot["figure"]
     assert race["winner"] == run.result["model"] == "python:nets:learner" and learner["promised"] > steady["promised"]
     assert "python:nets:steady has the better head" in race["reasons"][0]
+    assert f"20 steps of training took python:nets:learner from {pilot['head']:.3f} to {pilot['figure']:.3f} on " in race["reasons"][1]
     told = [event.message for event in said if isinstance(event, Said)]
     assert "race: 20 steps of training on python:nets:learner, which may turn it" in told
     # the climb knows what they gave

@@ -116,10 +116,17 @@ class Story:
             said[0] += f" {ends[ahead]:.3f}, and {winner} {ends[winner]:.3f}"
         elif others:
             said[0] += "; " + "; ".join(f"{name} {self.racing.runners[name].found['figure']['value']:.3f}" for name in others)
+        said += [self._of_pilot(name) for name in last.names if "pilot" in self.racing.runners[name].found]
         if len(self.racing.runners) > 1:
             lost = f"{now.regret * 100:.1f} points" if self.racing.target.name != "number" else f"{now.regret:.3g}"
             said.append(f"to stop here ({stopped}) is expected to lose {lost} against the best of them")
         return [*said, *filter(None, [self._by_published(winner)])]
+
+    def _of_pilot(self, name: str) -> str:
+        """What a short training of a network gave."""
+        pilot = self.racing.runners[name].found["pilot"]
+        judged = f"on {pilot['judged']} held-out {self.racing.modality.nouns}"
+        return f"{pilot['steps']} steps of training took {name} from {pilot['head']:.3f} to {pilot['figure']:.3f} {judged}"
 
     def _by_published(self, winner: str) -> str:
         """What published figures would have said, where that is another network; nothing where they say nothing."""
