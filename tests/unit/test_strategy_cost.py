@@ -18,6 +18,7 @@ from regraft.strategy.cost import (
     deeper_disk,
     deeper_memory,
     deeper_stages,
+    engines_memory,
     head_disk,
     head_memory,
     head_stages,
@@ -104,6 +105,8 @@ def test_training_follows_the_rule_for_folds(step):
 
 def test_memory_is_that_of_what_trains():
     held = Held(resident=500, peak=700)
+    table = deeper_memory(AMOUNT, held, 1200, replace(FULL, buffers=65_000_000), 32)
+    assert table.value - deeper_memory(AMOUNT, held, 1200, FULL, 32).value == pytest.approx(195)
     head, top, full = head_memory(AMOUNT, held, 1200), *(deeper_memory(AMOUNT, held, 1200, b, 32) for b in (TOP, FULL))
     assert head.value == 700 and head.value <= top.value < full.value
     assert full.value > 500 + 32 * 40
@@ -192,6 +195,10 @@ def test_stages_of_events(event, stage):
 def test_a_head_whose_features_are_stored_holds_no_network():
     opened = Held(resident=300.0, peak=800.0)
     stored = stored_memory(replace(AMOUNT, missing=0), opened)
+    assert stored_memory(replace(AMOUNT, missing=0), opened, "image").value == stored.value - 80
+    assert engines_memory("image", AMOUNT, 0.1) > 400 > 0 == engines_memory("image", AMOUNT, 0.001) == engines_memory("text", AMOUNT, 0.1)
+    assert engines_memory("image", replace(AMOUNT, missing=399), 9.0) == 0
+    assert head_memory(AMOUNT, opened, 200, 100.0).value == pytest.approx(head_memory(AMOUNT, opened, 200).value + 100)
     assert 276 < stored.low < stored.high < head_memory(AMOUNT, opened, AMOUNT.examples).low
     assert stored_memory(replace(AMOUNT, train=10, test=0), Held(100.0, 120.0)).value == pytest.approx(120, abs=1)
 

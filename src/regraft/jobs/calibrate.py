@@ -196,6 +196,7 @@ def timed(deeper: Deeper, sample: Sample, settings: Settings, examples: int, bat
             step=step,
             rounded=scale * took("bf16") if worth else None,
             rounds=rounds,
+            buffers=_buffers(deeper),
         )
         windows = len(material.example) / len(work.examples)
         return Timed(body, judged, reading, latency, windows, _length(deeper, material))
@@ -208,6 +209,11 @@ def _length(deeper: Deeper, material: Material) -> int:
         return usual_length(material) if MODALITIES[deeper.facts.task].pad else 1
     except (KeyError, IndexError, ValueError):  # what a cut keeps has no lengths
         return 1
+
+
+def _buffers(deeper: Deeper) -> int:
+    """Bytes of what is no parameter."""
+    return sum(b.numel() * b.element_size() for b in deeper.whole.net.module.buffers())
 
 
 def _bytes(material: Material) -> int:
@@ -265,7 +271,7 @@ def untimed(deeper: Deeper, example: float) -> Timed:
     every, live = net.totals()
     sizes = [math.prod(row.output) * max(1, row.calls) for row in net.rows() if row.output and not row.children]
     prepared = sum(t[0].numel() * t.element_size() for t in net.inputs.values())
-    body = Body(macs=net.seen.macs, parameters=every, trained=live, prepared=prepared, activations=4 * sum(sizes), rounds=False)
+    body = Body(net.seen.macs, every, live, prepared=prepared, activations=4 * sum(sizes), buffers=_buffers(deeper))
     return Timed(body, 2 * example / 3, example / 3, 1000 * example, 1.0, 32 if MODALITIES[deeper.facts.task].pad else 1)
 
 

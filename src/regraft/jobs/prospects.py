@@ -42,6 +42,7 @@ from regraft.strategy.cost import (
     deeper_disk,
     deeper_memory,
     deeper_stages,
+    engines_memory,
     head_disk,
     head_memory,
     head_stages,
@@ -119,7 +120,7 @@ class Ground:
         if train == "head":
             reasons = [f"a head on {self.seen:,} examples, cross-validated: {self.metric} {self.judged:.3f}"]
             reasons += [self.grown.why] if self.grown.why else []
-            memory = head_memory(amount, self.held, self.seen) if amount.missing else stored_memory(amount, self.held)
+            memory = self._head_memory() if amount.missing else stored_memory(amount, self.held, facts.task)
             disk = head_disk(amount, parameters)
             counts = (parameters, (amount.width + 1) * amount.outputs)
             return self._put(train, None, head_stages(amount, pace), memory, disk, counts, reasons)
@@ -193,6 +194,10 @@ class Ground:
             return contrastive_stages(self.amount, self.pace, one.body, contrast_for(self.amount.train, one.length), most, share)
         precision = precision_for(one.body.step, one.body.rounded) if one.body.step and one.body.rounded else "fp32"
         return deeper_stages(self.amount, self.pace, one.body, settings, precision, most, share)
+
+    def _head_memory(self) -> Range:
+        more = engines_memory(self.given.facts.task, self.amount, self.pace.example)
+        return head_memory(self.amount, self.held, self.seen, more)
 
     def _memory(self, train: str) -> Range:
         return deeper_memory(self.amount, self.held, self.seen, self.rungs[train].timed.body, self.rungs[train].settings.batch)
