@@ -140,8 +140,7 @@ class Cells:
         left = (1 - LOOKING) * max(0.0, budget - race_seconds(budget) - BEGINNING - each * n - head)
         promise = promised({rung: gain.mean for rung, gain in gains.items()}, n, each, left, least)
         own = (self.get(name, n, 0, NETWORKS[kind_of(name)][0], "auto in 2m") or {}).get("pilots", {}).get(network)
-        able = [gain for rung, gain in gains.items() if promised({rung: 1.0}, n, each, left)]
-        return after(promise, max(able, key=lambda g: g.mean).deviation, Pilot.from_json(own)) if own and able else promise
+        return after(promise, gains["full"].deviation, Pilot.from_json(own)) if own else promise
 
     def prospects(self, plan, name, network, shifts):
         evidence = plan["evidence"]

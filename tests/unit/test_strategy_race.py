@@ -178,16 +178,23 @@ def test_of_few_examples_a_difference_of_heads_says_little():
 
 
 def test_a_promise_is_of_what_fits():
-    gains = {"top=1": 0.3, "full": 0.5, "none": 9.0}
-    every = race.passes_of("full", 100)
-    assert race.passes_of("none", 100) == 0 < race.passes_of("top=1", 100) < race.passes_of("top=2", 100) < every
-    for left, told in ((0.0, 0.0), (0.1 * every, 0.09), (0.25 * every, 0.3), (0.5 * every, 0.35), (every, 0.5)):
-        assert race.promised({k: v for k, v in gains.items() if k != "none"}, 100, 1.0, left) == pytest.approx(told), left
+    gains = {"top=1": 0.3, "full": 0.5}
+    before, steps = race.passes_of("full", 100)
+    work = [race.passes_of(train, 100) for train in ("none", "top=1", "top=2", "full", "contrastive")]
+    assert [b for b, _ in work] == [0, 100, 100, 100, 200] and 0 == work[0][1] < work[1][1] < work[2][1] < work[3][1] == steps
+    # what every training begins with is not less where fewer steps are made
+    for share, told in ((0.0, 0.0), (0.1, 0.21), (0.25, 0.3), (0.5, 0.35), (1.0, 0.5)):
+        assert race.promised(gains, 100, 1.0, before + share * steps) == pytest.approx(told), share
+    assert race.promised(gains, 100, 1.0, before) == 0 < race.promised(gains, 100, 1.0, before + steps / 16)
     assert race.promised({"full": -0.2}, 100, 1.0, 1e9) == 0 == race.promised({}, 100, None, 0.0)
     assert race.promised({"full": 0.5}, 100, None, 0.0) == 0.5
-    assert race.passes_of("top=1", 100, cut=False) == every
+    assert race.passes_of("top=1", 100, cut=False) == (before, steps)
+    # of many examples the shortest training is a small part of all of it, of few it is all
+    assert race.least_passes(5000) == 5000 + 6 * 20 * 32 < sum(race.passes_of("full", 5000)) / 10
+    assert race.least_passes(4) <= sum(race.passes_of("full", 4))
     # what a climb would not train for is no promise
-    assert race.promised({"full": 0.5}, 100, 1.0, 0.5 * every, 0.4) == 0 < race.promised({"full": 0.5}, 100, 1.0, every, 0.4)
+    half, every = before + 0.5 * steps, before + steps
+    assert race.promised({"full": 0.5}, 100, 1.0, half, 0.4) == 0 < race.promised({"full": 0.5}, 100, 1.0, every, 0.4)
     assert race.worth_more("accuracy", 0.5) == pytest.approx(0.04, abs=1e-3)
     assert race.worth_more("accuracy", 0.5) < race.worth_more("accuracy", 0.97)
     assert race.worth_more("accuracy", 1.0) == 0 and race.worth_more("mae", 3.0) == 0.02

@@ -205,7 +205,7 @@ class _Race:
                 self.looks.append(look)
                 field.idle = field.spare and nothing_promised(look)
                 slack = equal(field.target.metrics[0], float(look.ends.min()))
-                hopeful = self.pilots.worth_one(look, len(field.train))
+                hopeful = self.pilots.worth_one(look)
                 for name in falling_behind(look, len(field.train), compared, slack):
                     if name in hopeful:
                         continue

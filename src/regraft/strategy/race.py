@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regraft.facts import Figure
+from regraft.strategy.budget import LEAST_STEPS
 from regraft.strategy.contrastive import contrast_for
 from regraft.strategy.gains import HALF, SHARES, scaled, unscaled
 from regraft.strategy.ladder import PARTS
@@ -171,15 +172,22 @@ def _covariance(errors: Numbers) -> Numbers:
     return apart @ apart.T / (errors.shape[1] - 1)
 
 
-def passes_of(train: str, examples: int, *, cut: bool = True) -> float:
+def passes_of(train: str, examples: int, *, cut: bool = True) -> tuple[float, float]:
     """How many times an example goes through the whole network, or as much work, until a rung is trained on so many examples and judged in
-    one fold; backward is twice the forward. `cut`: the frozen part runs once. 0 for what is not trained so.
+    one fold: (whatever part of the training is made, in the steps of all of it); backward is twice the forward. `cut`: the frozen part runs
+    once. Nothing for what is not trained so.
     """
     if train == "contrastive":
         contrast = contrast_for(examples, 1)
-        return 2 * (3 * contrast.steps * contrast.batch + examples)
+        return 2 * examples, 2 * 3 * contrast.steps * contrast.batch
     epochs = epochs_for(examples, batch_for(examples))
-    return examples * (1 + 2 * 3 * epochs * (LIVE[train] if cut else 1.0)) if train in LIVE else 0.0
+    return (examples, examples * 2 * 3 * epochs * (LIVE[train] if cut else 1.0)) if train in LIVE else (0, 0)
+
+
+def least_passes(examples: int) -> float:
+    """The same of the shortest training of everything that is made, together."""
+    steps = min(LEAST_STEPS, epochs_for(examples, batch_for(examples)) * math.ceil(examples / batch_for(examples)))
+    return examples + 2 * 3 * steps * min(examples, batch_for(examples))
 
 
 def promised(gains: Mapping[str, float], examples: int, each: float | None, left: float, least: float = 0.0, *, cut: bool = True) -> float:
@@ -188,7 +196,8 @@ def promised(gains: Mapping[str, float], examples: int, each: float | None, left
     """
     told = [0.0]
     for train, gain in gains.items():
-        fits = math.inf if each is None else left / max(1e-9, each * passes_of(train, examples, cut=cut))
+        before, steps = passes_of(train, examples, cut=cut)
+        fits = math.inf if each is None else (left / max(1e-9, each) - before) / max(1e-9, steps)
         told += [gain * part for share, part in PARTS.items() if share <= fits and gain * part >= least]
     return max(told)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,12 @@ class Pilots:
         `seen` gives what a network was judged by.
         """
         racing, failed = self.racing, set[str]()
-        while names := [name for name in self.worth_one(look, look.errors.shape[1]) if name not in failed]:
+        while True:
+            judged = judges(look.errors.shape[1])
+            doubts = {name: doubt for name, doubt in self._doubts(look.names, judged).items() if name not in failed}
+            names = worth_one(look, doubts, judged)
+            if not names:
+                return look
             runner = racing.runners[names[0]]
             until = time.perf_counter() + self._left()
             racing.emit(Said(f"race: {STEPS} steps of training on {runner.name}, which may turn it"))
@@ -60,31 +65,32 @@ class Pilots:
             if found is None:
                 failed.add(runner.name)
                 continue
-            doubt = racing.promises.doubt(runner.facts, runner.pace)
-            racing.promises.heard[runner.name] = promise = after(racing.promised(runner.name), doubt, found)
+            racing.promises.heard[runner.name] = promise = after(racing.promised(runner.name), doubts[runner.name], found)
             runner.found |= {"pilot": found.to_json(), "promised": round(promise, 3)}
             nouns = racing.modality.nouns
             racing.emit(Said(f"{runner.name}: {found.figure:.3f} after them, {found.head:.3f} before, on {found.judged} held-out {nouns}"))
             look = replace(look, promises=tuple(racing.promised(name) for name in look.names))
-        return look
 
-    def worth_one(self, look: Look, examples: int) -> list[str]:
-        """The networks of a round whose pilot on so many examples may turn the race, and fits into the time and the memory; the one whose
-        is worth most first.
-        """
+    def worth_one(self, look: Look) -> list[str]:
+        """The networks of a round whose pilot on more examples may turn the race; the one whose is worth most first."""
+        judged = judges(len(self.racing.train))
+        return worth_one(look, self._doubts(look.names, judged), judged)
+
+    def _doubts(self, names: Sequence[str], judged: int) -> dict[str, float]:
+        """How uncertain it is what training gives networks, where a pilot and a training afterwards fit into time and memory: else 0."""
         # convolutions lose at first what the whole training gains (docs/log.md)
         racing, made = self.racing, self.racing.promises
         if not racing.spare or made.train not in (AUTO, "full") or racing.limits.memory is not None:
-            return []
-        judged, left = judges(examples), self._left()
+            return dict.fromkeys(names, 0.0)
         room = memory_room_mb() if racing.device == "cpu" else math.inf
         doubts: dict[str, float] = {}
-        for name in look.names:
+        for name in names:
             runner = racing.runners[name]
+            takes = pilot_seconds(runner.pace or math.inf, judged)
             able = runner.facts.architecture.get("builder") in LAYERED and name not in made.heard
-            fits = pilot_seconds(runner.pace or math.inf, judged) <= left and BYTES * runner.facts.parameters / 1e6 < room
-            doubts[name] = made.doubt(runner.facts, runner.pace) if able and fits else 0.0
-        return worth_one(look, doubts, judged)
+            fits = takes <= self._left() and BYTES * runner.facts.parameters / 1e6 < room
+            doubts[name] = made.doubt(runner.facts, runner.pace, max(0.0, takes - racing.left())) if able and fits else 0.0
+        return doubts
 
     def _left(self) -> float:
         """Seconds that pilots may still take: what the race leaves of its time, and a part of the budget beside it."""

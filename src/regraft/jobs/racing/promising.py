@@ -16,7 +16,7 @@ from regraft.jobs.prospects import unlooked
 from regraft.strategy.cost import probe_seconds
 from regraft.strategy.gains import Expected
 from regraft.strategy.outcomes import Outcome
-from regraft.strategy.race import promised, race_seconds, worth_more
+from regraft.strategy.race import least_passes, promised, race_seconds, worth_more
 from regraft.strategy.rungs import AUTO
 from regraft.strategy.similarity import UNKNOWN
 
@@ -67,14 +67,14 @@ class Promises:
         trained, gains = self.examples - self.tested, {train: gain.mean for train, gain in self._gains(facts).items()}
         return promised(gains, trained, *self._room(facts, pace), self.least, cut=_cut(facts))
 
-    def doubt(self, facts: ModelFacts, pace: float | None) -> float:
-        """How uncertain that is, as a standard deviation: that of the rung that is expected to gain most, of those of which a part fits;
-        0 where none does.
+    def doubt(self, facts: ModelFacts, pace: float | None, more: float) -> float:
+        """How uncertain it is what everything gives when it is trained, as a standard deviation: 0 where the shortest such training does
+        not fit, after `more` seconds than the race has.
         """
         each, left = self._room(facts, pace)
-        trained, cut = self.examples - self.tested, _cut(facts)
-        able = [g for train, g in self._gains(facts).items() if promised({train: 1.0}, trained, each, left, cut=cut)]
-        return max(able, key=lambda gain: gain.mean).deviation if able else 0.0
+        whole = self._gains(facts).get("full")
+        fits = each is None or each * least_passes(self.examples - self.tested) <= left - more
+        return whole.deviation if whole is not None and fits else 0.0
 
     def _gains(self, facts: ModelFacts) -> dict[str, Expected]:
         """What rungs that may be trained afterwards are expected to gain on a network."""
