@@ -128,7 +128,7 @@ class Cells:
             # the usual one is looked at first, and others perhaps not
             if beyond_reach(dict(zip(networks, [promises[0], max(promises[1:])], strict=False)), networks[0]):
                 return networks[0]
-        return standing([Look(networks, errors, n, tuple(promises))], n, costs, "accuracy").chosen
+        return standing([Look(networks, errors, n, tuple(promises))], n, costs).chosen
 
     def promise(self, name, n, network, budget, near, least, each, shifts):
         """What training is expected to give a network, as jobs/racing/promising.py tells a race."""

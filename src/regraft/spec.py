@@ -177,6 +177,11 @@ class FitSpec:
         refuse(faults)
 
     @property
+    def changes_network(self) -> bool:
+        """Whether the network itself is to be changed before it is trained."""
+        return any((self.recipe, self.remove, self.replace, self.insert, self.resize_input, self.at, self.lora))
+
+    @property
     def test_fraction(self) -> float | None:
         """The part to set aside when `test` is a number, else None."""
         try:

@@ -48,7 +48,7 @@ def test_regret_is_never_below_what_is_known(look, more):
         assert regret >= max(0.0, means[k] - means.min()) - 0.05 * sd - 1e-12
         assert regret == expected_regret([look], name, examples)
     costs = dict(zip(look.names, range(len(look.names)), strict=True))
-    found, ends = standing([look], examples, costs, "accuracy"), look.believed
+    found, ends = standing([look], examples, costs), look.believed
     assert found.chosen in look.names and ends[look.names.index(found.chosen)] - ends.min() < 0.002 + 1e-12
     assert np.ptp(replace(look, promises=()).believed) <= np.ptp(look.means) + 1e-12
 

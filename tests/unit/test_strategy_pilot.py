@@ -62,7 +62,7 @@ def test_who_is_worth_a_pilot(rights, doubts, judged, who):
 def test_a_promise_that_decides_is_worth_a_pilot_too():
     """The worse head leads by what it is promised: it may be taken wrongly."""
     promised = look(0.8, 0.75, promises=(0.0, 0.6))
-    assert standing([promised], 500, {"a": 1.0, "b": 1.0}, "accuracy").chosen == "b"
+    assert standing([promised], 500, {"a": 1.0, "b": 1.0}).chosen == "b"
     assert worth_one(promised, {"a": 0.0, "b": 0.5}, 200) == ["b"]
     assert worth_of(promised, "b", 0.5, 200) > worth_of(promised, "b", 0.1, 200) >= 0
     # more that judge tell more, and an error has no unit

@@ -91,10 +91,10 @@ def test_what_does_not_fit_is_left_out_slowest_first():
 def test_an_equal_network_is_taken_only_where_it_is_quicker():
     costs = {"a": 3.0, "b": 1.0, "c": 2.0}
     close = look(0.900, 0.899, 0.8, n=1000, seen=1000)
-    assert (standing([close], 1000, costs, "accuracy").chosen, standing([close], 1000, costs, "accuracy").why) == ("b", race.QUICKER)
-    assert standing([close], 1000, {"a": 1, "b": 3, "c": 2}, "accuracy").why == race.MEASURED
+    assert (standing([close], 1000, costs).chosen, standing([close], 1000, costs).why) == ("b", race.QUICKER)
+    assert standing([close], 1000, {"a": 1, "b": 3, "c": 2}).why == race.MEASURED
     apart = look(0.9, 0.89, 0.8, n=1000, seen=1000)
-    assert standing([apart], 1000, costs, "accuracy").chosen == "a"
+    assert standing([apart], 1000, costs).chosen == "a"
 
 
 def test_regret_of_two_in_closed_form_and_drawn():
@@ -117,8 +117,8 @@ def test_regret_is_of_the_one_that_is_taken():
     # of the ten points a little is believed to be chance
     assert 0.08 < race.expected_regret([two], "b", 400) < 0.1
     assert race.expected_regret([two], "a", 400) < 1e-4
-    assert race.enough(two, race.expected_regret([two], "a", 400), "accuracy")
-    assert not race.enough(look(0.9, 0.89), race.expected_regret([look(0.9, 0.89)], "a", 100), "accuracy")
+    assert race.enough(two, race.expected_regret([two], "a", 400))
+    assert not race.enough(look(0.9, 0.89), race.expected_regret([look(0.9, 0.89)], "a", 100))
 
 
 def test_errors_of_numbers_have_a_unit():
@@ -127,7 +127,7 @@ def test_errors_of_numbers_have_a_unit():
     costs = {"a": 1.0, "b": 1.0}
     plain, scaled = (Look(("a", "b"), unit * errors, 300, metric="mae") for unit in (1, 1000))
     assert falling_behind(plain, 300, 2) == falling_behind(scaled, 300, 2) == ["b"]
-    one, other = (standing([each], 300, costs, "mae") for each in (plain, scaled))
+    one, other = (standing([each], 300, costs) for each in (plain, scaled))
     assert one.chosen == other.chosen and other.regret == pytest.approx(1000 * one.regret, rel=1e-6, abs=1e-12)
 
 
@@ -154,7 +154,7 @@ def test_training_is_counted_where_it_gives_one_network_more():
     deeper = replace(errors, promises=(0.3, 1.0))
     assert deeper.ends == pytest.approx((0.2, 0.142), abs=1e-3)
     costs = {"a": 1.0, "b": 1.0}
-    found = [standing([one], 400, costs, "accuracy") for one in (errors, deeper)]
+    found = [standing([one], 400, costs) for one in (errors, deeper)]
     assert [(f.chosen, f.why) for f in found] == [("a", race.MEASURED), ("b", race.TRAINED)]
     assert falling_behind(errors, 400, 1) == ["b"] and falling_behind(deeper, 400, 1) == ["a"]
     # what both are expected to reach in the end, with what they gain alike
@@ -171,7 +171,7 @@ def test_of_few_examples_a_difference_of_heads_says_little():
     few, many = (replace(look(0.5, 0.7, n=n, seen=n, together=False), promises=(0.5, 0.0)) for n in (30, 3000))
     assert np.ptp(few.believed) < np.ptp(few.means) and many.believed[1] - many.believed[0] == pytest.approx(-0.08, abs=0.01)
     costs = {"a": 1.0, "b": 1.0}
-    assert [standing([one], 3000, costs, "accuracy").chosen for one in (few, many)] == ["a", "b"]
+    assert [standing([one], 3000, costs).chosen for one in (few, many)] == ["a", "b"]
     # a network of another kind stays far away, also on few
     other = look(0.95, 0.1, n=64, seen=64, together=False)
     assert other.said > 0.9 > few.said

@@ -176,8 +176,8 @@ class Expected:
 
 def _as_planned(spec: FitSpec) -> bool:
     """Whether nothing was asked for that a plan knows nothing of."""
-    changed = (spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.at, spec.lora, spec.views, spec.settings)
-    return not any(changed) and spec.engine == "auto" and spec.precision == "auto"
+    changed = spec.changes_network or spec.views or spec.settings
+    return not changed and spec.engine == "auto" and spec.precision == "auto"
 
 
 def earlier_outcomes() -> tuple[list[Outcome], int]:

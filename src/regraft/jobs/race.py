@@ -115,8 +115,7 @@ def raced(spec: FitSpec, labelled: Labelled, recorder_of: Callable[[], Recorder]
     that goes on or replays another takes it from there.
     """
     limits = limits_of(None, spec.max_memory, spec.max_latency, spec.max_params, spec.licence)
-    steps = (spec.recipe, spec.remove, spec.replace, spec.insert, spec.resize_input, spec.at, spec.lora)
-    refuse(["--model auto takes networks as they are: name the network that is to be changed"] if any(steps) else [])
+    refuse(["--model auto takes networks as they are: name the network that is to be changed"] if spec.changes_network else [])
     entered = enter(spec, labelled, limits, ())
     recorder = recorder_of()
     try:
@@ -220,7 +219,7 @@ class _Race:
                     return "one is left" if len(look.names) > 1 or self.looks[0] is not look else "it is the only one"
                 if seen >= len(field.train):
                     return f"all {seen:,} {field.modality.nouns} were seen"
-                if enough(look, now.regret, field.target.metrics[0]):
+                if enough(look, now.regret):
                     return "seeing more is not expected to change the choice"
             if seen < size:
                 return "the time for it is over"
@@ -234,4 +233,4 @@ class _Race:
         paces = {name: field.runners[name].pace for name in last}
         # where it is not known of all how fast they are, the number of parameters says it best
         costs = {name: paces[name] or 0.0 if all(paces.values()) else field.runners[name].facts.parameters for name in last}
-        return standing(self.looks, len(field.train), costs, field.target.metrics[0])
+        return standing(self.looks, len(field.train), costs)

@@ -315,14 +315,14 @@ class Standing:
 MEASURED, QUICKER, ALONE, TRAINED = "measured", "quicker", "alone", "trained"
 
 
-def standing(looks: Sequence[Look], examples: int, costs: Mapping[str, float], metric: str) -> Standing:
+def standing(looks: Sequence[Look], examples: int, costs: Mapping[str, float]) -> Standing:
     """Which network to take after some rounds: the one that is believed to err least of those that are left, but for a quicker one (by
     `costs`) that is as good as equal.
     """
     last = looks[-1]
     ends = last.believed
     best = int(np.argmin(ends))
-    slack = equal(metric, float(ends[best]))
+    slack = equal(last.metric, float(ends[best]))
     able = [k for k in range(len(last.names)) if ends[k] - ends[best] < slack or k == best]
     chosen = min(able, key=lambda k: (costs[last.names[k]], ends[k], k))
     heads = replace(last, promises=()).believed
@@ -337,9 +337,9 @@ def equal(metric: str, error: float) -> float:
     return EQUAL * worth(metric) * (1.0 if metric in SHARES else error)
 
 
-def enough(look: Look, regret: float, metric: str) -> bool:
+def enough(look: Look, regret: float) -> bool:
     """Whether another round is not worth it."""
-    return regret <= ENOUGH * equal(metric, float(look.ends.min()))
+    return regret <= ENOUGH * equal(look.metric, float(look.ends.min()))
 
 
 def expected_regret(looks: Sequence[Look], chosen: str, examples: int) -> float:
