@@ -62,7 +62,7 @@ LADDER = ("none", "head", "norm", "top=1", "top=2", "contrastive", "full")
 TIMED = ("full", "top=1", "norm", "top=2")
 """The rungs whose steps are timed, as long as there is time, in this order: from the first two the others can be told."""
 
-FEW_TEXTS = (2, 50, 2000)
+FEW_TEXTS = (2, 100, 2000)
 """Examples a class, least and most, and of all, for which few-shot training is planned (docs/rungs.md)."""
 
 
