@@ -202,7 +202,7 @@ class _Race:
                     raise DataError("the training examples are too few to compare networks on", move="--model NAME")
             else:
                 self.looks.append(look)
-                field.idle = field.spare and nothing_promised(look)
+                self._idle(field.spare and nothing_promised(look))
                 slack = equal(field.target.metrics[0], float(look.ends.min()))
                 hopeful = self.pilots.worth_one(look)
                 for name in falling_behind(look, len(field.train), compared, slack):
@@ -226,6 +226,15 @@ class _Race:
             size = next_size(seen, len(field.train), field.left(), functools.partial(field.seconds, running, seen))
             if size <= seen:
                 return "the next round would take more time than there is"
+
+    def _idle(self, idle: bool) -> None:
+        """Whether there is nothing better to do with the time; said where that leaves the race more of it."""
+        field = self.field
+        before, field.idle = field.left(), idle
+        if (more := field.left() - before) > 1:
+            field.emit(
+                Said(f"training below the head is not expected to be worth it here: the race may take {seconds_in_words(more)} more")
+            )
 
     def _standing(self) -> Standing:
         field = self.field
