@@ -73,7 +73,9 @@ def race_rows(race: Mapping[str, Any]) -> list[list[str]]:
 def _network(c: Mapping[str, Any], winner: str, target: str) -> list[str]:
     worse = "worse than no network" if c["worse_than_no_network"] else ""
     state = "taken" if c["name"] == winner else c["dropped"] or "not taken"
-    return [*race_cells(c, target), "; ".join(filter(None, [state, worse]))]
+    pilot = c.get("pilot")
+    trained = f"{pilot['steps']} steps of training: {pilot['head']:.3g} to {pilot['figure']:.3g}" if pilot else ""
+    return [*race_cells(c, target), "; ".join(filter(None, [state, trained, worse]))]
 
 
 def race_cells(c: Mapping[str, Any], target: str, unit: str = " points") -> list[str]:
