@@ -263,19 +263,26 @@ def _head_learner(deeper: Deeper, settings: Settings, device: str) -> Learner:
     return Learner(head, lambda arrays: head(torch.from_numpy(arrays["input"]).to(device)), head.train, head.eval, groups, output)
 
 
+def start_of(deeper: Deeper, layer: tuple[np.ndarray, np.ndarray]) -> dict[str, Tensor]:
+    """A linear output layer, (weight, bias), by the names of the network's new head."""
+    import torch
+
+    (path,) = deeper.whole.net.head
+    weight, bias = map(torch.from_numpy, layer)
+    return {f"{path}.weight": weight, f"{path}.bias": bias}
+
+
 def train_deeper(deeper: Deeper, work: Work) -> Trained:
     """Train and judge: a head of several layers first on the features that are there, then, from the fitted head, what lies below.
 
     Prepared examples, and what the cut gives where it is not kept in the feature store, lie in the run's folder while this runs, and are
     removed by `Trained.close`.
     """
-    import torch
-
     work.emit(Said(deeper.said()))
     work.decide(trained=list(deeper.whole.net.trained.paths))
     (path,) = deeper.whole.net.head
     if deeper.whole.plain:
-        starts = [{f"{path}.weight": torch.from_numpy(w), f"{path}.bias": torch.from_numpy(b)} for w, b in work.starts]
+        starts = [start_of(deeper, layer) for layer in work.starts]
     else:
         first = _train_head(deeper, work)
         if deeper.on_features:

@@ -15,14 +15,15 @@ import numpy as np
 
 from regraft.data.base import Example
 from regraft.deadline import OutOfTime
+from regraft.jobs import growing
 from regraft.jobs.calibrate import CUTTING, JUDGED, LEAST, Sample, batch_to_time, read_known, seconds_to_time
 from regraft.jobs.common import peak_memory_mb, resident_mb
 from regraft.jobs.engines import circumstances
 from regraft.jobs.frozen import Frozen
-from regraft.jobs.growing import compared_places, errors_of, likely
 from regraft.jobs.labelled import Labelled
 from regraft.jobs.network import Given
 from regraft.jobs.pacing import finishing
+from regraft.jobs.parts import rows_at
 from regraft.jobs.planned import earlier_outcomes, known_of
 from regraft.jobs.prospects import LADDER, Ground, calibrated, few_texts, hopeless, rungs_of, unlooked
 from regraft.jobs.recording import Recorder
@@ -31,9 +32,10 @@ from regraft.spec import FitSpec
 from regraft.strategy.cost import Amount, Held, Pace, probe_seconds
 from regraft.strategy.gains import Expected, Grown, scaled
 from regraft.strategy.ladder import Prospect
+from regraft.strategy.outcomes import Outcome
 from regraft.strategy.pilot import Pilot, heard
 from regraft.strategy.plan import allowance
-from regraft.strategy.similarity import Similarity, similarity_of, skill_of
+from regraft.strategy.similarity import Similarity
 from regraft.workspace.findings import findings_key, keep_finding, read_finding
 
 if TYPE_CHECKING:
@@ -70,8 +72,6 @@ class Expecting:
     features: np.ndarray
     validation: Validation
     probe: Probe
-    held_out: np.ndarray
-    """Held-out outputs of the head."""
     bare: np.ndarray
     frozen: Frozen
     engine: Engine
@@ -88,10 +88,15 @@ class Expecting:
         """The figure that gains are of."""
         return self.labelled.target.metrics[0]
 
-    @property
+    @cached_property
     def judged(self) -> float:
         """What the head gives, held out."""
-        return self.validation.figures(self.validation.judge(self.held_out))[self.metric].value
+        return self.validation.figures(self.validation.judge(self.probe.out_of_fold))[self.metric].value
+
+    @cached_property
+    def outcomes(self) -> list[Outcome]:
+        """What came of earlier predictions on this machine."""
+        return earlier_outcomes()[0]
 
     def __call__(self) -> tuple[list[Prospect], dict[str, str]]:
         """(what can be trained, with what is expected of it; what cannot, and why), recorded."""
@@ -112,7 +117,7 @@ class Expecting:
     def _look(self) -> tuple[list[Prospect], dict[str, str]]:
         recorder, deadline, validation = self.recorder, self.recorder.deadline, self.validation
         parts, target, judged = validation.parts, self.labelled.target, self.judged
-        outcomes, near = earlier_outcomes()[0], self.similarity.kind
+        near = self.similarity.kind
         if hopeless(found := self._unlooked(), self.metric, judged):
             return found, {}  # what each takes is not looked at
         known = self._known()
@@ -169,7 +174,7 @@ class Expecting:
             self.given,
             self.labelled,
             self.device,
-            outcomes,
+            self.outcomes,
             amount,
             pace,
             held,
@@ -186,7 +191,7 @@ class Expecting:
     def _unlooked(self) -> list[Prospect]:
         """What can be said of the rungs where there is no time to look at what they take."""
         examples, near = len(self.validation.parts.train), self.similarity.kind
-        return self._heard(unlooked(self.labelled, self.given.facts.name, examples, near, earlier_outcomes()[0]))
+        return self._heard(unlooked(self.labelled, self.given.facts.name, examples, near, self.outcomes))
 
     def _heard(self, prospects: list[Prospect]) -> list[Prospect]:
         """After what a short training of this network gave in a race, where it had one."""
@@ -229,18 +234,5 @@ class Expecting:
     @cached_property
     def similarity(self) -> Similarity:
         """How similar the data is to what the network knows, by its features."""
-        from regraft.evaluation.trust.similarity import neighbour_outputs
-
-        validation, target = self.validation, self.labelled.target
-        y, kind = validation.parts.y, target.name
-        values = np.eye(len(target.outputs), dtype=np.float32)[y] if kind == "class" else y.reshape(len(y), -1).astype(np.float64)
-        middle = np.median(values, axis=0) if kind == "number" else values.mean(0)
-        always = np.where(np.isfinite(self.held_out), middle[None, :], np.nan)
-        some = compared_places(len(y))
-        near = np.full(always.shape, np.nan)
-        rows = self.features[validation.parts.train[some]]
-        near[some] = neighbour_outputs(rows, values[some], validation.folds[some])
-        outputs = (self.held_out, likely(kind, near), self.bare)
-        constant = float(errors_of(validation, likely(kind, always)).mean())
-        linear, neighbours, without = (skill_of(float(errors_of(validation, o).mean()), constant) for o in outputs)
-        return similarity_of(linear, neighbours, without)
+        rows = rows_at(self.features, self.validation.parts.train)
+        return growing.Seen(self.validation, rows, self.probe).similarity(self.bare)

@@ -382,7 +382,6 @@ class _Fit:
             extracted.features,
             validation,
             linear.probe,
-            head.held_out,
             bare.probe.out_of_fold,
             network.frozen,
             network.chosen.engine,

@@ -187,8 +187,7 @@ def tune(
     """
     keeping = keeping or Keeping()
     start = learner.state()
-    # a start is fitted on the processor, or read from a file; the learner may be on a GPU
-    starts = [{name: tensor.to(start[name].device) for name, tensor in s.items()} for s in starts] if starts else None
+    starts = [_beside(start, s) for s in starts] if starts else None
     count = int(task.folds.max()) + 1
     way = _Way(np.full((len(mixes), len(task.train), learner.output.out_features), np.nan), count)
     if (held := keeping.read()) is not None:
@@ -249,6 +248,11 @@ def tune(
     return Tuned(way.held_out, way.states, way.folds, way.losses, way.restarts, way.epochs, way.rates, began)
 
 
+def _beside(start: State, state: State) -> State:
+    """Tensors where those of a learner are: a start is fitted on the processor, or read from a file, and the learner may be on a GPU."""
+    return {name: tensor.to(start[name].device) for name, tensor in state.items()}
+
+
 def seconds_of_steps(learner: Learner, task: Task, settings: Settings, seed: int) -> float:
     """What a step on all examples takes, as the learner is; nothing moves."""
     return seconds_of_step(_problem(learner, task, settings, np.ones(len(task.train), bool), learner.state(), None, seed))
@@ -268,10 +272,8 @@ def one_training(
     """Train on `own` (n,) of the training examples from the learner's present weights, with those of `begin` in their place, and leave it
     trained; with a `length` so many steps at most, and none after `over` says so. Returns the steps that were taken.
     """
-    if begin is not None:
-        state = learner.state()
-        begin = {name: tensor.to(state[name].device) for name, tensor in begin.items()}
-    problem = _problem(learner, task, settings, own, learner.state(), begin, seed)
+    start = learner.state()
+    problem = _problem(learner, task, settings, own, start, begin and _beside(start, begin), seed)
     shorter = lambda restart, step, end: step if over() else None
     found = train(replace(problem, length=length, shorter=shorter))
     _back(learner, task, own)

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,21 +16,18 @@ from regraft.errors import RegraftError
 from regraft.events import Said
 from regraft.jobs.calibrate import Sample, usual_settings
 from regraft.jobs.common import memory_room_mb
-from regraft.jobs.deeper import read_material, whole_learner
+from regraft.jobs.deeper import read_material, start_of, whole_learner
 from regraft.jobs.growing import Seen
 from regraft.jobs.racing.entering import of_error
 from regraft.jobs.racing.promising import LAYERED
 from regraft.jobs.racing.running import Field, Runner
 from regraft.jobs.validation import Validation
-from regraft.jobs.work import Deeper, plan_deeper
+from regraft.jobs.work import plan_deeper
 from regraft.strategy.cost import Range
 from regraft.strategy.ladder import Standing
 from regraft.strategy.pilot import BATCH, JUDGED, LEAST, SHARE, STEPS, Pilot, after, folds_that_judge, judges, pilot_seconds, worth_one
 from regraft.strategy.race import Look
 from regraft.strategy.rungs import AUTO
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 BYTES = 16
 """Of a parameter that trains: itself, its gradient, and what AdamW keeps."""
@@ -117,7 +113,7 @@ class Pilots:
             learner, cut, trunk = whole_learner(deeper, settings, work)
             material, _ = read_material(deeper, work, cut, trunk, work.folder)
             task = Task(material, LOSSES[racing.target.loss], work.values, work.train, work.weights, work.folds)
-            begin = _state(deeper, layer)
+            begin = start_of(deeper, layer)
             steps = one_training(learner, task, settings, own, racing.spec.seed, length=STEPS, begin=begin, over=over)
             if steps < LEAST:
                 return None
@@ -164,12 +160,3 @@ def _head(seen: Seen, learnt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     y, weights = validation.parts.y[learnt], validation.weights[learnt]
     (layer,) = fit_layers(seen.rows[learnt], y, weights, len(target.outputs), [seen.probe.strength], LOSSES[target.loss])
     return layer
-
-
-def _state(deeper: Deeper, layer: tuple[np.ndarray, np.ndarray]) -> dict[str, Tensor]:
-    """An output layer by the names of the network's own one."""
-    import torch
-
-    (path,) = deeper.whole.net.head
-    weight, bias = map(torch.from_numpy, layer)
-    return {f"{path}.weight": weight, f"{path}.bias": bias}
